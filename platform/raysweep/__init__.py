@@ -1,0 +1,52 @@
+"""raysweep: one small file in, a searched study out, every trial in MLflow.
+
+    import raysweep
+    from raysweep import Float, Study
+
+    study = Study(trainable="mlp", maximize="val_accuracy", trials=20, space={"lr": Float(1e-4, 1e-1, log=True)})
+    result = raysweep.run(study)
+    print(result.best.point)
+
+Importing this package is cheap: torch, ray and mlflow are imported when a study runs, not before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from raysweep.errors import ClusterError, DataError, JournalError, RaysweepError, StudyError, TrackingError
+from raysweep.space import Choice, Float, Int, Space
+from raysweep.trial import Trial
+
+if TYPE_CHECKING:
+    from raysweep.driver import Result, run
+    from raysweep.study import Study
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Choice",
+    "ClusterError",
+    "DataError",
+    "Float",
+    "Int",
+    "JournalError",
+    "RaysweepError",
+    "Result",
+    "Space",
+    "Study",
+    "StudyError",
+    "TrackingError",
+    "Trial",
+    "run",
+]
+
+_LATER = {"Study": "raysweep.study", "run": "raysweep.driver", "Result": "raysweep.driver"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        import importlib
+
+        return getattr(importlib.import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'raysweep' has no attribute '{name}'")

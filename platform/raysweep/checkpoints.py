@@ -1,0 +1,72 @@
+"""The checkpoints of one trial: files that are whole or do not count.
+
+`epoch-000003.pt` holds tensors and plain types only; `epoch-000003.json`, written after it, holds its SHA-256.
+A file that does not match is passed over for the one before it. (Ray Tune's own checkpoints are not used: their
+numbering starts over with every driver, writing over older ones in place, and a flipped byte goes unseen.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def save(folder: Path, epoch: int, content: dict[str, Any]) -> None:
+    """Write `content` as the checkpoint of `epoch`."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    data = buffer.getbuffer()
+    stem = folder / f"epoch-{epoch:06d}"
+    manifest = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    _write(stem.with_suffix(".pt"), data)
+    _write(stem.with_suffix(".json"), json.dumps(manifest).encode())
+
+
+def _write(path: Path, data: bytes | memoryview) -> None:
+    temporary = path.with_suffix(path.suffix + ".part")
+    with open(temporary, "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def epochs(folder: Path) -> list[int]:
+    """The epochs that have a checkpoint, newest first."""
+    return sorted((int(p.stem.removeprefix("epoch-")) for p in folder.glob("epoch-*.json")), reverse=True)
+
+
+def load(folder: Path, epoch: int) -> dict[str, Any] | None:
+    """The checkpoint of `epoch`, or None when it is missing or damaged."""
+    stem = folder / f"epoch-{epoch:06d}"
+    try:
+        manifest = json.loads(stem.with_suffix(".json").read_bytes())
+        data = stem.with_suffix(".pt").read_bytes()
+    except (OSError, ValueError):
+        return None
+    if hashlib.sha256(data).hexdigest() != manifest.get("sha256"):
+        return None
+    content: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    return content
+
+
+def newest(folder: Path, at_most: int) -> dict[str, Any] | None:
+    """The newest checkpoint that is whole and not of an epoch after `at_most`, or None."""
+    found = (load(folder, epoch) for epoch in epochs(folder) if epoch <= at_most)
+    return next((content for content in found if content is not None), None)
+
+
+def keep_only(folder: Path, kept: Collection[int]) -> None:
+    """Delete the checkpoints of all other epochs."""
+    for epoch in epochs(folder):
+        if epoch not in kept:
+            for suffix in (".json", ".pt"):
+                (folder / f"epoch-{epoch:06d}{suffix}").unlink(missing_ok=True)

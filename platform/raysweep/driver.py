@@ -1,0 +1,371 @@
+"""From a study to its trials: check, connect to Ray, search, export the best. `raysweep.run` is here."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import itertools
+import logging
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raysweep import __version__, tracking
+from raysweep.errors import ClusterError, JournalError, Problem, RaysweepError, StudyError
+from raysweep.journal import FORMAT, History, Journal
+from raysweep.space import Choice, Int
+from raysweep.study import Study
+from raysweep.trial import Point, Trial, best
+
+STUDIES = Path("studies")
+KEPT = 5
+"""How many of the best trials keep their checkpoints; the others' are deleted as they are beaten."""
+MAY_CHANGE = ("trials", "concurrency", "per_trial")
+"""What a study may say differently when it is continued; all else would make it another study."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search came to."""
+
+    study: Study
+    folder: Path
+    trials: tuple[Trial, ...]
+    interrupted: bool
+    test: dict[str, float]
+    """The metrics of the best trial on the test split, which nothing else has seen."""
+    tracking: tracking.Status
+
+    @property
+    def best(self) -> Trial | None:
+        return best(self.trials, self.study.objective)
+
+
+def run(
+    study: Study,
+    *,
+    folder: str | Path = STUDIES,
+    address: str | None = None,
+    store: str | None = None,
+    watch: Callable[[Study, Journal, Path], Any] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Result:
+    """Search `study`, or continue it: its journal in `folder`/NAME says what is done already.
+
+    `address` is a Ray cluster's (a local Ray is started when not given), `store` MLflow's (see
+    `tracking.store_of`). `watch` is a context manager factory that shows progress, `say` takes single
+    lines for a person. Raises a RaysweepError before anything is started when something is wrong.
+    """
+    place = Path(folder).resolve() / study.name
+    uri = tracking.store_of(place, store)
+    tracking.check(uri)
+    journal = Journal(place)
+    try:
+        _admit(study, journal)
+        if not _complete(study, journal.history):
+            _search(study, journal, place, address, uri, watch, say)
+        else:
+            say(f"{study.name} is complete: {study.target} of {study.target} trials.")
+            with tracking.publisher(place, uri):
+                journal.append("over")
+        history = journal.history
+    finally:
+        journal.close()
+    return Result(
+        study,
+        place,
+        tuple(history.trials),
+        interrupted=not _complete(study, history),
+        test=history.best.get("metrics", {}),
+        tracking=tracking.drain(place, uri, say),
+    )
+
+
+def _complete(study: Study, history: History) -> bool:
+    trials = history.trials
+    return len(trials) >= study.target and all(t.ended for t in trials)
+
+
+def _admit(study: Study, journal: Journal) -> None:
+    """Begin the study's journal, or see that it is this study's."""
+    known = journal.history.study
+    if not known:
+        journal.append(
+            "study",
+            format=FORMAT,
+            id=uuid.uuid4().hex,
+            study=study.to_dict(),
+            task=study.task,
+            code={"file": study.found.file, "sha256": study.found.sha256},
+            versions=_versions(),
+            git=_git(),
+        )
+        (journal.path.parent / "study.yaml").write_text(study.to_yaml(), encoding="utf-8")
+    else:
+        if known["format"] > FORMAT:
+            raise JournalError(f"{journal.path} was written by a newer raysweep. Update this one")
+        changes = list(_changes(known["study"], study.to_dict()))
+        if changes:
+            raise JournalError(
+                f"study '{study.name}' exists and is not this one: {'; '.join(changes)}."
+                f" Only {', '.join(MAY_CHANGE)} may change. Give this one another name, or delete {journal.path.parent}"
+            )
+    journal.begin_session(sys.argv)
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    for key in sorted(old.keys() | new.keys() - set(MAY_CHANGE)):
+        a, b = old.get(key), new.get(key)
+        if key in MAY_CHANGE or a == b:
+            continue
+        if isinstance(a, dict) and isinstance(b, dict):
+            for name in [n for n in {**a, **b} if a.get(n) != b.get(n)]:
+                yield f"{key}.{name} was {a.get(name)}, is {b.get(name)}"
+        else:
+            yield f"{key} was {a}, is {b}"
+
+
+def _versions() -> dict[str, str]:
+    packages = ("ray", "torch", "torchvision", "mlflow", "numpy", "pandas", "scikit-learn")
+    return {
+        "raysweep": __version__,
+        "python": platform.python_version(),
+        **{p: importlib.metadata.version(p) for p in packages},
+    }
+
+
+def _git() -> dict[str, Any]:
+    """The commit of the folder we run in, and whether it has changes; empty outside a repository."""
+
+    def ask(*arguments: str) -> str:
+        return subprocess.run(("git", *arguments), capture_output=True, text=True, timeout=10).stdout.strip()  # noqa: S603
+
+    try:
+        commit = ask("rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(ask("status", "--porcelain"))} if commit else {}
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+
+
+# --- Ray --------------------------------------------------------------------------------------------------
+
+
+def _search(
+    study: Study,
+    journal: Journal,
+    place: Path,
+    address: str | None,
+    uri: str,
+    watch: Callable[[Study, Journal, Path], Any] | None,
+    say: Callable[[str], None],
+) -> None:
+    say(f"Starting Ray{f' at {address}' if address else ''} ...")
+    with _ray(address, place / "ray.log") as ray:
+        slots = _slots(ray, study, say)
+        data = _load_data(ray, study, journal, say)
+        with tracking.publisher(place, uri):
+            with watch(study, journal, place) if watch else _nothing():
+                _tune(study, journal, place, data, slots)
+            if _complete(study, journal.history):
+                _export(ray, study, journal, place, data, say)
+            journal.append("over")
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _ray(address: str | None, log: Path) -> Iterator[Any]:
+    """Ray, connected, its own chatter in `log`. What we started is ended again."""
+    os.environ |= {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal has it all; halves the time of a report
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the end of a trial is a result without metrics
+        "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # snapshots, of which we use none
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+    import ray
+
+    handler = logging.FileHandler(log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger("ray"), logging.getLogger("ray.tune")]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+    started = not ray.is_initialized()
+    if started:
+        try:
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                configure_logging=False,
+                **({} if address else {"include_dashboard": False}),
+            )
+        except ConnectionError as error:
+            raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
+    try:
+        yield ray
+    finally:
+        if started:
+            ray.shutdown()
+        handler.close()
+
+
+def _slots(ray: Any, study: Study, say: Callable[[str], None]) -> int:
+    """How many trials fit the cluster at once. Raises ClusterError when no node can ever hold one."""
+    wanted = {k.upper() if k in {"cpu", "gpu"} else k: v for k, v in study.per_trial.request().items() if v}
+    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    fits = [min(int(node.get(k, 0) / v + 1e-9) for k, v in wanted.items()) for node in nodes]
+    if not any(fits):
+        largest = {k: max(node.get(k, 0) for node in nodes) for k in wanted}
+        raise ClusterError(
+            f"per_trial: a trial needs {_amounts(wanted)}, but no node has it (at most {_amounts(largest)})."
+            " It would wait for ever"
+        )
+    if study.concurrency is not None and study.concurrency > sum(fits):
+        say(f"concurrency is {study.concurrency} but only {sum(fits)} trials fit at once.")
+    if not study.per_trial.gpu and any(node.get("GPU") for node in nodes):
+        say("This cluster has GPUs and the study asks for none: per_trial: {gpu: 1} would use them.")
+    return min(sum(fits), study.concurrency or sum(fits), max(study.target, 1))
+
+
+def _amounts(resources: dict[str, float]) -> str:
+    return ", ".join(f"{v:g} {k}" for k, v in resources.items())
+
+
+def _load_data(ray: Any, study: Study, journal: Journal, say: Callable[[str], None]) -> dict[str, Any]:
+    """Each data set that the space names, loaded once in a process of its own and put into Ray's store."""
+    if study.found.load is None:
+        return {}
+    from raysweep.worker import data_key
+
+    loads = ray.remote(num_cpus=0, num_returns=2)(_load_and_describe)
+    module = study.found.function.__module__
+    references, known = {}, journal.history.data
+    for arguments in data_arguments(study):
+        reference, about = loads.remote(module, arguments)
+        try:
+            described = ray.get(about)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        key = data_key(arguments)
+        say(f"Data: {described['text']}.")
+        problems = list(_batch_problems(study, described["train"]))
+        if problems:
+            raise StudyError(problems)
+        if key in known and known[key] != described["fingerprint"]:
+            raise JournalError(f"the data {described['text']} is not what this study began with. Give it another name")
+        if key not in known:
+            journal.append("data", key=key, fingerprint=described["fingerprint"], text=described["text"])
+        references[key] = reference
+    return references
+
+
+def _load_and_describe(module: str, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    data = importlib.import_module(module).load(**arguments)
+    return data, {"text": str(data), "fingerprint": data.fingerprint, "train": len(data.y_train)}
+
+
+def data_arguments(study: Study) -> list[Point]:
+    """The arguments of every data set that a point of the space may ask for."""
+    names = [n for n in study.space if n in study.found.shared()]
+    for name in names:
+        if not isinstance(study.space[name], Choice) or study.space[name].when:
+            raise StudyError(
+                [Problem(f"space.{name}", "says which data is used: give a plain value or a list, without conditions")]
+            )
+    options = [study.space[n].values() for n in names]
+    return [dict(zip(names, values, strict=True)) for values in itertools.product(*options)]
+
+
+def _batch_problems(study: Study, train: int) -> Iterator[Problem]:
+    p = study.space.get("batch_size")
+    largest = max(p.options) if isinstance(p, Choice) else p.high if isinstance(p, Int) else 0
+    if largest > train:
+        yield Problem("space.batch_size", f"{largest:,} is larger than the training set ({train:,})")
+
+
+def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slots: int) -> None:
+    """One Tuner, and we are its only caller. Ctrl-C and SIGTERM end it in order."""
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)  # else Tune starts a custom searcher's trials one by one
+    from ray import cloudpickle, tune
+
+    from raysweep import worker
+    from raysweep.search import Recorder, Retention, Searcher
+
+    found = study.found
+    trainable: Any = found.name
+    if not found.builtin:
+        trainable = found.function
+        cloudpickle.register_pickle_by_value(sys.modules[found.function.__module__])
+    job = worker.Job(trainable, study.objective, str(place), max(1, int(study.per_trial.cpu)), data)
+    runs: Any = (
+        tune.with_parameters(worker.Worker, job=job) if found.yields else worker.tune_function(job)
+    )
+    searcher = Searcher(study, journal)
+    scratch = tempfile.mkdtemp(prefix="raysweep-")  # Tune wants a place for files that we make no use of
+    previous = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        tune.Tuner(
+            tune.with_resources(runs, study.per_trial.request()),
+            tune_config=tune.TuneConfig(
+                metric=study.objective.metric,
+                mode="max" if study.objective.maximize else "min",
+                search_alg=searcher,
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[Recorder(searcher, journal), Retention(study, journal, place / "trials", KEPT)],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False) if found.yields else None,
+            ),
+        ).fit()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _trial_name(trial: Any) -> str:
+    return f"{trial.config['number']:06d}"
+
+
+def _export(
+    ray: Any, study: Study, journal: Journal, place: Path, data: dict[str, Any], say: Callable[[str], None]
+) -> None:
+    """The best trial's model as files, and its metrics on the test split, which is touched here and only here."""
+    winner = best(journal.history.trials, study.objective)
+    if winner is None or study.found.export is None:
+        return
+    from raysweep.worker import data_key, export
+
+    report = winner.best(study.objective)
+    known = journal.history.best
+    if report is None or (known.get("trial"), known.get("epoch")) == (winner.number, report.epoch):
+        return
+    say(f"Testing the best trial, {winner.number} ...")
+    arguments = {k: v for k, v in winner.point.items() if k in study.found.shared()}
+    task = ray.remote(num_cpus=0)(export)
+    try:
+        metrics = ray.get(
+            task.remote(study.found.name, winner.point, report.epoch, str(place), winner.number, data[data_key(arguments)])
+        )
+    except ray.exceptions.RayTaskError as error:
+        raise RaysweepError(f"the best trial, {winner.number}, could not be exported: {error.cause}") from error
+    journal.append("best", trial=winner.number, epoch=report.epoch, metrics=metrics)

@@ -1,0 +1,209 @@
+"""The append-only record of a study. It is the truth: every table, run and resumed search is a fold of it.
+
+One line a record: the CRC-32 of the text in hexadecimal, a space, the text (JSON). What follows the first
+line that is torn or does not match its CRC does not count. A line is handed to the operating system before
+`append` returns, so the death of the process loses nothing; a thread brings it to the disk within SYNC seconds,
+which is what a power failure may cost.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import threading
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from raysweep.errors import JournalError
+from raysweep.trial import Report, Trial
+
+FILE = "journal.jsonl"
+FORMAT = 1
+SYNC = 0.25
+
+Record = dict[str, Any]
+
+
+def line(record: Record) -> bytes:
+    """A record as its line in the file."""
+    text = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def parse(data: bytes) -> Iterator[tuple[Record, int]]:
+    """The records in the longest valid prefix of `data`, each with the offset at which it ends."""
+    start = 0
+    while (end := data.find(b"\n", start)) >= 0:
+        crc, _, text = data[start:end].partition(b" ")
+        if crc != b"%08x" % zlib.crc32(text):
+            return
+        start = end + 1
+        yield json.loads(text), start
+
+
+def read(path: Path, offset: int = 0) -> tuple[list[Record], int]:
+    """The records from `offset` (an end that `read` gave before) on, and where they end."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        found = list(parse(file.read()))
+    return [record for record, _ in found], offset + (found[-1][1] if found else 0)
+
+
+class History:
+    """What a journal says, folded: the study, its trials as they stand, and its best."""
+
+    def __init__(self, records: Iterable[Record] = ()):
+        self.study: Record = {}
+        """The first record: the study as written, its id, versions, code and data."""
+        self.best: Record = {}
+        """The winner after the last complete search: trial, epoch, the metrics of its test split."""
+        self.data: dict[str, str] = {}
+        """The fingerprint of each data set, by the arguments that load it."""
+        self.over = False
+        """Whether the last session ended by itself, complete or interrupted."""
+        self.session: Record = {}
+        self._trials: dict[int, Trial] = {}
+        self._new: dict[int, list[Report]] = {}  # reports not yet in the frozen trials, to append in O(1)
+        for record in records:
+            self.add(record)
+
+    def add(self, record: Record) -> None:
+        """Fold one more record in. Kinds that this version does not know are passed over."""
+        kind = record["kind"]
+        if kind == "study":
+            self.study = record
+        elif kind == "session":
+            self.session, self.over = record, False
+        elif kind == "over":
+            self.over = True
+        elif kind == "best":
+            self.best = record
+        elif kind == "data":
+            self.data[record["key"]] = record["fingerprint"]
+        elif kind == "asked":
+            self._trials[record["trial"]] = Trial(
+                record["trial"], record["point"], seeds=tuple(record["seeds"]), asked=record["time"]
+            )
+        elif kind in {"started", "report", "ended"}:
+            self._update(kind, record)
+
+    def _update(self, kind: str, record: Record) -> None:
+        number = record["trial"]
+        trial = self._trials[number]
+        if kind == "report":
+            self._new.setdefault(number, []).append(
+                Report(record["epoch"], record["metrics"], record["time"])
+            )
+            self._trials[number] = replace(trial, seconds=trial.seconds + record["seconds"])
+        elif kind == "started":
+            self._trials[number] = replace(
+                trial,
+                status="running",
+                attempts=trial.attempts + 1,
+                worker=record["worker"],
+                started=trial.started or record["time"],
+            )
+        else:
+            self._trials[number] = replace(
+                self.trial(number),
+                status=record["status"],
+                error=record["error"],
+                finished=record["time"],
+                seconds=trial.seconds + record["seconds"],
+            )
+
+    def trial(self, number: int) -> Trial:
+        """One trial as it stands."""
+        trial, new = self._trials[number], self._new.pop(number, [])
+        for report in new:
+            # A later attempt that started over from a checkpoint repeats epochs; what it says stands.
+            kept = trial.reports
+            while kept and kept[-1].epoch >= report.epoch:
+                kept = kept[:-1]
+            trial = replace(trial, reports=(*kept, report))
+        self._trials[number] = trial
+        return trial
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials as they stand, in the order in which they were asked for."""
+        return [self.trial(n) for n in list(self._trials)]
+
+
+class Journal:
+    """The journal of one study, open for writing by this process alone."""
+
+    def __init__(self, folder: Path):
+        """Open (or begin) the journal in `folder`. Raises JournalError if another process has it open."""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = folder / FILE
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        records, end = read(self.path)
+        self.history = History(records)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._file)
+            who = self.history.session
+            raise JournalError(
+                f"study '{folder.name}' is being run by process {who.get('pid')} on {who.get('host')}."
+                " Wait for it, or stop it"
+            ) from None
+        os.ftruncate(self._file, end)  # a torn last line would hide what is written after it
+        self.lock = threading.RLock()
+        self._dirty = threading.Event()
+        self._closed = False
+        self._syncer = threading.Thread(target=self._sync, daemon=True)
+        self._syncer.start()
+
+    def append(self, kind: str, **fields: Any) -> None:
+        """Record one thing that happened, now."""
+        record = {"kind": kind, "time": time.time(), **fields}
+        with self.lock:
+            if self._closed:
+                raise JournalError(f"{self.path} is closed")
+            os.write(self._file, line(record))
+            self.history.add(record)
+        self._dirty.set()
+
+    def begin_session(self, argv: list[str]) -> None:
+        """Record that this process now runs the study."""
+        self.append("session", pid=os.getpid(), host=platform.node(), argv=argv)
+
+    def close(self) -> None:
+        """Bring everything to the disk and let the study go."""
+        with self.lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._dirty.set()
+        self._syncer.join()
+        os.fsync(self._file)
+        os.close(self._file)
+
+    def _sync(self) -> None:
+        while not self._closed:
+            self._dirty.wait()
+            time.sleep(SYNC)
+            self._dirty.clear()
+            os.fsync(self._file)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Ray Tune pickles what it is given, for snapshots that we do not use. A copy of a journal reads, no more.
+        return History, ()
+
+
+def in_use(path: Path) -> bool:
+    """Whether a process has the journal at `path` open for writing."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False

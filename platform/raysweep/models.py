@@ -1,0 +1,57 @@
+"""The best trial as an MLflow model: raw inputs in, predictions out, loadable where raysweep is not installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+import raysweep
+
+
+def log(folder: Path, run: str, name: str, versions: dict[str, str]) -> str:
+    """Log the model in `folder` to `run` and register it as `name`. Returns its version.
+
+    Nothing is pickled: MLflow gets the files, and the code that reads them. The requirements are written
+    out, since inferring them would import the model in a fresh process, for seconds.
+    """
+    about = json.loads((folder / "model.json").read_text())
+    signature, example = _signature(about)
+    pinned = [f"{p}=={versions[p]}" for p in ("torch", "numpy", "pandas") if p in versions]
+    with mlflow.start_run(run_id=run):
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            loader_module="raysweep.trainables.predict",
+            data_path=str(folder),
+            code_paths=[str(Path(raysweep.__file__).parent)],
+            signature=signature,
+            input_example=example,
+            pip_requirements=[*pinned, "annotated-types"],
+            registered_model_name=name,
+        )
+    return str(info.registered_model_version)
+
+
+def _signature(about: dict[str, Any]) -> tuple[ModelSignature, Any]:
+    """The columns or the shape that the model takes, what it gives, and an example of its input."""
+    inputs = about["inputs"]
+    if inputs["kind"] == "table":
+        columns = inputs["columns"]
+        number = {"number": DataType.double, "category": DataType.string}
+        takes = Schema([ColSpec(number[c["type"]], c["name"], required=False) for c in columns])
+        example: Any = pd.DataFrame(
+            {c["name"]: [c["median"] if c["type"] == "number" else (c["values"] or [""])[0]] for c in columns}
+        )
+    else:
+        example = np.zeros((1, *inputs["shape"]), dtype=np.float64)
+        takes = Schema([TensorSpec(np.dtype(np.float64), (-1, *inputs["shape"]))])
+    classes = about["classes"]
+    kind = DataType.string if classes else DataType.double
+    gives = [ColSpec(kind, "prediction"), *(ColSpec(DataType.double, f"p_{c}") for c in classes)]
+    return ModelSignature(takes, Schema(gives)), example

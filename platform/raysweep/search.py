@@ -1,0 +1,119 @@
+"""What Ray Tune asks: which point comes next. And what it tells us: a callback that journals it."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune import search
+from ray.tune.experiment import Trial as TuneTrial
+
+from raysweep.journal import Journal
+from raysweep.samplers import sampler_of
+from raysweep.study import Study
+from raysweep.trial import Trial, ranking
+
+
+class Searcher(search.Searcher):  # type: ignore[misc]
+    """Hands Ray Tune the points of a sampler, unfinished trials of an earlier session first."""
+
+    def __init__(self, study: Study, journal: Journal):
+        super().__init__(metric=study.objective.metric, mode="max" if study.objective.maximize else "min")
+        self._study, self._journal = study, journal
+        self._sampler = sampler_of(study)
+        trials = journal.history.trials
+        for trial in trials:
+            if trial.ended:
+                self._sampler.tell(trial)
+        self._unfinished = deque(t for t in trials if not t.ended)
+        self._next = len(trials)
+        self._numbers: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The config of the next trial: its number, its point and the seeds of its executions."""
+        trial = self._unfinished.popleft() if self._unfinished else self._ask()
+        if trial is None:
+            finished: str = search.Searcher.FINISHED
+            return finished
+        self._numbers[trial_id] = trial.number
+        return {
+            "number": trial.number,
+            "point": trial.point,
+            "seeds": list(trial.seeds),
+            "reported": trial.last.epoch if trial.last else 0,
+        }
+
+    def _ask(self) -> Trial | None:
+        number = self._next
+        point = self._sampler.ask(number) if number < self._study.target else None
+        if point is None:
+            return None
+        problems = self._study.space.check(point)
+        if problems:
+            raise RuntimeError(f"the sampler left the space: {'; '.join(map(str, problems))}")
+        self._next += 1
+        rng = random.Random(f"{self._study.seed}/{number}/seeds")  # noqa: S311 - not for secrets
+        seeds = [rng.getrandbits(31) for _ in range(self._study.repeats)]
+        self._journal.append("asked", trial=number, point=point, seeds=seeds)
+        return self._journal.history.trial(number)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A trial is over. If its worker did not say so itself, the scheduler ended it."""
+        if not error:  # what the error was comes to `Recorder.on_trial_error`
+            self.end(self._numbers[trial_id], "stopped", "")
+
+    def end(self, number: int, status: str, error: str) -> None:
+        """Journal the end of a trial unless the journal has it, and let the sampler learn from it."""
+        if not self._journal.history.trial(number).ended:
+            self._journal.append("ended", trial=number, status=status, seconds=0.0, error=error)
+        self._sampler.tell(self._journal.history.trial(number))
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
+        return True  # the study said all of it
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: a resumed search is rebuilt from the journal."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a resumed search is rebuilt from the journal."""
+
+
+class Recorder(tune.Callback):  # type: ignore[misc]
+    """Journals what the workers report, in constant time and without network."""
+
+    def __init__(self, searcher: Searcher, journal: Journal):
+        self._searcher, self._journal = searcher, journal
+
+    def on_trial_result(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
+    ) -> None:
+        number = trial.config["number"]
+        for kind, fields in result.get("records", ()):
+            self._journal.append(kind, trial=number, **fields)
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        error = trial.get_error()
+        self._searcher.end(trial.config["number"], "failed", f"the worker was lost: {error}".splitlines()[0])
+
+
+class Retention(tune.Callback):  # type: ignore[misc]
+    """Keeps the checkpoints of the best trials and deletes the others' as they are beaten."""
+
+    def __init__(self, study: Study, journal: Journal, folder: Path, kept: int):
+        self._objective, self._journal, self._folder = study.objective, journal, folder
+        self._most = kept
+        self._kept = [t.number for t in ranking(journal.history.trials, study.objective)[:kept]]
+
+    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        history = self._journal.history
+        number = trial.config["number"]
+        self._kept = [
+            t.number for t in ranking([history.trial(n) for n in {*self._kept, number}], self._objective)
+        ]
+        for beaten in {*self._kept[self._most :], number} - set(self._kept[: self._most]):
+            shutil.rmtree(self._folder / f"{beaten:06d}", ignore_errors=True)
+        del self._kept[self._most :]

@@ -1,0 +1,420 @@
+"""Study: one file as one value, checked. Output is input: what `best` prints is a study that loads."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
+
+from raysweep.errors import Problem, StudyError, did_you_mean
+from raysweep.space import Choice, Param, Space, show
+from raysweep.trainables import BUILTIN, GIVEN, Trainable, find
+from raysweep.trial import Objective
+
+ALGORITHMS = ("grid", "random")
+GRID_LIMIT = 10_000
+"""More points than this are a mistake more often than a wish."""
+LARGEST_FILE = 1 << 20  # bytes
+
+_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+class Resources(BaseModel):
+    """What one trial holds while it runs. Fractions of a GPU share it; other keys go under `custom`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    cpu: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
+    gpu: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    custom: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+
+    @pydantic.field_validator("gpu")
+    @classmethod
+    def _whole(cls, gpu: float) -> float:
+        if gpu > 1 and gpu != int(gpu):
+            raise ValueError(f"{gpu} is not possible. Use 1 or less, or a whole number")
+        return gpu
+
+    def request(self) -> dict[str, float]:
+        """The resources by the names Ray Tune gives them."""
+        return {"cpu": self.cpu, "gpu": self.gpu, **self.custom}
+
+
+class Algorithm(BaseModel):
+    """How points are chosen. Options of an algorithm stand beside its name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in ALGORITHMS:
+            raise ValueError(f"'{name}' is unknown.{did_you_mean(name, ALGORITHMS)}")
+        return name
+
+
+class Study(BaseModel):
+    """What to train, what may vary, what is best, and how to look for it.
+
+    `Study.load(path)` reads a file; `Study(trainable="mlp", maximize="val_accuracy", trials=20,
+    space={"lr": Float(1e-4, 1e-1, log=True)})` says the same in Python. Either raises StudyError with
+    every problem found, before anything is started.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+    name: str = Field("study", description="its folder's name, its model's name; the file's own when not given")
+    trainable: Annotated[str | Callable[..., Any], WithJsonSchema({"type": "string"})] = Field(
+        description="mlp, or your own as package.module:function"
+    )
+    maximize: str | None = Field(None, min_length=1, description="the metric of which more is better")
+    minimize: str | None = Field(None, min_length=1, description="the metric of which less is better")
+    algorithm: Algorithm = Algorithm(name="random")
+    trials: Annotated[int, Field(ge=1)] | None = Field(None, description="how many points to try")
+    repeats: Annotated[int, Field(ge=1)] = Field(
+        1, description="executions of each point with different seeds; their mean ranks it"
+    )
+    per_trial: Resources = Resources()
+    concurrency: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="trials at once; as many as fit when not given"
+    )
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    experiment: str | None = Field(
+        None, min_length=1, description="the MLflow experiment; one for each task when not given"
+    )
+    space: Annotated[Space, WithJsonSchema({"type": "object", "minProperties": 1})] = Field(
+        description="the trainable's arguments: plain values, and what may vary"
+    )
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _folder_name(cls, name: str) -> str:
+        if not _STUDY_NAME.fullmatch(name) or name.endswith("."):
+            raise ValueError(f"{show(name)} is not allowed. Use letters, digits, _ . and -, at most 64")
+        return name
+
+    _found: Trainable = pydantic.PrivateAttr()
+
+    def __init__(self, *, beside: Path | None = None, **raw: Any):
+        space, problems = Space.read(raw.get("space"))
+        problems = [p.under("space") for p in problems]
+        try:
+            super().__init__(**{**raw, "space": space})
+        except ValidationError as error:
+            problems += [_problem(e) for e in error.errors()]
+        problems += _objective_problems(raw)
+        found = None
+        try:
+            found = find(raw["trainable"], beside) if _findable(raw.get("trainable")) else None
+        except StudyError as error:
+            problems += error.problems
+        if found is not None:
+            problems += [p.under("space") for p in signature_problems(found, space)]
+        if not problems:
+            problems = list(self._budget_problems())
+        if problems or found is None:
+            raise StudyError(problems)
+        self._found = found
+
+    @classmethod
+    def load(cls, path: str | Path) -> Study:
+        """The study in a YAML file; its name is the file's unless it says another."""
+        path = Path(path)
+        try:
+            raw = read_yaml(path)
+            return cls(**{"name": path.stem, **raw}, beside=path.resolve().parent)
+        except StudyError as error:
+            raise StudyError(error.problems, source=path.name) from None
+
+    @property
+    def found(self) -> Trainable:
+        """The trainable itself."""
+        return self._found
+
+    @property
+    def objective(self) -> Objective:
+        return Objective(self.maximize or self.minimize or "", self.maximize is not None)
+
+    @property
+    def target(self) -> int:
+        """How many trials make the study complete."""
+        if self.trials is not None:
+            return self.trials
+        return self.space.size() if self.algorithm.name == "grid" else 1
+
+    @property
+    def task(self) -> str:
+        """The MLflow experiment: what is trained on what, unless the study names one."""
+        if self.experiment:
+            return self.experiment
+        data = self.space.get("data")
+        on = [str(o) for o in data.options] if isinstance(data, Choice) else []
+        return "-".join([self._found.function.__name__, *(Path(o).stem for o in on[:1] if len(on) == 1)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The study as a file writes it: only what differs from the defaults."""
+        raw = self.model_dump(exclude_defaults=True, exclude={"space", "algorithm"})
+        raw["name"] = self.name
+        raw["trainable"] = self._found.name
+        if self.algorithm != Algorithm(name="random"):
+            more = self.algorithm.model_dump(exclude_defaults=True)
+            raw["algorithm"] = more if len(more) > 1 else self.algorithm.name
+        return {**{k: raw[k] for k in type(self).model_fields if k in raw}, "space": self.space.forms()}
+
+    def to_yaml(self) -> str:
+        """The study as the text of a file that loads."""
+        return write_yaml({**self.to_dict(), "space": {k: _line(v) for k, v in self.space.forms().items()}})
+
+    def _budget_problems(self) -> Iterator[Problem]:
+        free = self.space.free
+        if self.algorithm.name == "grid":
+            yield from self._grid_problems()
+        elif self.trials is None and free:
+            yield Problem("trials", "say how many points to try")
+        elif self.trials is not None and self.trials > 1 and not free:
+            yield Problem("trials", f"{self.trials} trials of a space without freedom. Remove it, or use repeats")
+
+    def _grid_problems(self) -> Iterator[Problem]:
+        continuous = self.space.continuous()
+        for name in continuous:
+            yield Problem(
+                f"space.{name}", "a grid cannot count a continuous range. Give step, or grid: the number of points"
+            )
+        if continuous:
+            return
+        size = self.space.size()
+        if size > GRID_LIMIT:
+            factors = " x ".join(f"{n} {self.space[n].size():,}" for n in self.space.free)
+            yield Problem(
+                "algorithm",
+                f"the grid has {size:,} combinations ({factors}); the limit is {GRID_LIMIT:,}. Use random",
+            )
+        elif self.trials is not None and self.trials != size:
+            yield Problem("trials", f"the grid has {size} combinations but trials is {self.trials}. Remove trials")
+
+
+def _findable(trainable: Any) -> bool:
+    return isinstance(trainable, str) or callable(trainable)
+
+
+def _objective_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    given = [k for k in ("maximize", "minimize") if raw.get(k) is not None]
+    if len(given) != 1:
+        got = "both" if given else "neither"
+        yield Problem("maximize", f"give one of maximize and minimize, with the metric's name; got {got}")
+
+
+def signature_problems(found: Trainable, space: Space) -> Iterator[Problem]:
+    """What the trainable's signature, which is its schema, says against the space."""
+    if not found.yields:
+        return  # train(config) takes whatever is in config
+    arguments = {
+        name: a
+        for name, a in inspect.signature(found.function, eval_str=True).parameters.items()
+        if name not in GIVEN
+    }
+    if any(a.kind is a.VAR_KEYWORD for a in arguments.values()):
+        return
+    for name, p in space.items():
+        if name not in arguments:
+            yield Problem(name, f"'{found.name}' has no such argument.{did_you_mean(name, arguments)}")
+        elif arguments[name].annotation is not inspect.Parameter.empty:
+            yield from _value_problems(name, p, TypeAdapter(arguments[name].annotation))
+    for name, a in arguments.items():
+        if name not in space and a.default is a.empty:
+            yield Problem(name, f"'{found.name}' needs it. Give a value or a range")
+
+
+def _value_problems(name: str, p: Param, schema: TypeAdapter[Any]) -> Iterator[Problem]:
+    values = p.options if isinstance(p, Choice) else [p.low, p.high]  # type: ignore[attr-defined]
+    for value in values:
+        try:
+            schema.validate_python([value] if p.each else value, strict=True)
+        except ValidationError as error:
+            # A union reports each of its members; the first one says what is wanted.
+            e = error.errors()[0]
+            yield Problem(name, f"{_sentence(e)}, got {show(value)}")
+
+
+def _problem(error: Any) -> Problem:
+    """A pydantic error in our words."""
+    *above, last = [str(part) for part in error["loc"]] or [""]
+    where = ".".join([*above, last])
+    if error["type"] == "extra_forbidden":
+        model = {"per_trial": Resources, "algorithm": Algorithm}.get(above[0] if above else "", Study)
+        custom = " Other resources go under custom." if model is Resources else ""
+        return Problem(
+            ".".join(above), f"unknown key '{last}'.{did_you_mean(last, model.model_fields)}{custom}"
+        )
+    if error["type"] == "missing":
+        return Problem(where, "is missing")
+    if error["type"] == "value_error":
+        return Problem(where.removesuffix(".name"), str(error["ctx"]["error"]))
+    return Problem(where, f"{_sentence(error)}, got {show(error['input'])}")
+
+
+def _sentence(error: Any) -> str:
+    return str(error["msg"]).replace("Input should be", "must be")
+
+
+# --- the file -----------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people read it: 1e-4 is a number, on is a word, a key stands once."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if tag not in {"tag:yaml.org,2002:float", "tag:yaml.org,2002:bool"}]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
+    list("-+.0123456789"),
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a study file, safely: plain types only, no key twice, at most 1 MiB.
+
+    Raises StudyError with the lines of what is wrong.
+    """
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise StudyError([Problem("", f"is larger than {LARGEST_FILE:,} bytes")])
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StudyError([Problem("", f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError:
+        raise StudyError([Problem("", "is not UTF-8 text")]) from None
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        problems = [] if node is None else list(_node_problems(node, set()))
+        if problems:
+            raise StudyError(problems)
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader, see above
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}" if mark else ""
+        what = str(getattr(error, "problem", None) or error)
+        if "\\t" in what:
+            what = "tabs cannot indent. Use spaces"
+        raise StudyError([Problem(where, what)]) from None
+    except RecursionError:
+        raise StudyError([Problem("", "is nested too deeply")]) from None
+    if not isinstance(value, dict):
+        raise StudyError([Problem("", f"must map keys to values, got {show(value)}")])
+    odd = [k for k in value if not isinstance(k, str)]
+    if odd:
+        raise StudyError([Problem("", f"keys must be text, got {show(k)}") for k in odd])
+    return value
+
+
+def _node_problems(node: yaml.Node, seen: set[int]) -> Iterator[Problem]:
+    where = f"line {node.start_mark.line + 1}"
+    if id(node) in seen:
+        yield Problem(where, "aliases (*name) are not used in studies. Write the value out")
+        return
+    seen.add(id(node))
+    if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
+        yield Problem(where, f"unsafe YAML tag {node.tag.replace('tag:yaml.org,2002:', '!!')}")
+    if isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            yield from _node_problems(child, seen)
+    if isinstance(node, yaml.MappingNode):
+        first: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in first:
+                    yield Problem(f"line {line}", f"duplicate key '{key.value}' (first on line {first[key.value]})")
+                first.setdefault(key.value, line)
+            yield from _node_problems(value, seen)
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+# Floats by repr, which reads back to the last bit; lists on one line, as people write them.
+_Dumper.add_representer(float, lambda d, x: d.represent_scalar("tag:yaml.org,2002:float", repr(x)))
+_Dumper.add_representer(
+    list, lambda d, x: d.represent_sequence("tag:yaml.org,2002:seq", x, flow_style=True)
+)
+
+
+class _Line(dict[str, Any]):
+    """A mapping that is written on one line, as people write parameters."""
+
+
+_Dumper.add_representer(
+    _Line, lambda d, x: d.represent_mapping("tag:yaml.org,2002:map", x.items(), flow_style=True)
+)
+
+
+def _line(value: Any) -> Any:
+    return _Line({k: _line(v) for k, v in value.items()}) if isinstance(value, dict) else value
+
+
+def write_yaml(value: Mapping[str, Any]) -> str:
+    """A mapping as YAML that `read_yaml` reads back equal."""
+    return yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+# --- the schema that editors complete from ---------------------------------------------------------------------
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a study file, with the built-in trainables' arguments as names of the space."""
+    scalar: dict[str, Any] = {"type": ["number", "string", "boolean", "null"]}
+    number = {"type": "number"}
+    more: dict[str, Any] = {
+        "when": {"type": "object", "description": "exists only where these names above have these values"},
+        "each": {"type": "string", "description": "the integer above that says how many values"},
+    }
+    ranged = {"log": {"type": "boolean"}, "step": number, "grid": {"type": "integer", "minimum": 2}, **more}
+
+    def form(kind: str, value: Any, rest: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "required": [kind],
+            "additionalProperties": False,
+            "properties": {kind: value, **rest},
+        }
+
+    pair = {"type": "array", "minItems": 2, "maxItems": 2}
+    forms = [
+        scalar,
+        {"type": "array", "minItems": 1, "description": "one of these"},
+        form("float", {**pair, "items": number}, ranged),
+        form("int", {**pair, "items": {"type": "integer"}}, ranged),
+        form("choice", {"type": "array", "minItems": 1}, more),
+    ]
+    names = {n: {"$ref": "#/$defs/Param"} for t in BUILTIN for n in inspect.signature(find(t).function).parameters}
+    model = Study.model_json_schema()
+    model["$defs"] = {**model.get("$defs", {}), "Param": {"anyOf": forms}}
+    model["properties"]["algorithm"] = {
+        "anyOf": [{"enum": list(ALGORITHMS)}, {"$ref": "#/$defs/Algorithm"}],
+        "default": "random",
+    }
+    model["properties"]["space"] |= {
+        "properties": {n: s for n, s in names.items() if n not in GIVEN},
+        "additionalProperties": {"$ref": "#/$defs/Param"},
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model, "title": "raysweep study"}

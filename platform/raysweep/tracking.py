@@ -1,0 +1,445 @@
+"""MLflow as a projection of the journal: one parent run a study, one child run a trial, the best as a model.
+
+A process of its own reads the journal and writes to MLflow in batches, so the search neither waits for MLflow
+nor falls with it; `python -m raysweep.tracking FOLDER` is that process. It finds its runs by tag and may send
+anything twice, so it can be killed and started again. When the search that it serves is gone, it publishes
+what the journal holds, marks what was running as killed, and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from raysweep import views
+from raysweep.errors import TrackingError
+from raysweep.journal import FILE, History, in_use, read
+from raysweep.space import Space, flat
+from raysweep.trial import Objective, Trial
+
+PERIOD = 1.0  # seconds between two looks at the journal
+DRAIN = 120.0  # seconds that the end of a search waits for MLflow
+AT_ONCE = 1000  # metrics that MLflow takes in one request
+STATUS = "tracking.json"
+MODEL = "model"
+
+RUN_STATUS = {
+    "waiting": "SCHEDULED",
+    "running": "RUNNING",
+    "completed": "FINISHED",
+    "stopped": "FINISHED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+}
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far MLflow is behind the journal; the publisher keeps it in the study's folder."""
+
+    offset: int = 0
+    """How many bytes of the journal are published."""
+    published: int = 0
+    """How many trials MLflow holds as the journal does."""
+    pending: int = 0
+    error: str = ""
+    experiment: str = ""
+    parent: str = ""
+    model: str = ""
+    over: bool = False
+
+
+def store_of(place: Path, store: str | None = None) -> str:
+    """The MLflow store: what is given, or MLFLOW_TRACKING_URI, or one SQLite file for all studies of the folder."""
+    return store or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{place.parent.resolve() / 'mlflow.db'}"
+
+
+def check(uri: str) -> None:
+    """See that the store can be what it says, before anything is started. Raises TrackingError."""
+    scheme = urllib.parse.urlsplit(uri).scheme
+    if scheme not in {"http", "https", "sqlite", "postgresql", "mysql", "mssql"} and "+" not in scheme:
+        raise TrackingError(
+            f"tracking: '{scrubbed(uri)}' is no MLflow store. Use http://HOST:PORT, or sqlite:///FILE"
+        )
+    if scheme in {"http", "https"}:
+        try:
+            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10).close()  # noqa: S310 - http(s) only
+        except (urllib.error.URLError, OSError) as error:
+            if isinstance(error, urllib.error.HTTPError) and error.code != 404:
+                raise TrackingError(f"tracking: {scrubbed(uri)} answers {error.code} {error.reason}") from None
+            if not isinstance(error, urllib.error.HTTPError):
+                raise TrackingError(
+                    f"tracking: {scrubbed(uri)} does not answer ({getattr(error, 'reason', error)})."
+                    " Start it, or leave --tracking out: then a local file is used"
+                ) from None
+
+
+def scrubbed(uri: str) -> str:
+    """A URI without the password in it."""
+    return re.sub(r"//[^/@]*@", "//***@", uri)
+
+
+def status(place: Path) -> Status:
+    """The publisher's last word."""
+    try:
+        return Status(**json.loads((place / STATUS).read_text()))
+    except (OSError, ValueError, TypeError):
+        return Status()
+
+
+@contextmanager
+def publisher(place: Path, uri: str) -> Iterator[None]:
+    """The publishing process for the study in `place`. It outlives the block until it has published all."""
+    start(place, uri)
+    yield
+
+
+def start(place: Path, uri: str) -> subprocess.Popen[bytes]:
+    """Start a publisher. It ends by itself when the study is no longer written to and all of it is published."""
+    (place / STATUS).unlink(missing_ok=True)
+    with (place / "tracking.log").open("ab") as log:
+        return subprocess.Popen(  # noqa: S603
+            (sys.executable, "-m", "raysweep.tracking", str(place)),
+            # The URI may hold a password: the environment is not shown to other users, arguments are.
+            env={**os.environ, **QUIET, "MLFLOW_TRACKING_URI": uri},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C ends the search; the publisher then publishes how it ended
+        )
+
+
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the publisher has its own patience
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def drain(place: Path, uri: str, say: Callable[[str], None], patience: float = DRAIN) -> Status:
+    """Wait until MLflow holds what the journal holds, and say what is left if it takes too long."""
+    deadline = time.monotonic() + patience
+    shown = status(place)
+    told = False
+    while not shown.over and time.monotonic() < deadline:
+        if not told and time.monotonic() > deadline - patience + 2:
+            say("Bringing MLflow up to date ...")
+            told = True
+        time.sleep(0.1)
+        shown = status(place)
+    if not shown.over:
+        trouble = f" ({shown.error})" if shown.error else ""
+        say(f"MLflow is behind by {shown.pending} trials{trouble}. Nothing is lost: raysweep sync {place.name}")
+    return shown
+
+
+# --- the publishing process -------------------------------------------------------------------------------
+
+
+class Publisher:
+    """Brings one study's journal to MLflow. `step` may fail at any point and be called again."""
+
+    def __init__(self, place: Path, client: Any):
+        self._place, self._client = place, client
+        self._history, self._offset = History(), 0
+        self._changed: set[int] = set()
+        self._runs: dict[int, str] = {}
+        self._sent: dict[int, int] = {}  # reports of each trial that MLflow has
+        self._parent = self._experiment = self._model = ""
+        self._summed: Any = None
+
+    def step(self, final: bool) -> Status:
+        """Publish what is new. `final`: nobody writes to the journal any more."""
+        records, self._offset = read(self._place / FILE, self._offset)
+        for record in records:
+            self._history.add(record)
+        self._changed |= {r["trial"] for r in records if "trial" in r and r["kind"] != "best"}
+        if not self._history.study:
+            return Status(over=final)
+        if not self._parent:
+            self._find()
+        for number in sorted(self._changed):
+            self._publish(self._history.trial(number), final)
+            self._changed.discard(number)
+        self._summarise(final)
+        if self._history.best and not self._model:
+            self._model = self._register()
+        return self.status(over=final)
+
+    def status(self, error: str = "", over: bool = False) -> Status:
+        total = len(self._history.trials)
+        return Status(
+            self._offset,
+            total - len(self._changed),
+            len(self._changed),
+            error,
+            self._experiment,
+            self._parent,
+            self._model,
+            over,
+        )
+
+    @property
+    def _study(self) -> dict[str, Any]:
+        study: dict[str, Any] = self._history.study["study"]
+        return study
+
+    @property
+    def _objective(self) -> Objective:
+        return Objective(self._study.get("maximize") or self._study["minimize"], "maximize" in self._study)
+
+    def _find(self) -> None:
+        """The experiment, the parent run and the trials' runs: those that are there, or new ones."""
+        self._experiment = self._find_experiment(self._history.study["task"])
+        identity = self._history.study["id"]
+        token, runs = None, []
+        while True:
+            page = self._client.search_runs(
+                [self._experiment], f"tags.study_id = '{identity}'", max_results=1000, page_token=token
+            )
+            runs += list(page)
+            token = page.token
+            if not token:
+                break
+        for run in sorted(runs, key=lambda r: -int(r.info.start_time)):  # of doubles the oldest wins
+            if run.data.tags.get("role") == "trial":
+                self._runs[int(run.data.tags["trial"])] = run.info.run_id
+        parents = [r for r in runs if r.data.tags.get("role") == "study"]
+        self._parent = min(parents, key=lambda r: int(r.info.start_time)).info.run_id if parents else self._begin()
+
+    def _find_experiment(self, name: str) -> str:
+        import mlflow
+
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            if found.lifecycle_stage == "deleted":
+                raise TrackingError(f"the MLflow experiment '{name}' is deleted. Restore it, or name another")
+            identity: str = found.experiment_id
+            return identity
+        # A local store keeps artifacts beside its file; a server decides for itself.
+        artifacts = (self._place.parent / "artifacts").as_uri() if "sqlite" in mlflow.get_tracking_uri() else None
+        created: str = self._client.create_experiment(name, artifact_location=artifacts)
+        return created
+
+    def _begin(self) -> str:
+        record = self._history.study
+        git = record.get("git", {})
+        tags = {
+            "role": "study",
+            "study": self._study["name"],
+            "study_id": record["id"],
+            "objective": str(self._objective),
+            "algorithm": _text(self._study.get("algorithm", "random")),
+            "code_sha256": record["code"]["sha256"],
+            **{f"version_{k.replace('-', '_')}": v for k, v in record["versions"].items()},
+            "mlflow.source.name": record["code"]["file"],
+            "mlflow.source.type": "LOCAL",
+            **({"mlflow.source.git.commit": git["commit"], "git_dirty": str(git["dirty"])} if git else {}),
+        }
+        run = self._client.create_run(
+            self._experiment, start_time=_ms(record["time"]), run_name=self._study["name"], tags=tags
+        )
+        identity: str = run.info.run_id
+        space = {f"space_{k}": _text(v) for k, v in self._study["space"].items()}
+        rest = {k: _text(v) for k, v in self._study.items() if k not in {"space", "name"}}
+        self._batch(identity, params={**rest, **space})
+        self._client.log_text(identity, (self._place / "study.yaml").read_text(), "study.yaml")
+        views.write(self._client, self._experiment, record, Space(self._study["space"]), self._objective)
+        return identity
+
+    def _publish(self, trial: Trial, final: bool) -> None:
+        """One trial: create its run if need be, send the epochs that are new, and how it stands."""
+        run = self._runs.get(trial.number) or self._create(trial)
+        self._runs[trial.number] = run
+        sent = self._sent.get(trial.number, 0)
+        if sent > len(trial.reports):  # a later attempt began again from an earlier epoch
+            sent = 0
+        metrics = [
+            (name, value, _ms(report.time), report.epoch)
+            for report in trial.reports[sent:]
+            for name, value in report.metrics.items()
+        ]
+        at = _ms(trial.finished or time.time())
+        report = trial.best(self._objective)
+        if trial.ended and report is not None:
+            value = report.metrics[self._objective.metric]
+            metrics += [
+                (f"best_{self._objective.metric}", value, at, 0),
+                ("best_epoch", float(report.epoch), at, 0),
+                ("seconds", trial.seconds, at, 0),
+            ]
+        stopped = final and not trial.ended
+        self._batch(
+            run,
+            metrics,
+            tags={
+                "stop_reason": "interrupted" if stopped else trial.status,
+                "attempts": str(trial.attempts),
+                "worker": trial.worker,
+                **({"error": trial.error[:5000]} if trial.error else {}),
+            },
+        )
+        self._sent[trial.number] = len(trial.reports)
+        if stopped or trial.ended:
+            end = _ms(trial.finished) if trial.ended else _ms(time.time())
+            self._client.set_terminated(run, "KILLED" if stopped else RUN_STATUS[trial.status], end_time=end)
+        elif trial.attempts > 1 or sent == 0:
+            self._client.update_run(run, status=RUN_STATUS[trial.status])
+
+    def _create(self, trial: Trial) -> str:
+        tags = {
+            "role": "trial",
+            "study": self._study["name"],
+            "study_id": self._history.study["id"],
+            "trial": str(trial.number),
+            "seeds": ", ".join(map(str, trial.seeds)),
+            "mlflow.parentRunId": self._parent,
+        }
+        run = self._client.create_run(
+            self._experiment,
+            start_time=_ms(trial.started or trial.asked),
+            run_name=f"trial-{trial.number:04d}",
+            tags=tags,
+        )
+        identity: str = run.info.run_id
+        self._batch(identity, params={k: _text(v) for k, v in self._params(trial).items()})
+        return identity
+
+    def _params(self, trial: Trial) -> dict[str, Any]:
+        """The point, flat; `log10_lr` beside a log-scaled `lr`, for MLflow's axes are linear."""
+        row = flat(trial.point)
+        logs = {
+            f"log10_{name}": round(math.log10(value), 6)
+            for name, form in self._study["space"].items()
+            if isinstance(form, dict) and form.get("log")
+            for name, value in flat({name: trial.point[name]} if name in trial.point else {}).items()
+        }
+        return {**row, **logs}
+
+    def _batch(
+        self,
+        run: str,
+        metrics: list[tuple[str, float, int, int]] | None = None,
+        params: dict[str, str] | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> None:
+        """Everything in as few requests as MLflow allows. Sent twice, it stays the same."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        values = [Metric(_key(k), v, at, step) for k, v, at, step in metrics or []]
+        pairs = [Param(_key(k), v[:6000]) for k, v in (params or {}).items()]
+        labels = [RunTag(k, v) for k, v in (tags or {}).items()]
+        for start in range(0, len(pairs), 100):
+            self._client.log_batch(run, params=pairs[start : start + 100])
+        for start in range(0, max(len(values), 1), AT_ONCE - 100):
+            part = values[start : start + AT_ONCE - 100]
+            self._client.log_batch(run, metrics=part, tags=labels if start == 0 else [])
+
+    def _summarise(self, final: bool) -> None:
+        """The parent run: how far the study is, its best trial, and whether it goes on."""
+        trials, best, at = self._history.trials, self._history.best, _ms(time.time())
+        ended = [t for t in trials if t.ended]
+        valued = [(t.value(self._objective), t) for t in ended if t.status in {"completed", "stopped"}]
+        known = [(v, t) for v, t in valued if v is not None]
+        summary = (len(ended), len(trials), best.get("trial"), final)
+        if summary == self._summed:
+            return
+        metrics = [("trials", float(len(ended)), at, 0)]
+        tags = {"data_fingerprint": ", ".join(self._history.data.values())}
+        if known:
+            pick = max if self._objective.maximize else min
+            value, winner = pick(known, key=lambda pair: pair[0])
+            metrics.append((f"best_{self._objective.metric}", value, at, 0))
+            tags |= {"best_trial": str(winner.number), "best_run_id": self._runs[winner.number]}
+            tags |= {f"best_{k}": _text(v) for k, v in flat(winner.point).items()}
+        metrics += [(k, v, _ms(best["time"]), 0) for k, v in best.get("metrics", {}).items()]
+        self._batch(self._parent, metrics, tags=tags)
+        if final:
+            whole = self._history.over and len(ended) == len(trials)
+            self._client.set_terminated(self._parent, "FINISHED" if whole else "KILLED")
+        else:
+            self._client.update_run(self._parent, status="RUNNING")
+        self._summed = summary
+
+    def _register(self) -> str:
+        """The best trial's model, logged in its run and registered under the study's name as @best."""
+        import mlflow
+        import mlflow.pyfunc
+
+        from raysweep.models import log
+
+        best, name = self._history.best, self._study["name"]
+        number, run = best["trial"], self._runs[best["trial"]]
+        mark = f"{self._history.study['id']}/{number}/{best['epoch']}"
+        with suppress(mlflow.exceptions.MlflowException):  # no such model, or no such alias, yet
+            version = self._client.get_model_version_by_alias(name, "best")
+            if version.tags.get("raysweep") == mark:
+                return f"models:/{name}@best"
+        version = log(self._place / "best", run, name, self._history.study["versions"])
+        trial = self._history.trial(number)
+        # Logging needs an active run, and MLflow ends that run anew.
+        self._client.set_terminated(run, RUN_STATUS[trial.status], end_time=_ms(trial.finished))
+        for key, value in {"raysweep": mark, "study": name, "trial": str(number), "run_id": run}.items():
+            self._client.set_model_version_tag(name, version, key, value)
+        self._client.set_registered_model_alias(name, "best", version)
+        self._batch(run, [(k, v, _ms(best["time"]), 0) for k, v in best["metrics"].items()], tags={"best": "true"})
+        return f"models:/{name}@best"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^\w\-. /]", "_", name)[:250]
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def main(place: Path) -> None:
+    """Publish until the journal is released and all of it is in MLflow."""
+    from mlflow import MlflowClient
+
+    publisher = Publisher(place, MlflowClient())
+    wait = PERIOD
+    while True:
+        final = not in_use(place / FILE)
+        try:
+            shown, wait = publisher.step(final), PERIOD
+        except Exception as error:
+            # MLflow may fail in any way it likes: the journal keeps what is pending, and we try again.
+            print(f"{type(error).__name__}: {error}", flush=True)
+            shown, wait = publisher.status(error=scrubbed(f"{type(error).__name__}: {error}"[:300])), min(wait * 2, 30)
+        _write_status(place, shown)
+        if shown.over:
+            return
+        if final and wait >= 30:
+            return  # the search is gone and MLflow is away; `raysweep sync` sends the rest
+        time.sleep(wait if shown.error else PERIOD)
+
+
+def _write_status(place: Path, shown: Status) -> None:
+    temporary = place / f"{STATUS}.part"
+    temporary.write_text(json.dumps(asdict(shown)))
+    temporary.replace(place / STATUS)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

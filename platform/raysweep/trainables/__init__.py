@@ -1,0 +1,116 @@
+"""What can be trained. A trainable is a generator function: its keyword arguments are its hyperparameters,
+and it yields `(metrics, state)` once an epoch. `state` (tensors and plain types) is all that resuming needs:
+called again with `state=` it goes on from there. If it takes `seed`, each execution gets its own.
+
+Nothing in this package knows of Ray or MLflow, so every trainable runs under `list()`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from raysweep.errors import Problem, StudyError, did_you_mean
+
+# Each built-in trainable is a module that holds a generator of the same name, and may hold
+#   load(...)                                    the data, which the trials of a node then share
+#   export(point, state, data, folder) -> dict   writes the trained model into folder, returns its test metrics
+BUILTIN = {"mlp": "raysweep.trainables.mlp"}
+
+GIVEN = frozenset({"seed", "state"})
+"""Arguments that raysweep fills in itself; no study names them."""
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """A trainable that was found: the function, and what its module offers beside it."""
+
+    name: str
+    function: Callable[..., Any]
+    load: Callable[..., Any] | None = None
+    export: Callable[..., dict[str, float]] | None = None
+    file: str = ""
+    sha256: str = ""
+    """Of the file that holds the function; part of what makes a study reproducible."""
+
+    @property
+    def builtin(self) -> bool:
+        return self.name in BUILTIN
+
+    @property
+    def yields(self) -> bool:
+        """Whether it is a generator. Otherwise it is an ordinary Ray Tune function `train(config)`."""
+        return inspect.isgeneratorfunction(self.function)
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """The names of the arguments it takes."""
+        return frozenset(inspect.signature(self.function).parameters)
+
+    def shared(self) -> list[str]:
+        """The hyperparameters that only say which data to load."""
+        return list(inspect.signature(self.load).parameters) if self.load else []
+
+
+def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Trainable:
+    """The trainable called `trainable`: a built-in's name, `package.module:function`, or the function itself.
+
+    A module is looked for on the Python path, and last in the folder `beside` (the study file's own).
+    Raises StudyError when there is no such function or it is no trainable.
+    """
+    if callable(trainable):
+        return _checked(trainable, f"{trainable.__module__}:{trainable.__qualname__}")
+    if trainable in BUILTIN:
+        module = importlib.import_module(BUILTIN[trainable])
+        found = _checked(getattr(module, trainable), trainable)
+        return Trainable(
+            trainable,
+            found.function,
+            getattr(module, "load", None),
+            getattr(module, "export", None),
+            found.file,
+            found.sha256,
+        )
+    place, colon, name = trainable.partition(":")
+    if not colon or not name:
+        known = did_you_mean(trainable, BUILTIN)
+        raise _no(f"'{trainable}' is not built in.{known} Your own is written package.module:function")
+    module = _module(place, beside)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise _no(f"{place} has no function '{name}'.{did_you_mean(name, vars(module))}")
+    return _checked(function, trainable)
+
+
+def _no(what: str) -> StudyError:
+    return StudyError([Problem("trainable", what)])
+
+
+def _module(place: str, beside: Path | None) -> ModuleType:
+    if beside is not None and str(beside) not in sys.path:
+        sys.path.append(str(beside))  # at the end, so that a file there shadows nothing
+    try:
+        return importlib.import_module(place)
+    except ImportError as error:
+        raise _no(f"cannot import '{place}': {error}") from error
+    except Exception as error:  # a module may raise anything while it is imported
+        raise _no(f"importing '{place}' raised {type(error).__name__}: {error}") from error
+
+
+def _checked(function: Callable[..., Any], name: str) -> Trainable:
+    arguments = inspect.signature(function).parameters
+    if not inspect.isgeneratorfunction(function) and list(arguments) != ["config"]:
+        raise _no(
+            f"'{name}' must yield (metrics, state) once an epoch, or be a Ray Tune function of one argument, config"
+        )
+    file = inspect.getsourcefile(function)
+    content = Path(file).read_bytes() if file and Path(file).is_file() else b""
+    return Trainable(name, function, file=file or "", sha256=hashlib.sha256(content).hexdigest())

@@ -1,0 +1,215 @@
+"""The textbook's loop: forward, loss, backpropagation, update. One generator that every network shares.
+
+The data fits in memory, so there is no loader: tensors stay where the network is and batches are drawn by
+index. Numbers come back from the device once an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from raysweep.trainables.data import Data
+
+EVALUATE_AT_ONCE = 4096  # samples; bounds the memory of an evaluation
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is the GPU that this process may use, or else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("device cuda was asked for but no GPU is visible. Give per_trial a gpu")
+    return torch.device(device)
+
+
+def mixed(seed: int, epoch: int) -> int:
+    """The seed of one epoch. Randomness is a function of (seed, epoch), so resuming needs no generator's state."""
+    return random.Random(f"{seed}/{epoch}").getrandbits(63)
+
+
+def rate(schedule: str, epoch: int, epochs: int, warmup: int) -> float:
+    """The factor on the learning rate in `epoch` (from 1): a warm-up of `warmup` epochs, then the schedule."""
+    if epoch <= warmup:
+        return epoch / (warmup + 1)
+    done = (epoch - 1 - warmup) / max(1, epochs - warmup)  # 0 at the first epoch after the warm-up
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    if schedule == "linear":
+        return 1 - done
+    if schedule == "step":
+        return 0.1 ** int(done * 3)  # a tenth after each third
+    if schedule == "exponential":
+        return 0.01**done
+    return 1.0
+
+
+def make_optimizer(
+    name: str, model: nn.Module, lr: float, momentum: float, nesterov: bool, weight_decay: float
+) -> torch.optim.Optimizer:
+    """sgd, adam, adamw or rmsprop over the model's trainable parameters."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    common: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
+    if name == "sgd":
+        return torch.optim.SGD(parameters, momentum=momentum, nesterov=nesterov and momentum > 0, fused=True, **common)
+    if name == "adam":
+        return torch.optim.Adam(parameters, fused=True, **common)
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, fused=True, **common)
+    return torch.optim.RMSprop(parameters, momentum=momentum, **common)
+
+
+class Tensors:
+    """A split on the device: inputs as they are stored (uint8 images are scaled batch by batch), targets as
+    classes or as standardised numbers."""
+
+    def __init__(self, x: Any, y: Any, data: Data, device: torch.device):
+        with warnings.catch_warnings():
+            # The arrays may be read-only views of memory that processes share. Nothing here writes to them.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
+            self.x = torch.as_tensor(x).to(device)
+            self.y = torch.as_tensor(y).to(device)
+        if not data.classes:
+            mean, std = target_scale(data)
+            self.y = (self.y - mean) / std
+
+    def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
+        x = self.x[index]
+        return (x.float() / 255 if x.dtype == torch.uint8 else x), self.y[index]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+def target_scale(data: Data) -> tuple[float, float]:
+    """Mean and standard deviation of the training targets of a regression."""
+    return float(data.y_train.mean()), max(float(data.y_train.std()), 1e-12)
+
+
+def evaluate(model: nn.Module, split: Tensors, data: Data, prefix: str) -> dict[str, float]:
+    """Loss and accuracy (or rmse and r2, in the target's own units) of `model` on a split."""
+    model.eval()
+    totals = torch.zeros(2, device=split.y.device, dtype=torch.float64)
+    with torch.inference_mode():
+        for start in range(0, len(split), EVALUATE_AT_ONCE):
+            x, y = split.batch(slice(start, start + EVALUATE_AT_ONCE))
+            totals += _totals(model(x), y, bool(data.classes))
+    return _metrics(totals.tolist(), len(split), prefix, data, split)
+
+
+def _totals(output: Tensor, y: Tensor, classes: bool) -> Tensor:
+    """[summed loss, number right] of a batch; for a regression [summed squared error, 0]."""
+    if classes:
+        loss = functional.cross_entropy(output.float(), y, reduction="sum")
+        return torch.stack([loss.double(), (output.argmax(1) == y).sum().double()])
+    error = ((output.float().squeeze(1) - y) ** 2).sum().double()
+    return torch.stack([error, torch.zeros_like(error)])
+
+
+def _metrics(totals: list[float], n: int, prefix: str, data: Data, split: Tensors) -> dict[str, float]:
+    loss = totals[0] / n
+    if data.classes:
+        return {f"{prefix}_loss": loss, f"{prefix}_accuracy": totals[1] / n}
+    spread = float(split.y.double().var(correction=0)) or 1.0
+    rmse = math.sqrt(loss) * target_scale(data)[1] if math.isfinite(loss) else loss
+    return {f"{prefix}_loss": loss, f"{prefix}_rmse": rmse, f"{prefix}_r2": 1 - loss / spread}
+
+
+def fit(
+    model: nn.Module,
+    data: Data,
+    *,
+    optimizer: str,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    l1: float,
+    schedule: str,
+    warmup: int,
+    batch_size: int,
+    label_smoothing: float,
+    epochs: int,
+    patience: int | None,
+    device: torch.device,
+    seed: int,
+    state: dict[str, Any] | None,
+) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
+    """Train `model`; yield `(metrics, state)` after each epoch. The state's tensors are the live ones:
+    who keeps them must copy or write them before the next epoch."""
+    model.to(device)
+    update = make_optimizer(optimizer, model, lr, momentum, nesterov, weight_decay)
+    epoch, lowest, waited = 0, math.inf, 0
+    if state is not None:
+        model.load_state_dict(state["model"])
+        update.load_state_dict(state["optimizer"])
+        epoch, lowest, waited = state["epoch"], state["lowest"], state["waited"]
+    train = Tensors(data.x_train, data.y_train, data, device)
+    val = Tensors(data.x_val, data.y_val, data, device)
+    cuda = [device] if device.type == "cuda" else []
+    while epoch < epochs and (patience is None or waited < patience):
+        epoch += 1
+        for group in update.param_groups:
+            group["lr"] = lr * rate(schedule, epoch, epochs, warmup)
+        # Several executions may take turns in one process: each leaves the global generators as it found them.
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(mixed(seed, epoch))
+            totals, seen = _one_epoch(model, train, update, batch_size, label_smoothing, l1, bool(data.classes))
+        metrics = _metrics(totals.tolist(), seen, "train", data, train) | evaluate(model, val, data, "val")
+        waited = 0 if metrics["val_loss"] < lowest else waited + 1
+        lowest = min(lowest, metrics["val_loss"])
+        yield (
+            metrics,
+            {
+                "epoch": epoch,
+                "model": model.state_dict(),
+                "optimizer": update.state_dict(),
+                "lowest": lowest,
+                "waited": waited,
+            },
+        )
+
+
+def _one_epoch(
+    model: nn.Module,
+    train: Tensors,
+    update: torch.optim.Optimizer,
+    batch_size: int,
+    label_smoothing: float,
+    l1: float,
+    classes: bool,
+) -> tuple[Tensor, int]:
+    """Every sample once, in random order. Returns the totals of `_totals` and how many samples they cover."""
+    device = train.y.device
+    model.train()
+    order = torch.randperm(len(train)).to(device)
+    totals = torch.zeros(2, device=device, dtype=torch.float64)
+    half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    seen = 0
+    for start in range(0, len(train), batch_size):
+        x, y = train.batch(order[start : start + batch_size])
+        if len(y) == 1 and seen:
+            break  # batch norm cannot learn from a last batch of one
+        with torch.autocast("cuda", torch.bfloat16) if half else nullcontext():
+            output = model(x)
+            loss = (
+                functional.cross_entropy(output, y, label_smoothing=label_smoothing)
+                if classes
+                else functional.mse_loss(output.squeeze(1), y)
+            )
+            if l1:
+                loss = loss + l1 * sum(p.abs().sum() for p in model.parameters() if p.ndim > 1)
+        update.zero_grad(set_to_none=True)
+        loss.backward()
+        update.step()
+        totals += _totals(output.detach(), y, classes)
+        seen += len(y)
+    return totals, seen

@@ -1,0 +1,296 @@
+"""Drives a trainable inside a Ray Tune worker: one `step` is one epoch of every execution of the point.
+
+The worker knows nothing of models; the trainable knows nothing of Ray. What happened goes back as records
+for the journal. An exception of the user's code is a result like any other, so that the process, with torch
+loaded and the data mapped, lives on to take the next trial.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import platform
+import statistics
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from raysweep import checkpoints
+from raysweep.space import SECRET, encode
+from raysweep.trainables import find
+from raysweep.trial import Objective, Point
+
+FLUSH = 10.0
+"""Seconds between the checkpoints of a running trial: what its loss may cost. The end always writes one."""
+
+Execution = Iterator[tuple[dict[str, float], Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the trials of a study share: sent to each worker once."""
+
+    trainable: str | Callable[..., Any]
+    """A built-in's name, or the user's function itself."""
+    objective: Objective
+    folder: str
+    threads: int
+    data: dict[str, Any]
+    """Loaded data by `data_key`: references into Ray's object store, which a node's workers map, not copy."""
+
+
+def data_key(arguments: dict[str, Any]) -> str:
+    """The name under which the data of these arguments is shared."""
+    return encode(arguments)
+
+
+Records = list[tuple[str, dict[str, Any]]]
+
+
+def started() -> tuple[str, dict[str, Any]]:
+    """The record of a trial that begins in this process."""
+    return "started", {"worker": f"{platform.node()} (process {os.getpid()})"}
+
+
+def ended(status: str, seconds: float, error: str = "") -> tuple[str, dict[str, Any]]:
+    """The record of a trial that is over."""
+    return "ended", {"status": status, "seconds": seconds, "error": error}
+
+
+class Worker(tune.Trainable):  # type: ignore[misc]
+    """One trial after another on the resources of one."""
+
+    def setup(self, config: dict[str, Any], *, job: Job) -> None:
+        torch.set_num_threads(job.threads)
+        self._job = job
+        self._trainable = find(job.trainable)
+        self._loaded: dict[str, Any] = {}
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._close()
+        self._trial: _Running | None = None
+        self._config = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch. Returns `epoch` and the metrics for the scheduler, and the `records` for the journal."""
+        began = time.perf_counter()
+        records: Records = [] if self._trial else [started()]
+        try:
+            if self._trial is None:
+                self._trial = self._open()
+            metrics = self._trial.advance()
+        except Exception as error:
+            # Whatever the user's code raises ends this trial and no other.
+            self._drop()
+            return self._ended(records, began, "failed", _told(error))
+        if metrics is None:
+            return self._ended(records, began, "completed", "")
+        broken = [k for k, v in metrics.items() if not math.isfinite(v)]
+        epoch = self._trial.epoch
+        if broken:
+            what = f"{broken[0]} = {metrics[broken[0]]} at epoch {epoch}"
+            self._drop()
+            return self._ended(records, began, "diverged", what)
+        wanted = self._job.objective.metric
+        if wanted not in metrics:
+            self._drop()
+            what = f"epoch {epoch} did not report '{wanted}'. Reported: {', '.join(metrics)}"
+            return self._ended(records, began, "failed", what)
+        self._trial.save_when_due(metrics[wanted])
+        seconds = time.perf_counter() - began
+        records.append(("report", {"epoch": epoch, "metrics": metrics, "seconds": seconds}))
+        return {**metrics, "epoch": epoch, "records": records}
+
+    def _ended(self, records: Records, began: float, status: str, error: str) -> dict[str, Any]:
+        self._close()
+        return {"done": True, "records": [*records, ended(status, time.perf_counter() - began, error)]}
+
+    def cleanup(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        trial = getattr(self, "_trial", None)
+        if trial is not None:
+            trial.flush()
+        self._trial = None
+
+    def _drop(self) -> None:
+        """Let a broken trial go without a checkpoint, and give its memory back."""
+        self._trial = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _open(self) -> _Running:
+        config = self._config
+        folder = Path(self._job.folder) / "trials" / f"{config['number']:06d}"
+        arguments = self._arguments(config["point"])
+        # Not past what the journal has: a report lost with the last driver is made again, not left out.
+        saved = checkpoints.newest(folder, config["reported"])
+        states = saved["states"] if saved else [None] * len(config["seeds"])
+        takes = self._trainable.takes
+        executions = [
+            self._trainable.function(
+                **arguments,
+                **({"seed": seed} if "seed" in takes else {}),
+                **({"state": state} if state is not None and "state" in takes else {}),
+            )
+            for seed, state in zip(config["seeds"], states, strict=True)
+        ]
+        # A trainable that cannot resume starts over, and so do its numbers.
+        return _Running(executions, folder, self._job.objective, saved if "state" in takes else None)
+
+    def _arguments(self, point: dict[str, Any]) -> dict[str, Any]:
+        """The point as keyword arguments: shared data in place of its name, secrets from the environment."""
+        shared = self._trainable.shared()
+        arguments = {k: v for k, v in point.items() if k not in shared}
+        for name, value in arguments.items():
+            if SECRET.search(name) and isinstance(value, str) and value.startswith("env:"):
+                arguments[name] = os.environ[value.removeprefix("env:")]
+        if shared:
+            key = data_key({k: v for k, v in point.items() if k in shared})
+            if key not in self._loaded:
+                self._loaded[key] = ray.get(self._job.data[key])
+            arguments[shared[0]] = self._loaded[key]
+        return arguments
+
+
+class _Running:
+    """The executions of one point in lockstep: their epoch, their states, their checkpoints."""
+
+    def __init__(
+        self, executions: list[Execution], folder: Path, objective: Objective, saved: dict[str, Any] | None
+    ):
+        self._executions: list[Execution | None] = list(executions)
+        self._folder, self._objective = folder, objective
+        self.epoch: int = saved["epoch"] if saved else 0
+        self._states: list[Any] = list(saved["states"]) if saved else [None] * len(executions)
+        self._metrics: list[dict[str, float]] = list(saved["metrics"]) if saved else [{} for _ in executions]
+        self._best_value: float | None = saved["best_value"] if saved else None
+        self._best_epoch: int = saved["best_epoch"] if saved else 0
+        self._best: dict[str, Any] | None = None  # a copy, until it is written
+        self._flushed = time.monotonic()
+        self._dirty = False
+
+    def advance(self) -> dict[str, float] | None:
+        """One epoch of every execution; the mean of their metrics, and `_std`, their spread. None at the end.
+
+        An execution that ends before the others (early stopping) keeps its last metrics.
+        """
+        moved = False
+        for i, execution in enumerate(self._executions):
+            if execution is None:
+                continue
+            try:
+                metrics, self._states[i] = next(execution)
+            except StopIteration:
+                self._executions[i] = None
+                continue
+            self._metrics[i] = {k: float(v) for k, v in metrics.items()}
+            moved = True
+        if not moved:
+            return None
+        self.epoch += 1
+        self._dirty = True
+        if len(self._metrics) == 1:
+            return dict(self._metrics[0])
+        return _mean_and_spread(self._metrics)
+
+    def save_when_due(self, value: float) -> None:
+        """Keep a copy of the best epoch; write it and the last one every FLUSH seconds."""
+        if self._best_value is None or self._objective.better(value, self._best_value):
+            self._best_value, self._best_epoch = value, self.epoch
+            self._best = _copied(self._content())
+        if time.monotonic() - self._flushed > FLUSH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the best and the last epoch, then delete what they replace."""
+        if not self._dirty:
+            return
+        if self._best is not None:
+            checkpoints.save(self._folder, self._best_epoch, self._best)
+            self._best = None
+        if self.epoch != self._best_epoch:
+            checkpoints.save(self._folder, self.epoch, self._content())
+        checkpoints.keep_only(self._folder, {self._best_epoch, self.epoch})
+        self._dirty = False
+        self._flushed = time.monotonic()
+
+    def _content(self) -> dict[str, Any]:
+        name = self._objective.metric
+        pick = max if self._objective.maximize else min
+        return {
+            "best_execution": pick(range(len(self._metrics)), key=lambda i: self._metrics[i][name]),
+            "epoch": self.epoch,
+            "states": self._states,
+            "metrics": self._metrics,
+            "best_value": self._best_value,
+            "best_epoch": self._best_epoch,
+        }
+
+
+def tune_function(job: Job) -> Callable[[dict[str, Any]], None]:
+    """The user's own `train(config)` as Ray Tune runs it, with its end told apart from a stop."""
+
+    def run(config: dict[str, Any]) -> None:
+        began = time.perf_counter()
+        torch.set_num_threads(job.threads)
+        tune.report({"records": [started()]})
+        status, error = "completed", ""
+        try:
+            find(job.trainable).function(config["point"])
+        except Exception as problem:  # as in Worker.step: the user's error is a result
+            status, error = "failed", _told(problem)
+        tune.report({"records": [ended(status, time.perf_counter() - began, error)], "done": True})
+
+    return run
+
+
+def export(trainable: str, point: Point, epoch: int, study: str, number: int, data: Any) -> dict[str, float]:
+    """The model of a trial at its best epoch, written to the folder `best` of the study.
+
+    Of several executions the best one's is taken. Returns its metrics on the test split.
+    """
+    saved = checkpoints.load(Path(study) / "trials" / f"{number:06d}", epoch)
+    write = find(trainable).export
+    if saved is None or write is None:
+        raise RuntimeError(f"the checkpoint of trial {number} at epoch {epoch} is missing or damaged")
+    return write(point, saved["states"][saved["best_execution"]], data, Path(study) / "best")
+
+
+def _mean_and_spread(executions: list[dict[str, float]]) -> dict[str, float]:
+    merged: dict[str, float] = {}
+    for name in executions[0]:
+        values = [m[name] for m in executions if name in m]
+        merged[name] = statistics.fmean(values)
+        merged[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
+    return merged
+
+
+def _copied(value: Any) -> Any:
+    """A deep copy whose tensors no longer change with the training."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {k: _copied(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(v) for v in value)
+    return value
+
+
+def _told(error: Exception) -> str:
+    """Type and message, and the line of the user's code: what a table has room for."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
