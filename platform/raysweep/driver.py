@@ -8,6 +8,7 @@ import itertools
 import logging
 import os
 import platform
+import secrets
 import shutil
 import signal
 import subprocess
@@ -87,7 +88,7 @@ def run(
         tuple(history.trials),
         interrupted=not _complete(study, history),
         test=history.best.get("metrics", {}),
-        tracking=tracking.drain(place, uri, say),
+        tracking=tracking.drain(place, say),
     )
 
 
@@ -197,6 +198,8 @@ def _ray(address: str | None, log: Path) -> Iterator[Any]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
+    if address is None:
+        _token()
     import ray
 
     handler = logging.FileHandler(log)
@@ -221,6 +224,17 @@ def _ray(address: str | None, log: Path) -> Iterator[Any]:
         if started:
             ray.shutdown()
         handler.close()
+
+
+def _token() -> None:
+    """The key to the local Ray, readable by its owner alone. (Ray would write one that others can read.)"""
+    path = Path.home() / ".ray" / "auth_token"
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    path.chmod(0o600)
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _slots(ray: Any, study: Study, say: Callable[[str], None]) -> int:
@@ -262,7 +276,7 @@ def _load_data(ray: Any, study: Study, journal: Journal, say: Callable[[str], No
             raise error.cause from None
         key = data_key(arguments)
         say(f"Data: {described['text']}.")
-        problems = list(_batch_problems(study, described["train"]))
+        problems = list(batch_problems(study, described["train"]))
         if problems:
             raise StudyError(problems)
         if key in known and known[key] != described["fingerprint"]:
@@ -290,7 +304,8 @@ def data_arguments(study: Study) -> list[Point]:
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*options)]
 
 
-def _batch_problems(study: Study, train: int) -> Iterator[Problem]:
+def batch_problems(study: Study, train: int) -> Iterator[Problem]:
+    """Batches larger than the `train` samples there are."""
     p = study.space.get("batch_size")
     largest = max(p.options) if isinstance(p, Choice) else p.high if isinstance(p, Int) else 0
     if largest > train:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 import raysweep
+from raysweep.errors import DataError, TrackingError
+from raysweep.tracking import scrubbed
+from raysweep.trainables.data import IMAGES, read_image, read_table
 
 
 def log(folder: Path, run: str, name: str, versions: dict[str, str]) -> str:
@@ -36,6 +40,30 @@ def log(folder: Path, run: str, name: str, versions: dict[str, str]) -> str:
             registered_model_name=name,
         )
     return str(info.registered_model_version)
+
+
+def predict(name: str, uri: str, inputs: Sequence[Path]) -> pd.DataFrame:
+    """What the registered best model of study `name` says of a table, or of images (and folders of them)."""
+    mlflow.set_tracking_uri(uri)
+    try:
+        model = mlflow.pyfunc.load_model(f"models:/{name}@best")
+    except mlflow.exceptions.MlflowException as error:
+        raise TrackingError(f"there is no model '{name}@best' in {scrubbed(uri)}: {error.message}") from None
+    schema = model.metadata.get_input_schema()
+    shape = schema.inputs[0].shape[1:] if schema.is_tensor_spec() else None
+    files = [f for i in inputs for f in (sorted(i.rglob("*")) if i.is_dir() else [i])]
+    pictures = [f for f in files if f.suffix.lower() in IMAGES]
+    tables = [f for f in files if f.suffix in {".csv", ".parquet"}]
+    if pictures and shape is not None:
+        found = model.predict(np.stack([read_image(f, shape) for f in pictures]).astype(np.float64))
+        found.insert(0, "file", [str(f) for f in pictures])
+    elif tables:
+        frame = pd.concat([read_table(f) for f in tables])
+        found = model.predict(frame if shape is None else frame.to_numpy(np.float64).reshape(-1, *shape))
+    else:
+        wanted = "a .csv or .parquet table" + (", or images" if shape is not None else "")
+        raise DataError(f"predict: this model takes {wanted}")
+    return found
 
 
 def _signature(about: dict[str, Any]) -> tuple[ModelSignature, Any]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from raysweep.errors import Problem, StudyError, did_you_mean
 from raysweep.space import Choice, Param, Space, show
 from raysweep.trainables import BUILTIN, GIVEN, Trainable, find
-from raysweep.trial import Objective
+from raysweep.trial import Objective, Point
 
 ALGORITHMS = ("grid", "random")
 GRID_LIMIT = 10_000
@@ -173,6 +173,12 @@ class Study(BaseModel):
             raw["algorithm"] = more if len(more) > 1 else self.algorithm.name
         return {**{k: raw[k] for k in type(self).model_fields if k in raw}, "space": self.space.forms()}
 
+    def fixed(self, point: Point) -> Study:
+        """This study of one point only: no freedom, one trial."""
+        raw = {k: v for k, v in self.to_dict().items() if k not in {"algorithm", "trials", "space"}}
+        beside = Path(self._found.file).parent if self._found.file else None
+        return Study(**{**raw, "name": f"{self.name[:59]}_best"}, space=self.space.fixed(point), beside=beside)
+
     def to_yaml(self) -> str:
         """The study as the text of a file that loads."""
         return write_yaml({**self.to_dict(), "space": {k: _line(v) for k, v in self.space.forms().items()}})
@@ -220,24 +226,27 @@ def signature_problems(found: Trainable, space: Space) -> Iterator[Problem]:
     """What the trainable's signature, which is its schema, says against the space."""
     if not found.yields:
         return  # train(config) takes whatever is in config
-    arguments = {
-        name: a
-        for name, a in inspect.signature(found.function, eval_str=True).parameters.items()
-        if name not in GIVEN
-    }
+    arguments = dict(inspect.signature(found.function, eval_str=True).parameters)
+    if found.load is not None:  # a study says which data; the function is then given the data itself
+        arguments |= inspect.signature(found.load, eval_str=True).parameters
+    arguments = {name: a for name, a in arguments.items() if name not in GIVEN}
     if any(a.kind is a.VAR_KEYWORD for a in arguments.values()):
         return
     for name, p in space.items():
         if name not in arguments:
             yield Problem(name, f"'{found.name}' has no such argument.{did_you_mean(name, arguments)}")
         elif arguments[name].annotation is not inspect.Parameter.empty:
-            yield from _value_problems(name, p, TypeAdapter(arguments[name].annotation))
+            yield from _value_problems(name, p, arguments[name].annotation)
     for name, a in arguments.items():
         if name not in space and a.default is a.empty:
             yield Problem(name, f"'{found.name}' needs it. Give a value or a range")
 
 
-def _value_problems(name: str, p: Param, schema: TypeAdapter[Any]) -> Iterator[Problem]:
+def _value_problems(name: str, p: Param, annotation: Any) -> Iterator[Problem]:
+    try:
+        schema: TypeAdapter[Any] = TypeAdapter(annotation)
+    except pydantic.PydanticSchemaGenerationError:
+        return  # a type of the user's own; what it takes is not for us to say
     values = p.options if isinstance(p, Choice) else [p.low, p.high]  # type: ignore[attr-defined]
     for value in values:
         try:

@@ -131,7 +131,7 @@ QUIET = {
 }
 
 
-def drain(place: Path, uri: str, say: Callable[[str], None], patience: float = DRAIN) -> Status:
+def drain(place: Path, say: Callable[[str], None], patience: float = DRAIN) -> Status:
     """Wait until MLflow holds what the journal holds, and say what is left if it takes too long."""
     deadline = time.monotonic() + patience
     shown = status(place)

@@ -12,9 +12,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge, Gt, Lt
 
 from raysweep.errors import DataError, did_you_mean
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+Part = Annotated[float, Gt(0.0), Lt(1.0)]
 
 CATEGORIES = 64
 """One-hot columns for each category column of a table; rarer values share the all-zero code of missing ones."""
@@ -47,7 +50,7 @@ class Data:
     y_test: Array
     classes: tuple[str, ...]
     inputs: dict[str, Any]
-    """`kind`: image (`shape`, `scale`), array (`shape`, `mean`, `std`) or table (`columns`). Plain types."""
+    """`kind`: image (`shape`; pixels from 0 to 255), array (`shape`, `mean`, `std`) or table (`columns`). Plain types."""
     fingerprint: str
     """SHA-256 of all of it: two studies with the same fingerprint saw the same numbers."""
 
@@ -66,11 +69,11 @@ def load(
     data: str = "digits",
     data_dir: str | None = None,
     target: str | int | None = None,
-    task: str = "auto",
-    validation: float = 0.15,
-    test: float = 0.15,
-    split_seed: int = 0,
-    image_size: int = 32,
+    task: Literal["auto", "classification", "regression"] = "auto",
+    validation: Part = 0.15,
+    test: Part = 0.15,
+    split_seed: Annotated[int, Ge(0)] = 0,
+    image_size: Annotated[int, Ge(1)] = 32,
 ) -> Data:
     """The data called `data`, split by `split_seed`. Where it brings its own test split, that is kept.
 
@@ -112,8 +115,8 @@ def _digits(name: str, data_dir: str | None) -> _Raw:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    inputs = {"kind": "image", "shape": [8, 8], "scale": 1 / 16}
-    return _Raw((bunch.images / 16).astype(np.float32), bunch.target, inputs)
+    pixels = np.round(bunch.images * 255 / 16).astype(np.uint8)  # they come as 0 to 16
+    return _Raw(pixels, bunch.target, {"kind": "image", "shape": [8, 8]})
 
 
 def _torchvision(name: str, data_dir: str | None) -> _Raw:
@@ -132,7 +135,7 @@ def _torchvision(name: str, data_dir: str | None) -> _Raw:
             ) from error
     x, x_test = (np.asarray(p.data) for p in parts)
     y, y_test = (np.asarray([p.classes[int(i)] for i in p.targets]) for p in parts)
-    inputs = {"kind": "image", "shape": list(x.shape[1:]), "scale": 1 / 255}
+    inputs = {"kind": "image", "shape": list(x.shape[1:])}
     return _Raw(x, y, inputs, x_test=x_test, y_test=y_test)
 
 
@@ -175,17 +178,12 @@ def _arrays(path: Path) -> _Raw:
         parts |= {f"x{part}": x, f"y{part}": y.reshape(len(y), -1)[:, 0]}
     shape = list(parts["x"].shape[1:])
     if parts["x"].dtype == np.uint8:
-        return _Raw(inputs={"kind": "image", "shape": shape, "scale": 1 / 255}, **parts)
+        return _Raw(inputs={"kind": "image", "shape": shape}, **parts)
     return _Raw(inputs={"kind": "array", "shape": shape}, **parts)
 
 
 def _table(path: Path, target: str | int | None) -> _Raw:
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
-    except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise DataError(f"data: '{path}' cannot be read ({error})") from error
+    frame = read_table(path)
     if len(frame.columns) < 2 or frame.empty:
         raise DataError(f"data: '{path}' has {len(frame):,} rows and {len(frame.columns)} columns; a table needs more")
     column = frame.columns[target if target is not None else -1] if not isinstance(target, str) else target
@@ -195,6 +193,16 @@ def _table(path: Path, target: str | int | None) -> _Raw:
     if missing:
         raise DataError(f"data: the target '{column}' is missing in {missing:,} rows of '{path}'. Remove or fill them")
     return _Raw(frame.drop(columns=column), frame[column].to_numpy(), {"kind": "table"})
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A .csv or .parquet file. A CSV whose first line holds a number has no header: columns are c0, c1 ..."""
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise DataError(f"data: '{path}' cannot be read ({error})") from error
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -219,7 +227,7 @@ def _image_folder(path: Path, size: int) -> _Raw:
             odd = sorted(set(names) ^ set(classes["train"]))
             raise DataError(f"data: the classes of {part} and train differ: {', '.join(odd)}")
     read = {part: _images(folder, classes["train"], size) for part, folder in parts.items()}
-    inputs = {"kind": "image", "shape": [size, size, 3], "scale": 1 / 255}
+    inputs = {"kind": "image", "shape": [size, size, 3]}
     none = (None, None)
     (x, y), (x_val, y_val), (x_test, y_test) = read["train"], read.get("val", none), read.get("test", none)
     return _Raw(x, y, inputs, x_val, y_val, x_test, y_test)
@@ -367,7 +375,7 @@ def encode(inputs: dict[str, Any], raw: Any) -> Array:
     except ValueError as error:
         raise DataError(f"data: inputs must be numbers of shape [n, {inputs['shape']}] ({error})") from error
     if inputs["kind"] == "image":
-        return (x * inputs["scale"]).astype(np.float32)
+        return (x / 255).astype(np.float32)
     mean, std = (np.asarray(inputs[k]).reshape(inputs["shape"]) for k in ("mean", "std"))
     return ((x - mean) / std).astype(np.float32)
 

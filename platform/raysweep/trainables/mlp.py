@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from raysweep.trainables.data import Data, load
+from raysweep.trainables.data import Data, Part, load
 
 if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pay for it
     from torch import nn
@@ -30,8 +30,8 @@ def mlp(
     data_dir: str | None = None,
     target: str | int | None = None,
     task: Literal["auto", "classification", "regression"] = "auto",
-    validation: Annotated[float, Gt(0.0), Lt(1.0)] = 0.15,
-    test: Annotated[float, Gt(0.0), Lt(1.0)] = 0.15,
+    validation: Part = 0.15,
+    test: Part = 0.15,
     split_seed: Annotated[int, Ge(0)] = 0,
     image_size: Count = 32,
     layers: Annotated[int, Ge(0)] | None = None,

@@ -1,0 +1,5 @@
+"""`python -m raysweep` is the command `raysweep`."""
+
+from raysweep.cli import main
+
+main()

@@ -1,0 +1,340 @@
+"""The command line. Each command is a few lines over the library; stdout is data, stderr is for the person."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from raysweep import __version__
+from raysweep.errors import JournalError, RaysweepError, StudyError
+
+if TYPE_CHECKING:
+    from raysweep.journal import History
+    from raysweep.study import Study
+    from raysweep.trial import Objective, Trial
+
+STUDIES = "studies"
+
+
+class Commands(click.Group):
+    """A group whose commands answer a user's mistake with its sentence and its exit code, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RaysweepError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(error.code)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="raysweep")
+def cli() -> None:
+    """Search hyperparameters: one small file in, a searched study out, every trial in MLflow."""
+
+
+def main() -> None:
+    """The console command `raysweep`."""
+    cli(prog_name="raysweep")
+
+
+file_argument = click.argument("file", type=click.Path(path_type=Path))
+study_argument = click.argument("study")
+folder_option = click.option(
+    "--folder", type=click.Path(path_type=Path), default=STUDIES, show_default=True, help="Where studies are kept."
+)
+tracking_option = click.option(
+    "--tracking",
+    metavar="URI",
+    help="The MLflow store. Default: MLFLOW_TRACKING_URI, or mlflow.db in the studies' folder.",
+)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@cli.command()
+@file_argument
+def check(file: Path) -> None:
+    """Check a study file, its code and its data, and say what would be run.
+
+    \b
+    raysweep check search_spaces/digits_mlp.yaml
+    """
+    from raysweep.study import Study
+    from raysweep.trial import Objective
+
+    study = Study.load(file)
+    objective: Objective = study.objective
+    free = ", ".join(study.space.free) or "nothing"
+    click.echo(f"{study.name}: {objective} of {study.found.name} by {study.algorithm.name} search")
+    click.echo(f"trials: {study.target} x {study.repeats}, each with {_amounts(study)}")
+    click.echo(f"may vary: {free}")
+    if not study.found.builtin:
+        click.echo(f"code: {study.found.file} (sha256 {study.found.sha256[:12]})")
+    if study.found.load is not None:
+        from raysweep.driver import batch_problems, data_arguments
+
+        for arguments in data_arguments(study):
+            data = study.found.load(**arguments)
+            click.echo(f"data: {data}")
+            problems = list(batch_problems(study, len(data.y_train)))
+            if problems:
+                raise StudyError(problems, source=file.name)
+
+
+def _amounts(study: Study) -> str:
+    return ", ".join(f"{v:g} {k}" for k, v in study.per_trial.request().items() if v)
+
+
+@cli.command()
+@file_argument
+@click.option("-n", "count", type=click.IntRange(min=1), default=5, show_default=True, help="How many points.")
+def sample(file: Path, count: int) -> None:
+    """Print the first points that a study would try, one JSON object a line."""
+    from raysweep.samplers import sampler_of
+    from raysweep.space import encode
+    from raysweep.study import Study
+
+    study = Study.load(file)
+    sampler = sampler_of(study)
+    for number in range(min(count, study.target)):
+        point = sampler.ask(number)
+        if point is None:
+            break
+        click.echo(encode(point))
+
+
+@cli.command()
+@file_argument
+@folder_option
+@tracking_option
+@click.option("--address", metavar="HOST:PORT", help="A Ray cluster's. Default: Ray is started on this machine.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
+def run(file: Path, folder: Path, tracking: str | None, address: str | None, quiet: bool) -> None:
+    """Search a study, or continue it where it was left.
+
+    \b
+    raysweep run search_spaces/digits_mlp.yaml
+    """
+    from raysweep import driver, report
+    from raysweep.study import Study
+
+    study = Study.load(file)
+    watch = None if quiet else report.live if sys.stderr.isatty() else report.lines
+    say: Callable[[str], None] = (lambda text: None) if quiet else _say
+    result = driver.run(study, folder=folder, address=address, store=tracking, watch=watch, say=say)
+    if result.interrupted:
+        done = sum(t.ended for t in result.trials)
+        _say(f"Stopped after {done} of {study.target} trials. Continue with: raysweep run {file}")
+        sys.exit(130)
+    winner = result.best
+    if winner is None:
+        raise RaysweepError(_no_result(result.trials))
+    _print_trials(report.ranking(result.trials, study.objective)[:5], study.objective, study)
+    _print_best(winner, study.objective, result.test)
+    if result.tracking.model:
+        click.echo(f"model: {result.tracking.model}  (raysweep predict {study.name} INPUT)")
+    click.echo(f"compare in MLflow: raysweep ui {study.name}{_same(folder)}")
+
+
+def _same(folder: Path) -> str:
+    return "" if str(folder) == STUDIES else f" --folder {folder}"
+
+
+def _print_best(winner: Trial, objective: Objective, test: dict[str, float]) -> None:
+    from raysweep.report import number
+
+    tested = ", ".join(f"{k} {number(v)}" for k, v in test.items())
+    value = f"{objective.metric} {number(winner.value(objective))}"
+    click.echo(f"best: trial {winner.number}, {value}{f'; {tested}' if tested else ''}")
+
+
+def _no_result(trials: tuple[Trial, ...]) -> str:
+    first = next((t for t in trials if t.error), None)
+    return "no trial gave a result" + (f"; trial {first.number} {first.status}: {first.error}" if first else "")
+
+
+def _print_trials(trials: list[Trial], objective: Objective, study: Study) -> None:
+    from rich.console import Console
+
+    from raysweep.report import table
+
+    # Wide where nobody looks: whoever reads a pipe wants whole rows.
+    Console(width=None if sys.stdout.isatty() else 200).print(table(trials, objective, study.space))
+
+
+def _open(folder: Path, study: str) -> tuple[Path, History, Study]:
+    """A study by its name, its file or its folder: where it lies, its history, and what it is."""
+    from raysweep.journal import FILE, History, read
+    from raysweep.study import Study
+
+    name = Path(study).stem if study.endswith((".yaml", ".yml")) else study
+    place = folder / name if (folder / name / FILE).exists() else Path(study)
+    if not (place / FILE).exists():
+        known = sorted(p.parent.name for p in folder.glob(f"*/{FILE}"))
+        has = f"It has: {', '.join(known)}" if known else "It has none"
+        raise JournalError(f"there is no study '{study}' in {folder}. {has}")
+    history = History(read(place / FILE)[0])
+    file = history.study["code"]["file"]
+    return place, history, Study(**history.study["study"], beside=Path(file).parent)
+
+
+@cli.command()
+@study_argument
+@folder_option
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+@click.option("--csv", "as_csv", is_flag=True, help="As CSV.")
+def trials(study: str, folder: Path, as_json: bool, as_csv: bool) -> None:
+    """List a study's trials, the best first."""
+    from raysweep import report
+
+    _, history, what = _open(folder, study)
+    ranked = report.ranking(history.trials, what.objective)
+    listed = ranked + [t for t in history.trials if t.number not in {r.number for r in ranked}]
+    if as_json or as_csv:
+        rows = report.rows(listed, what.objective)
+        click.echo(report.as_json(rows) if as_json else report.as_csv(rows))
+    else:
+        _print_trials(listed, what.objective, what)
+
+
+@cli.command()
+@study_argument
+@folder_option
+def best(study: str, folder: Path) -> None:
+    """Print the best point as a study file without freedom.
+
+    \b
+    raysweep best digits_mlp > best.yaml && raysweep run best.yaml
+    """
+    from raysweep.report import number
+    from raysweep.trial import best as best_of
+
+    _, history, what = _open(folder, study)
+    winner = best_of(history.trials, what.objective)
+    if winner is None:
+        raise RaysweepError(_no_result(tuple(history.trials)))
+    value = number(winner.value(what.objective))
+    click.echo(f"# trial {winner.number} of {what.name}: {what.objective.metric} {value}")
+    click.echo(what.fixed(winner.point).to_yaml(), nl=False)
+
+
+@cli.command()
+@study_argument
+@click.argument("trial", type=int)
+@folder_option
+def show(study: str, trial: int, folder: Path) -> None:
+    """Show one trial: its point, how it ended, its metrics by epoch."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from raysweep.report import duration, number
+    from raysweep.study import write_yaml
+
+    _, history, what = _open(folder, study)
+    found = next((t for t in history.trials if t.number == trial), None)
+    if found is None:
+        raise RaysweepError(f"study '{study}' has no trial {trial}; it has {len(history.trials)}, from 0")
+    click.echo(f"trial {found.number}: {found.status}, {duration(found.seconds)}, on {found.worker or 'no worker yet'}")
+    if found.error:
+        click.echo(found.error)
+    click.echo(write_yaml(found.point), nl=False)
+    names = list(dict.fromkeys(n for r in found.reports for n in r.metrics))
+    curve = Table(box=None, pad_edge=False)
+    for name in ("epoch", *names):
+        curve.add_column(name, justify="right")
+    top = found.best(what.objective)
+    for report in found.reports:
+        mark = "*" if report is top else ""
+        curve.add_row(f"{report.epoch}{mark}", *(number(report.metrics.get(n)) for n in names))
+    Console(width=None if sys.stdout.isatty() else 200).print(curve)
+
+
+@cli.command()
+@study_argument
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@folder_option
+@tracking_option
+def predict(study: str, inputs: tuple[Path, ...], folder: Path, tracking: str | None) -> None:
+    """Predict with a study's best model: a .csv or .parquet table, or images and folders of images.
+
+    \b
+    raysweep predict digits_mlp new.csv > predictions.csv
+    """
+    from raysweep.models import predict as predict_with
+    from raysweep.tracking import store_of
+
+    place, _, what = _open(folder, study)
+    click.echo(predict_with(what.name, store_of(place, tracking), inputs).to_csv(index=False), nl=False)
+
+
+@cli.command()
+@study_argument
+@folder_option
+@tracking_option
+def sync(study: str, folder: Path, tracking: str | None) -> None:
+    """Publish to MLflow what it does not have yet."""
+    from raysweep.tracking import drain, start, store_of
+
+    place, _, _ = _open(folder, study)
+    uri = store_of(place, tracking)
+    start(place, uri)
+    if not drain(place, _say).over:
+        sys.exit(1)
+    click.echo(f"MLflow holds all of {place.name}")
+
+
+@cli.command()
+@click.argument("study", required=False)
+@folder_option
+@tracking_option
+@click.option("--port", default=5000, show_default=True)
+def ui(study: str | None, folder: Path, tracking: str | None, port: int) -> None:
+    """Open MLflow's UI on the studies of a folder; with STUDY, print the link to its sorted trials."""
+    from raysweep import tracking as mlflow
+    from raysweep import views
+
+    base = f"http://127.0.0.1:{port}"
+    uri = mlflow.store_of(folder / "any", tracking)
+    if uri.startswith("http"):
+        base = uri
+    if study is not None:
+        place, history, what = _open(folder, study)
+        experiment = mlflow.status(place).experiment
+        if not experiment:
+            raise RaysweepError(f"MLflow does not have '{study}' yet: raysweep sync {study}")
+        click.echo(views.link(base, experiment, history.study["id"], what.name, what.objective))
+    else:
+        click.echo(base)
+    if not uri.startswith("http"):
+        _serve(uri, port)
+
+
+def _serve(uri: str, port: int) -> None:
+    """Become MLflow's server, on loopback only and without the job runner that costs a gigabyte."""
+    from raysweep.tracking import QUIET
+
+    os.environ |= {**QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    os.execv(sys.executable, [*command, "--port", str(port), "--workers", "1"])  # noqa: S606
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of study files, from which editors complete.
+
+    \b
+    raysweep schema > raysweep.schema.json
+    """
+    from raysweep.study import schema as study_schema
+
+    click.echo(json.dumps(study_schema(), indent=2))
+

@@ -1,0 +1,190 @@
+"""A study for a person to read: tables, the live view of a search, its last words."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from raysweep.journal import Journal
+from raysweep.space import Space, flat
+from raysweep.study import Study
+from raysweep.trial import Objective, Trial, ranking
+
+SHOWN = 10  # trials in the live table
+STYLE = {"running": "cyan", "stopped": "yellow", "diverged": "red", "failed": "red", "waiting": "dim"}
+
+
+def number(value: float | None) -> str:
+    """A metric in as few characters as tell it apart."""
+    return "" if value is None else f"{value:.4g}" if abs(value) < 1e-3 or abs(value) >= 1e4 else f"{value:.4f}"
+
+
+def value_text(value: Any) -> str:
+    """A hyperparameter as a table shows it."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list):
+        return " ".join(map(value_text, value))
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def rows(trials: Iterable[Trial], objective: Objective) -> list[dict[str, Any]]:
+    """Trials as flat records: number, status, the metric at its best epoch, seconds, error, parameters."""
+    found = []
+    for trial in trials:
+        report = trial.best(objective)
+        found.append(
+            {
+                "trial": trial.number,
+                "status": trial.status,
+                objective.metric: report.metrics[objective.metric] if report else None,
+                "epoch": report.epoch if report else None,
+                "epochs": trial.last.epoch if trial.last else 0,
+                "seconds": round(trial.seconds, 3),
+                "error": trial.error or None,
+                **flat(trial.point),
+            }
+        )
+    return found
+
+
+def as_json(records: Sequence[dict[str, Any]]) -> str:
+    """Records as a JSON list, one record a line."""
+    return "[\n" + ",\n".join(f"  {json.dumps(r, ensure_ascii=False)}" for r in records) + "\n]"
+
+
+def as_csv(records: Sequence[dict[str, Any]]) -> str:
+    """Records as CSV with the union of their columns."""
+    columns = list(dict.fromkeys(name for r in records for name in r))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return out.getvalue().rstrip("\n")
+
+
+def table(trials: Sequence[Trial], objective: Objective, space: Space) -> Table:
+    """Trials as a table: what varies, how good it was, how it ended."""
+    names = space.free
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("trial", objective.metric, "epoch", "seconds"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("status", *names):
+        shown.add_column(heading)
+    for trial in trials:
+        report = trial.best(objective)
+        spread = report.metrics.get(f"{objective.metric}_std") if report else None
+        metric = number(report.metrics[objective.metric]) if report else ""
+        shown.add_row(
+            str(trial.number),
+            metric if spread is None else f"{metric} ± {number(spread)}",
+            str(report.epoch) if report else "",
+            f"{trial.seconds:.1f}",
+            Text(trial.status, style=STYLE.get(trial.status, "")),
+            *(value_text(trial.point[n]) if n in trial.point else "" for n in names),
+        )
+    return shown
+
+
+# --- while it runs ----------------------------------------------------------------------------------------
+
+
+class Progress:
+    """How far a search is, from its journal."""
+
+    def __init__(self, study: Study, journal: Journal):
+        self._study, self._journal = study, journal
+        self._began = time.monotonic()
+        self._before = sum(t.ended for t in journal.history.trials)
+
+    def trials(self) -> list[Trial]:
+        with self._journal.lock:
+            return self._journal.history.trials
+
+    def line(self, trials: Sequence[Trial]) -> str:
+        """Done, running, failed, throughput and the time left, on one line."""
+        ended = sum(t.ended for t in trials)
+        running = sum(t.status == "running" for t in trials)
+        broken = sum(t.status in {"failed", "diverged"} for t in trials)
+        parts = [f"{ended}/{self._study.target} trials", f"{running} running"]
+        if broken:
+            parts.append(f"{broken} without result")
+        seconds = time.monotonic() - self._began
+        done = ended - self._before
+        if done:
+            parts.append(f"{done / seconds * 60:.1f} trials/min")
+            parts.append(f"{duration((self._study.target - ended) * seconds / done)} left")
+        return " · ".join([*parts, f"{duration(seconds)} so far"])
+
+    def view(self) -> Group:
+        """The live table: the best trials, then those that run."""
+        objective = self._study.objective
+        trials = self.trials()
+        running = [t for t in trials if t.status == "running"][:SHOWN]
+        top = ranking(trials, objective)[: max(3, SHOWN - len(running))]
+        return Group(
+            Text(f"{self._study.name}: {objective}", style="bold"),
+            Text(self.line(trials), style="dim"),
+            table([*top, *running], objective, self._study.space),
+        )
+
+
+@contextmanager
+def live(study: Study, journal: Journal, place: Path) -> Iterator[None]:
+    """The live table on a terminal."""
+    progress = Progress(study, journal)
+    console = Console(stderr=True)
+    with Live(console=console, get_renderable=progress.view, refresh_per_second=4, transient=True):
+        yield
+
+
+@contextmanager
+def lines(study: Study, journal: Journal, place: Path) -> Iterator[None]:
+    """A line for each trial that ends, where there is no terminal."""
+    progress, objective = Progress(study, journal), study.objective
+    told = {t.number for t in progress.trials() if t.ended}
+    over = threading.Event()
+
+    def tell() -> None:
+        trials = progress.trials()
+        for trial in [t for t in trials if t.ended and t.number not in told]:
+            told.add(trial.number)
+            how = trial.error or f"{objective.metric} {number(trial.value(objective))}"
+            done = f"{len(told)}/{study.target}"
+            print(f"{done} trial {trial.number} {trial.status}: {how}, {duration(trial.seconds)}", file=sys.stderr)
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            tell()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        tell()
