@@ -47,7 +47,11 @@ def main() -> None:
 file_argument = click.argument("file", type=click.Path(path_type=Path))
 study_argument = click.argument("study")
 folder_option = click.option(
-    "--folder", type=click.Path(path_type=Path), default=STUDIES, show_default=True, help="Where studies are kept."
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=STUDIES,
+    show_default=True,
+    help="Where studies are kept.",
 )
 tracking_option = click.option(
     "--tracking",
@@ -69,7 +73,6 @@ def check(file: Path) -> None:
     raysweep check search_spaces/digits_mlp.yaml
     """
     from raysweep.study import Study
-    from raysweep.trial import Objective
 
     study = Study.load(file)
     objective: Objective = study.objective
@@ -96,7 +99,9 @@ def _amounts(study: Study) -> str:
 
 @cli.command()
 @file_argument
-@click.option("-n", "count", type=click.IntRange(min=1), default=5, show_default=True, help="How many points.")
+@click.option(
+    "-n", "count", type=click.IntRange(min=1), default=5, show_default=True, help="How many points."
+)
 def sample(file: Path, count: int) -> None:
     """Print the first points that a study would try, one JSON object a line."""
     from raysweep.samplers import sampler_of
@@ -116,7 +121,9 @@ def sample(file: Path, count: int) -> None:
 @file_argument
 @folder_option
 @tracking_option
-@click.option("--address", metavar="HOST:PORT", help="A Ray cluster's. Default: Ray is started on this machine.")
+@click.option(
+    "--address", metavar="HOST:PORT", help="A Ray cluster's. Default: Ray is started on this machine."
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
 def run(file: Path, folder: Path, tracking: str | None, address: str | None, quiet: bool) -> None:
     """Search a study, or continue it where it was left.
@@ -126,6 +133,7 @@ def run(file: Path, folder: Path, tracking: str | None, address: str | None, qui
     """
     from raysweep import driver, report
     from raysweep.study import Study
+    from raysweep.trial import ranking
 
     study = Study.load(file)
     watch = None if quiet else report.live if sys.stderr.isatty() else report.lines
@@ -138,7 +146,7 @@ def run(file: Path, folder: Path, tracking: str | None, address: str | None, qui
     winner = result.best
     if winner is None:
         raise RaysweepError(_no_result(result.trials))
-    _print_trials(report.ranking(result.trials, study.objective)[:5], study.objective, study)
+    _print_trials(ranking(result.trials, study.objective)[:5], study.objective, study)
     _print_best(winner, study.objective, result.test)
     if result.tracking.model:
         click.echo(f"model: {result.tracking.model}  (raysweep predict {study.name} INPUT)")
@@ -159,7 +167,9 @@ def _print_best(winner: Trial, objective: Objective, test: dict[str, float]) -> 
 
 def _no_result(trials: tuple[Trial, ...]) -> str:
     first = next((t for t in trials if t.error), None)
-    return "no trial gave a result" + (f"; trial {first.number} {first.status}: {first.error}" if first else "")
+    return "no trial gave a result" + (
+        f"; trial {first.number} {first.status}: {first.error}" if first else ""
+    )
 
 
 def _print_trials(trials: list[Trial], objective: Objective, study: Study) -> None:
@@ -195,9 +205,10 @@ def _open(folder: Path, study: str) -> tuple[Path, History, Study]:
 def trials(study: str, folder: Path, as_json: bool, as_csv: bool) -> None:
     """List a study's trials, the best first."""
     from raysweep import report
+    from raysweep.trial import ranking
 
     _, history, what = _open(folder, study)
-    ranked = report.ranking(history.trials, what.objective)
+    ranked = ranking(history.trials, what.objective)
     listed = ranked + [t for t in history.trials if t.number not in {r.number for r in ranked}]
     if as_json or as_csv:
         rows = report.rows(listed, what.objective)
@@ -243,7 +254,9 @@ def show(study: str, trial: int, folder: Path) -> None:
     found = next((t for t in history.trials if t.number == trial), None)
     if found is None:
         raise RaysweepError(f"study '{study}' has no trial {trial}; it has {len(history.trials)}, from 0")
-    click.echo(f"trial {found.number}: {found.status}, {duration(found.seconds)}, on {found.worker or 'no worker yet'}")
+    click.echo(
+        f"trial {found.number}: {found.status}, {duration(found.seconds)}, on {found.worker or 'no worker yet'}"
+    )
     if found.error:
         click.echo(found.error)
     click.echo(write_yaml(found.point), nl=False)
@@ -337,4 +350,3 @@ def schema() -> None:
     from raysweep.study import schema as study_schema
 
     click.echo(json.dumps(study_schema(), indent=2))
-

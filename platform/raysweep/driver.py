@@ -149,7 +149,8 @@ def _git() -> dict[str, Any]:
     """The commit of the folder we run in, and whether it has changes; empty outside a repository."""
 
     def ask(*arguments: str) -> str:
-        return subprocess.run(("git", *arguments), capture_output=True, text=True, timeout=10).stdout.strip()  # noqa: S603
+        run = subprocess.run(("git", *arguments), capture_output=True, text=True, timeout=10)  # noqa: S603, S607
+        return run.stdout.strip()
 
     try:
         commit = ask("rev-parse", "HEAD")
@@ -171,7 +172,7 @@ def _search(
     say: Callable[[str], None],
 ) -> None:
     say(f"Starting Ray{f' at {address}' if address else ''} ...")
-    with _ray(address, place / "ray.log") as ray:
+    with connected(address, place / "ray.log") as ray:
         slots = _slots(ray, study, say)
         data = _load_data(ray, study, journal, say)
         with tracking.publisher(place, uri):
@@ -188,7 +189,7 @@ def _nothing() -> Iterator[None]:
 
 
 @contextmanager
-def _ray(address: str | None, log: Path) -> Iterator[Any]:
+def connected(address: str | None, log: Path) -> Iterator[Any]:
     """Ray, connected, its own chatter in `log`. What we started is ended again."""
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal has it all; halves the time of a report
@@ -280,7 +281,9 @@ def _load_data(ray: Any, study: Study, journal: Journal, say: Callable[[str], No
         if problems:
             raise StudyError(problems)
         if key in known and known[key] != described["fingerprint"]:
-            raise JournalError(f"the data {described['text']} is not what this study began with. Give it another name")
+            raise JournalError(
+                f"the data {described['text']} is not what this study began with. Give it another name"
+            )
         if key not in known:
             journal.append("data", key=key, fingerprint=described["fingerprint"], text=described["text"])
         references[key] = reference
@@ -298,7 +301,12 @@ def data_arguments(study: Study) -> list[Point]:
     for name in names:
         if not isinstance(study.space[name], Choice) or study.space[name].when:
             raise StudyError(
-                [Problem(f"space.{name}", "says which data is used: give a plain value or a list, without conditions")]
+                [
+                    Problem(
+                        f"space.{name}",
+                        "says which data is used: give a plain value or a list, without conditions",
+                    )
+                ]
             )
     options = [study.space[n].values() for n in names]
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*options)]
@@ -314,7 +322,9 @@ def batch_problems(study: Study, train: int) -> Iterator[Problem]:
 
 def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slots: int) -> None:
     """One Tuner, and we are its only caller. Ctrl-C and SIGTERM end it in order."""
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)  # else Tune starts a custom searcher's trials one by one
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(
+        slots
+    )  # else Tune starts a custom searcher's trials one by one
     from ray import cloudpickle, tune
 
     from raysweep import worker
@@ -326,9 +336,7 @@ def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slo
         trainable = found.function
         cloudpickle.register_pickle_by_value(sys.modules[found.function.__module__])
     job = worker.Job(trainable, study.objective, str(place), max(1, int(study.per_trial.cpu)), data)
-    runs: Any = (
-        tune.with_parameters(worker.Worker, job=job) if found.yields else worker.tune_function(job)
-    )
+    runs: Any = tune.with_parameters(worker.Worker, job=job) if found.yields else worker.tune_function(job)
     searcher = Searcher(study, journal)
     scratch = tempfile.mkdtemp(prefix="raysweep-")  # Tune wants a place for files that we make no use of
     previous = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
@@ -379,8 +387,17 @@ def _export(
     task = ray.remote(num_cpus=0)(export)
     try:
         metrics = ray.get(
-            task.remote(study.found.name, winner.point, report.epoch, str(place), winner.number, data[data_key(arguments)])
+            task.remote(
+                study.found.name,
+                winner.point,
+                report.epoch,
+                str(place),
+                winner.number,
+                data[data_key(arguments)],
+            )
         )
     except ray.exceptions.RayTaskError as error:
-        raise RaysweepError(f"the best trial, {winner.number}, could not be exported: {error.cause}") from error
+        raise RaysweepError(
+            f"the best trial, {winner.number}, could not be exported: {error.cause}"
+        ) from error
     journal.append("best", trial=winner.number, epoch=report.epoch, metrics=metrics)

@@ -19,7 +19,8 @@ class Problem:
 
     def under(self, prefix: str) -> Problem:
         """The same problem seen from one level further out."""
-        return Problem(f"{prefix}.{self.where}" if self.where else prefix, self.what)
+        dot = "" if not self.where or self.where.startswith("[") else "."
+        return Problem(f"{prefix}{dot}{self.where}", self.what)
 
 
 class RaysweepError(Exception):

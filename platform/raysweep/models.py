@@ -63,7 +63,7 @@ def predict(name: str, uri: str, inputs: Sequence[Path]) -> pd.DataFrame:
     else:
         wanted = "a .csv or .parquet table" + (", or images" if shape is not None else "")
         raise DataError(f"predict: this model takes {wanted}")
-    return found
+    return pd.DataFrame(found)
 
 
 def _signature(about: dict[str, Any]) -> tuple[ModelSignature, Any]:

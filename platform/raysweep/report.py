@@ -29,7 +29,9 @@ STYLE = {"running": "cyan", "stopped": "yellow", "diverged": "red", "failed": "r
 
 def number(value: float | None) -> str:
     """A metric in as few characters as tell it apart."""
-    return "" if value is None else f"{value:.4g}" if abs(value) < 1e-3 or abs(value) >= 1e4 else f"{value:.4f}"
+    return (
+        "" if value is None else f"{value:.4g}" if abs(value) < 1e-3 or abs(value) >= 1e4 else f"{value:.4f}"
+    )
 
 
 def value_text(value: Any) -> str:
@@ -174,7 +176,10 @@ def lines(study: Study, journal: Journal, place: Path) -> Iterator[None]:
             told.add(trial.number)
             how = trial.error or f"{objective.metric} {number(trial.value(objective))}"
             done = f"{len(told)}/{study.target}"
-            print(f"{done} trial {trial.number} {trial.status}: {how}, {duration(trial.seconds)}", file=sys.stderr)
+            print(
+                f"{done} trial {trial.number} {trial.status}: {how}, {duration(trial.seconds)}",
+                file=sys.stderr,
+            )
 
     def watch() -> None:
         while not over.wait(0.5):

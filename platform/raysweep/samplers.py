@@ -30,7 +30,7 @@ class Random:
         self._space, self._seed = space, seed
 
     def ask(self, number: int) -> Point:
-        return self._space.sample(random.Random(f"{self._seed}/{number}"))  # noqa: S311 - not for secrets
+        return self._space.sample(random.Random(f"{self._seed}/{number}"))
 
     def tell(self, trial: Trial) -> None:
         pass

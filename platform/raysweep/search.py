@@ -11,6 +11,7 @@ from typing import Any
 from ray import tune
 from ray.tune import search
 from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.result import AUTO_RESULT_KEYS
 
 from raysweep.journal import Journal
 from raysweep.samplers import sampler_of
@@ -56,12 +57,14 @@ class Searcher(search.Searcher):  # type: ignore[misc]
         if problems:
             raise RuntimeError(f"the sampler left the space: {'; '.join(map(str, problems))}")
         self._next += 1
-        rng = random.Random(f"{self._study.seed}/{number}/seeds")  # noqa: S311 - not for secrets
+        rng = random.Random(f"{self._study.seed}/{number}/seeds")
         seeds = [rng.getrandbits(31) for _ in range(self._study.repeats)]
         self._journal.append("asked", trial=number, point=point, seeds=seeds)
         return self._journal.history.trial(number)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         """A trial is over. If its worker did not say so itself, the scheduler ended it."""
         if not error:  # what the error was comes to `Recorder.on_trial_error`
             self.end(self._numbers[trial_id], "stopped", "")
@@ -92,12 +95,21 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
     ) -> None:
         number = trial.config["number"]
-        for kind, fields in result.get("records", ()):
+        for kind, fields in result.get("records") or [_plain_report(result)]:
             self._journal.append(kind, trial=number, **fields)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         error = trial.get_error()
         self._searcher.end(trial.config["number"], "failed", f"the worker was lost: {error}".splitlines()[0])
+
+
+def _plain_report(result: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The record of what an ordinary Ray Tune function reported, without what Ray Tune adds to it."""
+    own = {k: v for k, v in result.items() if k not in AUTO_RESULT_KEYS}
+    metrics = {k: float(v) for k, v in own.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    # The first report says that the trial has started (see worker.tune_function), so epochs count from the second.
+    epoch = result["training_iteration"] - 1
+    return "report", {"epoch": epoch, "metrics": metrics, "seconds": 0.0}
 
 
 class Retention(tune.Callback):  # type: ignore[misc]
@@ -108,7 +120,9 @@ class Retention(tune.Callback):  # type: ignore[misc]
         self._most = kept
         self._kept = [t.number for t in ranking(journal.history.trials, study.objective)[:kept]]
 
-    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+    def on_trial_complete(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
         history = self._journal.history
         number = trial.config["number"]
         self._kept = [

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache
 from itertools import product
 from typing import Any, ClassVar
 
@@ -23,7 +23,9 @@ from raysweep.trial import Point
 Bad = Iterator[tuple[str, str]]  # (the key it concerns, or "", and the rule that is broken)
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
-_RESERVED = frozenset({"config", "trial_id", "done", "pid", "training_iteration", "time_total_s", "seed", "state"})
+_RESERVED = frozenset(
+    {"config", "trial_id", "done", "pid", "training_iteration", "time_total_s", "seed", "state"}
+)
 SECRET = re.compile(r"password|passwd|secret|api_?key|credential|(^|_)token$", re.IGNORECASE)
 
 
@@ -152,6 +154,10 @@ class _Range(Param):
 class Float(_Range):
     """A real number from low to high, both included: uniform, log-uniform with `log`, or on `step`s."""
 
+    low: float
+    high: float
+    step: float | None = None
+
     kind: ClassVar[str] = "float"
 
     def __post_init__(self) -> None:
@@ -167,19 +173,19 @@ class Float(_Range):
 
     def at(self, u: float) -> float:
         if self.step is not None:
-            return self._stepped(min(int(u * self._steps()), self._steps() - 1))
+            return float(self._stepped(min(int(u * self._steps()), self._steps() - 1)))
         if self.log:
-            value = math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
+            value = self.low * math.exp(u * math.log(self.high / self.low))
         else:
             value = self.low + u * (self.high - self.low)
-        return min(max(float(value), self.low), self.high)  # exp(log(low)) may fall just short of low
+        return min(max(float(value), self.low), self.high)  # rounding must not leave the range
 
     def legal(self, value: Any) -> bool:
         if type(value) is not float or not self.low <= value <= self.high:
             return False
         if self.step is None:
             return True
-        return value == self._stepped(round((value - self.low) / self.step))
+        return bool(value == self._stepped(round((value - self.low) / self.step)))
 
     def size(self) -> int | None:
         return self._steps() if self.step is not None else self.grid
@@ -193,6 +199,10 @@ class Float(_Range):
 @dataclass(frozen=True)
 class Int(_Range):
     """An integer from low to high, both included: uniform, log-uniform with `log`, or on `step`s."""
+
+    low: int
+    high: int
+    step: int | None = None
 
     kind: ClassVar[str] = "int"
 
@@ -332,6 +342,8 @@ class Space(Mapping[str, Param]):
     "optimizer": ["adam", "sgd"], "epochs": 5})`. Raises StudyError with everything that is wrong.
     """
 
+    _params: dict[str, Param]
+
     def __init__(self, params: Mapping[str, Any]):
         space, problems = Space.read(params)
         if problems:
@@ -413,7 +425,9 @@ class Space(Mapping[str, Param]):
         if not isinstance(point, Mapping):
             return [Problem("", f"must map names to values, got {show(point)}")]
         problems = [
-            Problem(str(n), f"is not in the space.{did_you_mean(str(n), self)}") for n in point if n not in self
+            Problem(str(n), f"is not in the space.{did_you_mean(str(n), self)}")
+            for n in point
+            if n not in self
         ]
         above: Point = {}
         for name in self:
@@ -453,7 +467,7 @@ class Space(Mapping[str, Param]):
             for i in range(len(names) + 1)
         ]
 
-        @lru_cache(maxsize=None)
+        @cache
         def below(i: int, seen: str) -> int:
             if i == len(names):
                 return 1
@@ -463,7 +477,7 @@ class Space(Mapping[str, Param]):
             if self.active(name, point) and name in rest:
                 return sum(below(i + 1, _kept({**point, name: v}, rest)) for v in p.values())
             n = self.length(name, point) if self.active(name, point) else 0
-            here = (p.size() or 0) ** (1 if n is None else n)
+            here: int = (p.size() or 0) ** (1 if n is None else n)
             return here * below(i + 1, _kept(point, rest))
 
         return below(0, "{}")
@@ -574,8 +588,10 @@ def _link_problems(space: Space, name: str, p: Param) -> Iterator[str]:
         else:
             parent = space[p.each]
             numbers = parent.options if isinstance(parent, Choice) else [getattr(parent, "low", None)]
-            if parent.each or isinstance(parent, Float) or not all(
-                type(v) is int and v >= 0 for v in numbers
+            if (
+                parent.each
+                or isinstance(parent, Float)
+                or not all(type(v) is int and v >= 0 for v in numbers)
             ):
                 yield f"each: '{p.each}' is not a whole number of 0 or more"
 

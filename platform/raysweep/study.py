@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pydantic
 import yaml
@@ -23,6 +23,7 @@ GRID_LIMIT = 10_000
 LARGEST_FILE = 1 << 20  # bytes
 
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
 
 class Resources(BaseModel):
     """What one trial holds while it runs. Fractions of a GPU share it; other keys go under `custom`."""
@@ -75,7 +76,9 @@ class Study(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
 
-    name: str = Field("study", description="its folder's name, its model's name; the file's own when not given")
+    name: str = Field(
+        "study", description="its folder's name, its model's name; the file's own when not given"
+    )
     trainable: Annotated[str | Callable[..., Any], WithJsonSchema({"type": "string"})] = Field(
         description="mlp, or your own as package.module:function"
     )
@@ -177,7 +180,9 @@ class Study(BaseModel):
         """This study of one point only: no freedom, one trial."""
         raw = {k: v for k, v in self.to_dict().items() if k not in {"algorithm", "trials", "space"}}
         beside = Path(self._found.file).parent if self._found.file else None
-        return Study(**{**raw, "name": f"{self.name[:59]}_best"}, space=self.space.fixed(point), beside=beside)
+        return Study(
+            **{**raw, "name": f"{self.name[:59]}_best"}, space=self.space.fixed(point), beside=beside
+        )
 
     def to_yaml(self) -> str:
         """The study as the text of a file that loads."""
@@ -190,13 +195,16 @@ class Study(BaseModel):
         elif self.trials is None and free:
             yield Problem("trials", "say how many points to try")
         elif self.trials is not None and self.trials > 1 and not free:
-            yield Problem("trials", f"{self.trials} trials of a space without freedom. Remove it, or use repeats")
+            yield Problem(
+                "trials", f"{self.trials} trials of a space without freedom. Remove it, or use repeats"
+            )
 
     def _grid_problems(self) -> Iterator[Problem]:
         continuous = self.space.continuous()
         for name in continuous:
             yield Problem(
-                f"space.{name}", "a grid cannot count a continuous range. Give step, or grid: the number of points"
+                f"space.{name}",
+                "a grid cannot count a continuous range. Give step, or grid: the number of points",
             )
         if continuous:
             return
@@ -208,7 +216,9 @@ class Study(BaseModel):
                 f"the grid has {size:,} combinations ({factors}); the limit is {GRID_LIMIT:,}. Use random",
             )
         elif self.trials is not None and self.trials != size:
-            yield Problem("trials", f"the grid has {size} combinations but trials is {self.trials}. Remove trials")
+            yield Problem(
+                "trials", f"the grid has {size} combinations but trials is {self.trials}. Remove trials"
+            )
 
 
 def _findable(trainable: Any) -> bool:
@@ -262,7 +272,7 @@ def _problem(error: Any) -> Problem:
     *above, last = [str(part) for part in error["loc"]] or [""]
     where = ".".join([*above, last])
     if error["type"] == "extra_forbidden":
-        model = {"per_trial": Resources, "algorithm": Algorithm}.get(above[0] if above else "", Study)
+        model: Any = {"per_trial": Resources, "algorithm": Algorithm}.get(above[0] if above else "", Study)
         custom = " Other resources go under custom." if model is Resources else ""
         return Problem(
             ".".join(above), f"unknown key '{last}'.{did_you_mean(last, model.model_fields)}{custom}"
@@ -286,15 +296,23 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in rules if tag not in {"tag:yaml.org,2002:float", "tag:yaml.org,2002:bool"}]
+    first: [
+        (tag, pattern)
+        for tag, pattern in rules
+        if tag not in {"tag:yaml.org,2002:float", "tag:yaml.org,2002:bool"}
+    ]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
+    re.compile(
+        r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
+    ),
     list("-+.0123456789"),
 )
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -350,7 +368,9 @@ def _node_problems(node: yaml.Node, seen: set[int]) -> Iterator[Problem]:
             line = key.start_mark.line + 1
             if isinstance(key, yaml.ScalarNode):
                 if key.value in first:
-                    yield Problem(f"line {line}", f"duplicate key '{key.value}' (first on line {first[key.value]})")
+                    yield Problem(
+                        f"line {line}", f"duplicate key '{key.value}' (first on line {first[key.value]})"
+                    )
                 first.setdefault(key.value, line)
             yield from _node_problems(value, seen)
 
@@ -363,9 +383,7 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 # Floats by repr, which reads back to the last bit; lists on one line, as people write them.
 _Dumper.add_representer(float, lambda d, x: d.represent_scalar("tag:yaml.org,2002:float", repr(x)))
-_Dumper.add_representer(
-    list, lambda d, x: d.represent_sequence("tag:yaml.org,2002:seq", x, flow_style=True)
-)
+_Dumper.add_representer(list, lambda d, x: d.represent_sequence("tag:yaml.org,2002:seq", x, flow_style=True))
 
 
 class _Line(dict[str, Any]):
@@ -415,7 +433,9 @@ def schema() -> dict[str, Any]:
         form("int", {**pair, "items": {"type": "integer"}}, ranged),
         form("choice", {"type": "array", "minItems": 1}, more),
     ]
-    names = {n: {"$ref": "#/$defs/Param"} for t in BUILTIN for n in inspect.signature(find(t).function).parameters}
+    names = {
+        n: {"$ref": "#/$defs/Param"} for t in BUILTIN for n in inspect.signature(find(t).function).parameters
+    }
     model = Study.model_json_schema()
     model["$defs"] = {**model.get("$defs", {}), "Param": {"anyOf": forms}}
     model["properties"]["algorithm"] = {

@@ -64,7 +64,9 @@ class Status:
 
 def store_of(place: Path, store: str | None = None) -> str:
     """The MLflow store: what is given, or MLFLOW_TRACKING_URI, or one SQLite file for all studies of the folder."""
-    return store or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{place.parent.resolve() / 'mlflow.db'}"
+    return (
+        store or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{place.parent.resolve() / 'mlflow.db'}"
+    )
 
 
 def check(uri: str) -> None:
@@ -79,7 +81,9 @@ def check(uri: str) -> None:
             urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10).close()  # noqa: S310 - http(s) only
         except (urllib.error.URLError, OSError) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code != 404:
-                raise TrackingError(f"tracking: {scrubbed(uri)} answers {error.code} {error.reason}") from None
+                raise TrackingError(
+                    f"tracking: {scrubbed(uri)} answers {error.code} {error.reason}"
+                ) from None
             if not isinstance(error, urllib.error.HTTPError):
                 raise TrackingError(
                     f"tracking: {scrubbed(uri)} does not answer ({getattr(error, 'reason', error)})."
@@ -144,7 +148,9 @@ def drain(place: Path, say: Callable[[str], None], patience: float = DRAIN) -> S
         shown = status(place)
     if not shown.over:
         trouble = f" ({shown.error})" if shown.error else ""
-        say(f"MLflow is behind by {shown.pending} trials{trouble}. Nothing is lost: raysweep sync {place.name}")
+        say(
+            f"MLflow is behind by {shown.pending} trials{trouble}. Nothing is lost: raysweep sync {place.name}"
+        )
     return shown
 
 
@@ -220,7 +226,9 @@ class Publisher:
             if run.data.tags.get("role") == "trial":
                 self._runs[int(run.data.tags["trial"])] = run.info.run_id
         parents = [r for r in runs if r.data.tags.get("role") == "study"]
-        self._parent = min(parents, key=lambda r: int(r.info.start_time)).info.run_id if parents else self._begin()
+        self._parent = (
+            min(parents, key=lambda r: int(r.info.start_time)).info.run_id if parents else self._begin()
+        )
 
     def _find_experiment(self, name: str) -> str:
         import mlflow
@@ -232,7 +240,9 @@ class Publisher:
             identity: str = found.experiment_id
             return identity
         # A local store keeps artifacts beside its file; a server decides for itself.
-        artifacts = (self._place.parent / "artifacts").as_uri() if "sqlite" in mlflow.get_tracking_uri() else None
+        artifacts = (
+            (self._place.parent / "artifacts").as_uri() if "sqlite" in mlflow.get_tracking_uri() else None
+        )
         created: str = self._client.create_experiment(name, artifact_location=artifacts)
         return created
 
@@ -322,14 +332,12 @@ class Publisher:
 
     def _params(self, trial: Trial) -> dict[str, Any]:
         """The point, flat; `log10_lr` beside a log-scaled `lr`, for MLflow's axes are linear."""
-        row = flat(trial.point)
         logs = {
-            f"log10_{name}": round(math.log10(value), 6)
+            f"log10_{name}": round(math.log10(trial.point[name]), 6)
             for name, form in self._study["space"].items()
-            if isinstance(form, dict) and form.get("log")
-            for name, value in flat({name: trial.point[name]} if name in trial.point else {}).items()
+            if isinstance(form, dict) and form.get("log") and "each" not in form and name in trial.point
         }
-        return {**row, **logs}
+        return {**flat(trial.point), **logs}
 
     def _batch(
         self,
@@ -397,7 +405,9 @@ class Publisher:
         for key, value in {"raysweep": mark, "study": name, "trial": str(number), "run_id": run}.items():
             self._client.set_model_version_tag(name, version, key, value)
         self._client.set_registered_model_alias(name, "best", version)
-        self._batch(run, [(k, v, _ms(best["time"]), 0) for k, v in best["metrics"].items()], tags={"best": "true"})
+        self._batch(
+            run, [(k, v, _ms(best["time"]), 0) for k, v in best["metrics"].items()], tags={"best": "true"}
+        )
         return f"models:/{name}@best"
 
 
@@ -426,7 +436,10 @@ def main(place: Path) -> None:
         except Exception as error:
             # MLflow may fail in any way it likes: the journal keeps what is pending, and we try again.
             print(f"{type(error).__name__}: {error}", flush=True)
-            shown, wait = publisher.status(error=scrubbed(f"{type(error).__name__}: {error}"[:300])), min(wait * 2, 30)
+            shown, wait = (
+                publisher.status(error=scrubbed(f"{type(error).__name__}: {error}"[:300])),
+                min(wait * 2, 30),
+            )
         _write_status(place, shown)
         if shown.over:
             return

@@ -1,8 +1,8 @@
 """A saved view of MLflow's own UI for each study: sorted trials, parallel coordinates, curves, scatter.
 
-MLflow opens an experiment on an empty page, with the trials folded away and no metric shown. Its UI can read a
-view from an experiment's tag; that format is MLflow's own affair (seen in 3.17), so the address falls back to
-a plain filter where the tag means nothing.
+MLflow opens an experiment on an empty page, with the trials folded away and no metric shown. Its UI can read
+a view from an experiment's tag; that format is MLflow's own affair, so with a version in which it was not seen
+to work the address holds a plain filter instead.
 """
 
 from __future__ import annotations
@@ -12,24 +12,26 @@ import json
 import time
 import urllib.parse
 import zlib
+from importlib import metadata
 from typing import Any
 
-from raysweep.space import Space
+from raysweep.space import Choice, Space
 from raysweep.trial import Objective
 
 TAG = "mlflow.sharedViewState."
-SHOWN = 8  # parameters that a table or a plot has room for
+SEEN = "3.17."
+SHOWN = 6  # parameters that a table or a plot has room for
 
 
 def link(base: str, experiment: str, identity: str, study: str, objective: Objective) -> str:
     """The address of a study's view in the MLflow UI at `base`."""
-    query = {
-        "workflowType": "machine_learning",
-        "searchFilter": _filter(study),
-        "orderByKey": f"metrics.`best_{objective.metric}`",
-        "orderByAsc": str(not objective.maximize).lower(),
-        "viewStateShareKey": key(identity),
-    }
+    query = {"workflowType": "machine_learning"}
+    if metadata.version("mlflow").startswith(SEEN):
+        query["viewStateShareKey"] = key(identity)  # holds the filter too, and is ignored beside one
+    else:
+        query["searchFilter"] = _filter(study)
+        query["orderByKey"] = f"metrics.`best_{objective.metric}`"
+        query["orderByAsc"] = str(not objective.maximize).lower()
     return f"{base.rstrip('/')}/#/experiments/{experiment}/runs?{urllib.parse.urlencode(query)}"
 
 
@@ -51,11 +53,17 @@ def write(client: Any, experiment: str, record: dict[str, Any], space: Space, ob
     client.set_experiment_tag(experiment, TAG + key(record["id"]), json.dumps(value))
 
 
+def _params(space: Space) -> list[str]:
+    """The parameters worth an axis: learning rates and their like first, then numbers, then choices."""
+    names = [n for n in space.free if space[n].each is None] or list(space)
+    names.sort(key=lambda n: (not getattr(space[n], "log", False), isinstance(space[n], Choice)))
+    return [f"log10_{n}" if getattr(space[n], "log", False) else n for n in names][:SHOWN]
+
+
 def state(study: str, space: Space, objective: Objective) -> dict[str, Any]:
     """What the UI is to show, in its own terms."""
     metric, best = objective.metric, f"best_{objective.metric}"
-    names = [n for n in space.free if space[n].each is None] or list(space)
-    params = [f"log10_{n}" if getattr(space[n], "log", False) else n for n in names][:SHOWN]
+    params = _params(space)
     common = {"metricSectionId": "trials", "deleted": False, "isGenerated": False}
     charts: list[dict[str, Any]] = [
         {

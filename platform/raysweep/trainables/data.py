@@ -9,6 +9,7 @@ learned from the training split alone.
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ class Data:
     y_test: Array
     classes: tuple[str, ...]
     inputs: dict[str, Any]
-    """`kind`: image (`shape`; pixels from 0 to 255), array (`shape`, `mean`, `std`) or table (`columns`). Plain types."""
+    """`kind`: image (`shape`; pixels from 0 to 255), array (`shape`, `mean`, `std`) or table (`columns`)."""
     fingerprint: str
     """SHA-256 of all of it: two studies with the same fingerprint saw the same numbers."""
 
@@ -62,7 +63,9 @@ class Data:
     def __str__(self) -> str:
         sizes = " + ".join(f"{len(y):,}" for y in (self.y_train, self.y_val, self.y_test))
         what = f"{len(self.classes)} classes" if self.classes else "a number to predict"
-        return f"{self.name}: {sizes} samples (train + validation + test), {self.x_train[0].size} inputs, {what}"
+        return (
+            f"{self.name}: {sizes} samples (train + validation + test), {self.x_train[0].size} inputs, {what}"
+        )
 
 
 def load(
@@ -122,15 +125,18 @@ def _digits(name: str, data_dir: str | None) -> _Raw:
 def _torchvision(name: str, data_dir: str | None) -> _Raw:
     from torchvision import datasets
 
-    kind = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}[name]
+    kind = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}[
+        name
+    ]
     root = Path(data_dir) if data_dir else Path.home() / ".cache" / "raysweep"
     parts = []
     for train in (True, False):
         try:
             parts.append(getattr(datasets, kind)(str(root), train=train, download=True))
         except (RuntimeError, OSError) as error:
+            why = " ".join(str(error).split())
             raise DataError(
-                f"data: {name} is not complete in {root} and could not be downloaded there ({error})."
+                f"data: {name} is not complete in {root} and could not be downloaded there ({why})."
                 " Put a copy there, or say where one is with data_dir"
             ) from error
     x, x_test = (np.asarray(p.data) for p in parts)
@@ -159,20 +165,26 @@ def _arrays(path: Path) -> _Raw:
     try:
         with np.load(path, allow_pickle=False) as archive:
             found = {k: archive[k] for k in archive.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"data: '{path}' cannot be read ({error})") from error
     x_name, y_name = ("x_train", "y_train") if "x_train" in found else ("x", "y")
     if x_name not in found or y_name not in found:
         raise DataError(f"data: '{path}' needs arrays x and y (or x_train, y_train), has {', '.join(found)}")
     parts: dict[str, Any] = {}
-    for part, (xs, ys) in {"": (x_name, y_name), "_val": ("x_val", "y_val"), "_test": ("x_test", "y_test")}.items():
+    for part, (xs, ys) in {
+        "": (x_name, y_name),
+        "_val": ("x_val", "y_val"),
+        "_test": ("x_test", "y_test"),
+    }.items():
         x, y = found.get(xs), found.get(ys)
         if x is None or y is None:
             continue
         if len(x) != len(y):
             raise DataError(f"data: '{path}' has {len(x):,} {xs} but {len(y):,} {ys}")
         if x.shape[1:] != found[x_name].shape[1:]:
-            raise DataError(f"data: {xs} has shape {list(x.shape[1:])} but {x_name} {list(found[x_name].shape[1:])}")
+            raise DataError(
+                f"data: {xs} has shape {list(x.shape[1:])} but {x_name} {list(found[x_name].shape[1:])}"
+            )
         if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
             raise DataError(f"data: {xs} holds numbers that are not finite")
         parts |= {f"x{part}": x, f"y{part}": y.reshape(len(y), -1)[:, 0]}
@@ -185,13 +197,17 @@ def _arrays(path: Path) -> _Raw:
 def _table(path: Path, target: str | int | None) -> _Raw:
     frame = read_table(path)
     if len(frame.columns) < 2 or frame.empty:
-        raise DataError(f"data: '{path}' has {len(frame):,} rows and {len(frame.columns)} columns; a table needs more")
+        raise DataError(
+            f"data: '{path}' has {len(frame):,} rows and {len(frame.columns)} columns; a table needs more"
+        )
     column = frame.columns[target if target is not None else -1] if not isinstance(target, str) else target
     if column not in frame.columns:
         raise DataError(f"data: '{path}' has no column '{column}'.{did_you_mean(column, frame.columns)}")
     missing = int(frame[column].isna().sum())
     if missing:
-        raise DataError(f"data: the target '{column}' is missing in {missing:,} rows of '{path}'. Remove or fill them")
+        raise DataError(
+            f"data: the target '{column}' is missing in {missing:,} rows of '{path}'. Remove or fill them"
+        )
     return _Raw(frame.drop(columns=column), frame[column].to_numpy(), {"kind": "table"})
 
 
@@ -209,8 +225,9 @@ def _read_csv(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     first = pd.read_csv(path, nrows=1, header=None, dtype=str, skipinitialspace=True)
-    # A header holds no numbers; a first row of data almost always does.
-    headless = bool(pd.to_numeric(first.iloc[0], errors="coerce").notna().any())
+    # A header holds no numbers (unless it counts the columns); a first row of data almost always does.
+    counts = first.iloc[0].tolist() == [str(i) for i in range(first.shape[1])]
+    headless = not counts and bool(pd.to_numeric(first.iloc[0], errors="coerce").notna().any())
     frame = pd.read_csv(path, header=None if headless else 0, skipinitialspace=True, na_values=["?"])
     return frame.rename(columns=lambda c: f"c{c}" if isinstance(c, int) else str(c).strip())
 
@@ -245,7 +262,9 @@ def _images(folder: Path, classes: Sequence[str], size: int) -> tuple[Array, Arr
         except (OSError, SyntaxError, ValueError):  # what Pillow raises for files it cannot decode
             broken.append(file)
     if broken:
-        raise DataError(f"data: {len(broken):,} of {len(files):,} images cannot be decoded; first: {broken[0]}")
+        raise DataError(
+            f"data: {len(broken):,} of {len(files):,} images cannot be decoded; first: {broken[0]}"
+        )
     return np.stack(pictures), np.asarray([c for _, c in files])
 
 
@@ -281,7 +300,9 @@ def _assemble(raw: _Raw, name: str, task: str, validation: float, test: float, s
 
     y = targets(raw.y)
     own = {"val": raw.x_val is not None, "test": raw.x_test is not None}
-    train, val, rest = _split(y, bool(classes), 0 if own["val"] else validation, 0 if own["test"] else test, seed)
+    train, val, rest = _split(
+        y, bool(classes), 0 if own["val"] else validation, 0 if own["test"] else test, seed
+    )
     x_train = _rows(raw.x, train)
     inputs, encoder = _learned(raw.inputs, x_train)
     parts = {
@@ -354,7 +375,13 @@ def _column(values: pd.Series[Any]) -> dict[str, Any]:
         median = values.median()
         filled = values.fillna(median if pd.notna(median) else 0.0).astype(float)
         std = float(_spread(np.asarray(filled.std(ddof=0))))
-        return {"name": name, "type": "number", "median": float(filled.median()), "mean": float(filled.mean()), "std": std}
+        return {
+            "name": name,
+            "type": "number",
+            "median": float(filled.median()),
+            "mean": float(filled.mean()),
+            "std": std,
+        }
     counts = values.dropna().astype(str).value_counts()
     return {"name": name, "type": "category", "values": sorted(counts.index[:CATEGORIES].tolist())}
 
@@ -384,12 +411,14 @@ def _encode_column(column: dict[str, Any], values: pd.Series[Any]) -> Array:
     import pandas as pd
 
     if column["type"] == "number":
-        numbers = pd.to_numeric(values, errors="coerce").fillna(column["median"]).to_numpy(float)
-        return ((numbers - column["mean"]) / column["std"]).astype(np.float32)[:, None]
+        numbers: Array = pd.to_numeric(values, errors="coerce").fillna(column["median"]).to_numpy(float)
+        scaled: Array = ((numbers - column["mean"]) / column["std"]).astype(np.float32)[:, None]
+        return scaled
     text = values.astype("object").where(values.notna(), None).map(lambda v: None if v is None else str(v))
-    return np.stack([(text == v).to_numpy(np.float32) for v in column["values"]], axis=1) if column["values"] else (
-        np.zeros((len(values), 0), np.float32)
-    )
+    codes: Array = np.zeros((len(values), len(column["values"])), np.float32)
+    for i, value in enumerate(column["values"]):
+        codes[:, i] = text == value
+    return codes
 
 
 def _fingerprint(parts: dict[str, Array], classes: Sequence[str]) -> str:

@@ -32,12 +32,12 @@ def pick_device(device: str) -> torch.device:
 
 
 def mixed(seed: int, epoch: int) -> int:
-    """The seed of one epoch. Randomness is a function of (seed, epoch), so resuming needs no generator's state."""
+    """The seed of one epoch: randomness depends on (seed, epoch) alone, so resuming needs no generator."""
     return random.Random(f"{seed}/{epoch}").getrandbits(63)
 
 
 def rate(schedule: str, epoch: int, epochs: int, warmup: int) -> float:
-    """The factor on the learning rate in `epoch` (from 1): a warm-up of `warmup` epochs, then the schedule."""
+    """The factor on the learning rate in `epoch` (from 1): `warmup` epochs of warm-up, then the schedule."""
     if epoch <= warmup:
         return epoch / (warmup + 1)
     done = (epoch - 1 - warmup) / max(1, epochs - warmup)  # 0 at the first epoch after the warm-up
@@ -46,9 +46,9 @@ def rate(schedule: str, epoch: int, epochs: int, warmup: int) -> float:
     if schedule == "linear":
         return 1 - done
     if schedule == "step":
-        return 0.1 ** int(done * 3)  # a tenth after each third
+        return float(0.1 ** int(done * 3))  # a tenth after each third
     if schedule == "exponential":
-        return 0.01**done
+        return float(0.01**done)
     return 1.0
 
 
@@ -59,7 +59,9 @@ def make_optimizer(
     parameters = [p for p in model.parameters() if p.requires_grad]
     common: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
     if name == "sgd":
-        return torch.optim.SGD(parameters, momentum=momentum, nesterov=nesterov and momentum > 0, fused=True, **common)
+        return torch.optim.SGD(
+            parameters, momentum=momentum, nesterov=nesterov and momentum > 0, fused=True, **common
+        )
     if name == "adam":
         return torch.optim.Adam(parameters, fused=True, **common)
     if name == "adamw":
@@ -159,10 +161,12 @@ def fit(
         epoch += 1
         for group in update.param_groups:
             group["lr"] = lr * rate(schedule, epoch, epochs, warmup)
-        # Several executions may take turns in one process: each leaves the global generators as it found them.
+        # Several executions may take turns in one process: each leaves the global generator as it was.
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed(mixed(seed, epoch))
-            totals, seen = _one_epoch(model, train, update, batch_size, label_smoothing, l1, bool(data.classes))
+            totals, seen = _one_epoch(
+                model, train, update, batch_size, label_smoothing, l1, bool(data.classes)
+            )
         metrics = _metrics(totals.tolist(), seen, "train", data, train) | evaluate(model, val, data, "val")
         waited = 0 if metrics["val_loss"] < lowest else waited + 1
         lowest = min(lowest, metrics["val_loss"])
@@ -208,7 +212,7 @@ def _one_epoch(
             if l1:
                 loss = loss + l1 * sum(p.abs().sum() for p in model.parameters() if p.ndim > 1)
         update.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         update.step()
         totals += _totals(output.detach(), y, classes)
         seen += len(y)

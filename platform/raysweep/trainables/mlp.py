@@ -71,7 +71,9 @@ def mlp(
         data = load(data, data_dir, target, task, validation, test, split_seed, image_size)
     with torch.random.fork_rng():
         torch.manual_seed(fit.mixed(seed, 0))
-        model = network(data.x_train[0].size, data.outputs, widths(layers, units), activation, dropout, batch_norm)
+        model = network(
+            data.x_train[0].size, data.outputs, widths(layers, units), activation, dropout, batch_norm
+        )
     yield from fit.fit(
         model,
         data,
@@ -130,7 +132,7 @@ def network(
 
 
 def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Path) -> dict[str, float]:
-    """Write the trained network into `folder` as `predict.load` reads it; return its metrics on the test split."""
+    """Write the trained network into `folder`, as predict.py reads it; return its metrics on the test split."""
     import torch
 
     from raysweep.trainables import fit

@@ -1,0 +1,59 @@
+"""What tests share: one Ray for the whole run, studies that take no time, the command line as a function."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysweep import Study
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))  # trainables.py, as a user's own module
+
+
+@pytest.fixture(scope="session")
+def ray() -> Iterator[Any]:
+    """A Ray of two cores. `raysweep.run` uses the Ray that is there."""
+    from raysweep.driver import connected
+
+    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"raysweep-tests-{os.getpid()}.log"
+    with connected(None, path) as started:
+        yield started
+    path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory, and no MLflow server of the person who runs the tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+def quick(name: str = "quick", trainable: str = "trainables:parabola", **more: Any) -> Study:
+    """A study whose trials take no time."""
+    given = {"minimize": "loss", "trials": 4, "space": {"x": {"float": [-1.0, 1.0]}, "epochs": 3}}
+    return Study(name=name, trainable=trainable, **{**given, **more})
+
+
+@pytest.fixture
+def command(here: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`raysweep ARGUMENTS` in a process of its own, in an empty folder."""
+
+    def run(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            (sys.executable, "-m", "raysweep", *arguments),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=here,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        )
+
+    return run

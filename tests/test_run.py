@@ -1,0 +1,234 @@
+"""Whole searches on a real Ray: what the journal then says, and what becomes of those that end badly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import raysweep
+from conftest import ROOT, quick
+from raysweep import ClusterError, DataError, JournalError, Study, StudyError
+from raysweep.journal import FILE, History, read
+
+
+def history(folder: Path, name: str = "quick") -> History:
+    return History(read(folder / "studies" / name / FILE)[0])
+
+
+def test_a_search_runs_every_trial_once_and_says_which_was_best(ray: Any, here: Path) -> None:
+    result = raysweep.run(quick(trials=6))
+    assert not result.interrupted
+    assert [t.number for t in result.trials] == list(range(6))
+    assert {t.status for t in result.trials} == {"completed"}
+    assert all([r.epoch for r in t.reports] == [1, 2, 3] for t in result.trials)
+    assert result.best is not None
+    assert result.best.point["x"] == min((t.point["x"] for t in result.trials), key=abs)
+    assert result.trials == tuple(history(here).trials), "the journal is the truth"
+
+
+def test_the_same_study_again_is_complete_and_more_trials_extend_it(ray: Any, here: Path) -> None:
+    first = raysweep.run(quick())
+    assert raysweep.run(quick()).trials == first.trials
+    more = raysweep.run(quick(trials=7))
+    assert more.trials[:4] == first.trials
+    assert len(more.trials) == 7
+    fresh = raysweep.run(quick(name="fresh", trials=7))
+    assert [t.point for t in fresh.trials] == [t.point for t in more.trials], (
+        "points depend on seed and number only"
+    )
+
+
+def test_another_study_of_the_same_name_is_refused_with_the_difference(ray: Any, here: Path) -> None:
+    raysweep.run(quick(trials=1))
+    with pytest.raises(JournalError, match=r"exists and is not this one: space.x was .*-1.0.*, is .*-2.0"):
+        raysweep.run(quick(space={"x": {"float": [-2.0, 1.0]}, "epochs": 3}))
+
+
+def test_every_way_to_end_badly_ends_that_trial_and_no_other(ray: Any, here: Path) -> None:
+    study = quick(trainable="trainables:moody", algorithm="grid", trials=None, space={"x": {"int": [0, 4]}})
+    trials = raysweep.run(study).trials
+    assert [t.status for t in trials] == ["completed", "failed", "diverged", "failed", "completed"]
+    assert trials[1].error == "ValueError: x must not be 1 (trainables.py, line 26)"
+    assert trials[2].error == "loss = nan at epoch 1"
+    assert trials[3].error == "epoch 1 did not report 'loss'. Reported: losss"
+    assert len({t.worker for t in trials}) <= 2, "the worker outlives a trial that fails"
+
+
+def test_repeats_are_run_in_lockstep_and_their_mean_and_spread_reported(ray: Any, here: Path) -> None:
+    (trial,) = raysweep.run(quick(repeats=3, trials=1)).trials
+    assert len(set(trial.seeds)) == 3
+    expected = [trial.point["x"] ** 2 + 1 + seed * 1e-12 for seed in trial.seeds]
+    assert trial.reports[0].metrics["loss"] == pytest.approx(sum(expected) / 3, abs=1e-12)
+    assert trial.reports[0].metrics["loss_std"] > 0
+
+
+def test_an_ordinary_tune_function_is_taken_unchanged(ray: Any, here: Path) -> None:
+    study = quick(trainable="trainables:tuned", algorithm="grid", trials=None, space={"x": [0.0, 1.0]})
+    trials = raysweep.run(study).trials
+    assert [t.status for t in trials] == ["completed", "failed"]
+    assert [r.metrics["loss"] for r in trials[0].reports] == pytest.approx([1.0, 0.5, 1 / 3])
+    assert trials[1].error.startswith("RuntimeError: too far")
+
+
+def test_a_function_of_this_session_is_taken_as_it_is(ray: Any, here: Path) -> None:
+    def local(x: float) -> Any:
+        yield {"loss": x}, None
+
+    study = Study(
+        name="local", trainable=local, minimize="loss", trials=2, space={"x": {"float": [0.0, 1.0]}}
+    )
+    assert {t.status for t in raysweep.run(study).trials} == {"completed"}
+
+
+def test_the_mlp_is_searched_tested_and_exported(ray: Any, here: Path) -> None:
+    space = {"epochs": 3, "lr": {"float": [1e-3, 1e-1], "log": True}, "units": [16, 32]}
+    result = raysweep.run(
+        quick(name="mlp", trainable="mlp", minimize=None, maximize="val_accuracy", space=space)
+    )
+    assert set(result.test) == {"test_loss", "test_accuracy"}
+    assert sorted(p.name for p in (result.folder / "best").iterdir()) == ["model.json", "weights.pt"]
+    fold = history(here, "mlp")
+    assert result.best is not None and fold.best["trial"] == result.best.number
+    assert len(fold.data) == 1
+
+
+def test_only_the_best_trials_keep_their_checkpoints(ray: Any, here: Path) -> None:
+    from raysweep.driver import KEPT
+    from raysweep.trial import ranking
+
+    study = quick(trials=9)
+    result = raysweep.run(study)
+    kept = {int(p.name) for p in (result.folder / "trials").iterdir()}
+    assert kept == {t.number for t in ranking(result.trials, study.objective)[:KEPT]}
+
+
+def test_a_request_that_no_node_can_hold_is_refused_at_once(ray: Any, here: Path) -> None:
+    with pytest.raises(ClusterError, match=r"needs 1 CPU, 4 GPU, but no node has it \(at most .* 0 GPU\)"):
+        raysweep.run(quick(per_trial={"gpu": 4}))
+
+
+@pytest.mark.parametrize(
+    ("space", "error", "sentence"),
+    [
+        ({"data": "gone.csv"}, DataError, "'gone.csv' does not exist"),
+        (
+            {"batch_size": [32, 4096]},
+            StudyError,
+            r"space.batch_size: 4,096 is larger than the training set \(1,259\)",
+        ),
+        ({"validation": {"float": [0.1, 0.2]}}, StudyError, "space.validation: says which data is used"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused_before_any_trial(
+    space: dict[str, Any], error: type[Exception], sentence: str, ray: Any, here: Path
+) -> None:
+    given = {"lr": {"float": [0.1, 0.2]}, **space}
+    with pytest.raises(error, match=sentence):
+        raysweep.run(quick(name="bad", trainable="mlp", minimize="val_loss", space=given))
+    assert history(here, "bad").trials == []
+
+
+# --- in a process of its own, which is ended from outside -----------------------------------------------------
+
+SLOW = """\
+trainable: trainables:parabola
+minimize: loss
+trials: 6
+concurrency: 1
+space: {x: {float: [-1.0, 1.0]}, epochs: 4, pause: 0.25}
+"""
+
+
+def start(here: Path) -> subprocess.Popen[str]:
+    (here / "slow.yaml").write_text(SLOW)
+    return subprocess.Popen(
+        (sys.executable, "-m", "raysweep", "run", "slow.yaml"),
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def reached(here: Path, reports: int) -> None:
+    """Wait until the journal holds so many reports."""
+    path = here / "studies" / "slow" / FILE
+    for _ in range(600):
+        if path.exists() and sum(r["kind"] == "report" for r in read(path)[0]) >= reports:
+            return
+        time.sleep(0.1)
+    raise AssertionError(
+        f"the search did not get that far: {path.read_text() if path.exists() else 'no journal'}"
+    )
+
+
+def decisions(here: Path) -> list[Any]:
+    """What a journal says that does not depend on time, process or place."""
+    return [
+        (t.number, t.point, t.seeds, t.status, [(r.epoch, r.metrics) for r in t.reports])
+        for t in history(here, "slow").trials
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
+)
+def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(
+    number: signal.Signals, code: int, here: Path, uninterrupted: list[Any]
+) -> None:
+    process = start(here)
+    reached(here, 6)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == code, said
+    if code == 130:
+        assert "Continue with: raysweep run slow.yaml" in said
+    before = history(here, "slow")
+    assert any(t.ended for t in before.trials) and not all(t.ended for t in before.trials)
+
+    again = start(here)
+    said, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, said
+    assert [t.number for t in history(here, "slow").trials] == list(range(6))
+    finished = [t for t in before.trials if t.ended]
+    assert history(here, "slow").trials[: len(finished)] == finished, "what is finished stays"
+
+    assert decisions(here) == uninterrupted
+
+
+def test_a_study_that_runs_is_not_run_twice(here: Path) -> None:
+    process = start(here)
+    reached(here, 1)
+    second = start(here)
+    said, _ = second.communicate(timeout=60)
+    assert second.returncode == 1
+    assert (
+        said
+        == f"study 'slow' is being run by process {process.pid} on {os.uname().nodename}. Wait for it, or stop it\n"
+    )
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+
+
+def test_a_wrong_file_starts_nothing(command: Any, here: Path) -> None:
+    (here / "wrong.yaml").write_text("trainable: mlp\nmaximize: a\ntrials: 1\nspace: {lrr: 1}\n")
+    done = command("run", "wrong.yaml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "wrong.yaml: space.lrr: 'mlp' has no such argument. Did you mean 'lr'?\n"
+    assert [p.name for p in here.iterdir()] == ["wrong.yaml"]
+
+
+def test_a_journal_is_lines_that_other_programs_can_read(ray: Any, here: Path) -> None:
+    raysweep.run(quick(trials=1))
+    text = (here / "studies" / "quick" / FILE).read_text()
+    kinds = [json.loads(line.partition(" ")[2])["kind"] for line in text.splitlines()]
+    assert kinds == ["study", "session", "asked", "started", "report", "report", "report", "ended", "over"]

@@ -1,0 +1,195 @@
+"""The language: what a file may say, and the one sentence for everything that it may not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from conftest import ROOT, quick
+from raysweep import Float, Int, Study, StudyError
+from raysweep.study import read_yaml, schema
+
+FILES = sorted((ROOT / "search_spaces").glob("*.yaml"))
+
+HEAD = "trainable: mlp\nmaximize: val_accuracy\ntrials: 3\n"
+
+
+def space(line: str) -> str:
+    return f"{HEAD}space:\n  {line}\n  dropout: {{float: [0.0, 0.5]}}\n"
+
+
+# Each file, and a sentence that must be among those it gets.
+REFUSED = {
+    "no parameters": (f"{HEAD}space: {{}}", "space: is empty"),
+    "no space": (HEAD, "space: must map names to values, got null"),
+    "low above high": (space("lr: {float: [0.1, 0.001]}"), "space.lr: low (0.1) is greater than high (0.001). Swap them"),
+    "low equals high": (space("lr: {float: [0.1, 0.1]}"), "space.lr: low and high are both 0.1. Write the plain value"),
+    "infinite bound": (space("lr: {float: [0.1, .inf]}"), "space.lr.high: must be a finite number, got inf"),
+    "text bound": (space("lr: {float: ['1e-3', 0.1]}"), 'space.lr.low: must be a number, got "1e-3"'),
+    "bool bound": (space("layers: {int: [true, 3]}"), "space.layers.low: must be a number, got true"),
+    "float bound of an int": (space("layers: {int: [1.5, 3]}"), "space.layers.low: 1.5 is not an integer"),
+    "log from zero": (
+        space("weight_decay: {float: [0, 0.1], log: true}"),
+        "space.weight_decay.low: must be above 0 on a log scale, got 0.0",
+    ),
+    "log with step": (space("lr: {float: [0.1, 0.2], log: true, step: 0.1}"), "space.lr: log and step cannot be combined"),
+    "step of zero": (space("units: {int: [1, 9], step: 0}"), "space.units.step: must be above 0, got 0"),
+    "step does not divide": (
+        space("l1: {float: [0, 0.9], step: 0.4}"),
+        "space.l1: 0.9 - 0.0 is not a multiple of step 0.4; the last value would be 0.8. Use high 0.8 or 1.2",
+    ),
+    "step too large": (space("units: {int: [1, 2], step: 5}"), "space.units: step 5 is larger than the range 1"),
+    "empty choice": (space("optimizer: []"), "space.optimizer: the list is empty"),
+    "choice of text": (space("optimizer: {choice: adam}"), "space.optimizer: got the text 'adam'. Write a list: ['adam']"),
+    "twice the same": (space("batch_size: [32, 64, 32]"), "space.batch_size: 32 appears twice (options 1 and 3)"),
+    "1 and true": (space("epochs: [1, true]"), "space.epochs: true appears twice (options 1 and 2)"),
+    "a mapping as an option": (space("optimizer: [{a: 1}]"), "space.optimizer[0]: dict is not allowed here"),
+    "not a number": (space("lr: [.nan]"), "space.lr[0]: must be a finite number, got nan"),
+    "key twice": (space("lr: 0.1\n  lr: 0.2"), "line 6: duplicate key 'lr' (first on line 5)"),
+    "bad name": (space("a/b: 1"), "space.a/b: names use letters, digits and _"),
+    "reserved name": (space("trial_id: 1"), "space.trial_id: the name is reserved"),
+    "unknown key of a range": (space("lr: {float: [0.1, 0.2], lgo: true}"), "space.lr: unknown key 'lgo'. Did you mean 'log'?"),
+    "unknown kind": (space("lr: {loguniform: [0.1, 0.2]}"), "space.lr: 'loguniform' is no kind of parameter. One of: choice"),
+    "two kinds": (space("lr: {float: [0.1, 0.2], int: [1, 2]}"), "space.lr: is both float and int. Keep one"),
+    "no kind": (space("lr: {log: true}"), "space.lr: says no kind. One of: float, int, choice"),
+    "one bound": (space("lr: {float: [0.1]}"), "space.lr.float: must be [low, high], got [0.1]"),
+    "grid of one": (space("lr: {float: [0.1, 0.2], grid: 1}"), "space.lr.grid: must be a number of points, 2 or more, got 1"),
+    "when of an unknown": (space("lr: {float: [0.1, 0.2], when: {optimiser: sgd}}"), "space.lr: when: 'optimiser' is not a name above"),
+    "when of a name below": (space("lr: {float: [0.1, 0.2], when: {dropout: 0.1}}"), "space.lr: when: 'dropout' is not a name above"),
+    "when that never holds": (
+        space("optimizer: [adam, sgd]\n  momentum: {float: [0.1, 0.2], when: {optimizer: lion}}"),
+        "space.momentum: when: 'optimizer' is never \"lion\"",
+    ),
+    "each of no integer": (
+        space("optimizer: [adam, sgd]\n  units: {int: [1, 2], each: optimizer}"),
+        "space.units: each: 'optimizer' is not a whole number",
+    ),
+    "grid of a continuous range": (
+        f"{HEAD}algorithm: grid\nspace:\n  lr: {{float: [0.1, 0.2]}}",
+        "space.lr: a grid cannot count a continuous range. Give step, or grid",
+    ),
+    "grid explosion": (
+        "trainable: mlp\nmaximize: a\nalgorithm: grid\nspace:\n  layers: {int: [1, 200]}\n  units: {int: [1, 1000]}",
+        "algorithm: the grid has 200,000 combinations (layers 200 x units 1,000); the limit is 10,000. Use random",
+    ),
+    "trials that cut the grid": (
+        f"{HEAD}algorithm: grid\nspace:\n  layers: {{int: [1, 2]}}",
+        "trials: the grid has 2 combinations but trials is 3. Remove trials",
+    ),
+    "no trials": (space("lr: 0.1").replace("trials: 3", "trials: 0"), "trials: must be greater than or equal to 1, got 0"),
+    "trials not said": (space("lr: 0.1").replace("trials: 3\n", ""), "trials: say how many points to try"),
+    "trials without freedom": (f"{HEAD}space: {{lr: 0.1}}", "trials: 3 trials of a space without freedom"),
+    "unknown algorithm": (f"algorithm: bayes\n{space('lr: 0.1')}", "algorithm: 'bayes' is unknown. One of: grid, random"),
+    "no objective": (space("lr: 0.1").replace("maximize: val_accuracy\n", ""), "maximize: give one of maximize and minimize"),
+    "two objectives": (f"minimize: val_loss\n{space('lr: 0.1')}", "maximize: give one of maximize and minimize"),
+    "empty metric": (space("lr: 0.1").replace("val_accuracy", "''"), "maximize: String should have at least 1 character"),
+    "negative resources": (f"per_trial: {{cpu: -1}}\n{space('lr: 0.1')}", "per_trial.cpu: must be greater than 0, got -1"),
+    "resources of NaN": (f"per_trial: {{gpu: .nan}}\n{space('lr: 0.1')}", "per_trial.gpu: must be a finite number, got"),
+    "unknown resource": (f"per_trial: {{gpus: 1}}\n{space('lr: 0.1')}", "per_trial: unknown key 'gpus'. Did you mean 'gpu'?"),
+    "a GPU and a half": (f"per_trial: {{gpu: 1.5}}\n{space('lr: 0.1')}", "per_trial.gpu: 1.5 is not possible"),
+    "name with a path": (f"name: ../x\n{space('lr: 0.1')}", 'name: "../x" is not allowed'),
+    "trainable without function": (f"trainable: nowhere.train\n{space('lr: 0.1')[15:]}", "trainable: 'nowhere.train' is not built in"),
+    "trainable not importable": (f"trainable: nowhere:train\n{space('lr: 0.1')[15:]}", "trainable: cannot import 'nowhere'"),
+    "trainable not there": (f"trainable: trainables:parabole\n{space('lr: 0.1')[15:]}", "trainable: trainables has no function 'parabole'. Did you mean 'parabola'?"),
+    "no trainable": (f"trainable: trainables:nothing\n{space('lr: 0.1')[15:]}", "trainable: 'trainables:nothing' must yield (metrics, state)"),
+    "argument that is not there": (space("learning_rate: 0.1"), "space.learning_rate: 'mlp' has no such argument"),
+    "argument that is missing": ("trainable: trainables:parabola\nminimize: loss\nspace: {epochs: 1}", "space.x: 'trainables:parabola' needs it"),
+    "illegal argument": (space("activation: [relu, rleu]"), "space.activation: must be 'relu', 'tanh'"),
+    "batch of none": (space("batch_size: [0, 32]"), "space.batch_size: must be greater than or equal to 1, got 0"),
+    "seed too large": (f"seed: 4294967296\n{space('lr: 0.1')}", "seed: must be less than or equal to 4294967295"),
+    "seed of text": (f"seed: lucky\n{space('lr: 0.1')}", 'seed: must be a valid integer, got "lucky"'),
+    "secret": (space("api_key: hunter2"), "space.api_key: looks like a secret and would be recorded. Use 'env:API_KEY'"),
+    "unknown key": (f"trails: 5\n{space('lr: 0.1')}", "unknown key 'trails'. Did you mean 'trials'?"),
+    "tabs": (f"{HEAD}space:\n\tlr: 0.1", "line 5: tabs cannot indent. Use spaces"),
+    "python tag": (space("lr: !!python/object:os.system {}"), "line 5: unsafe YAML tag !!python/object:os.system"),
+    "aliases": (f"{HEAD}space: {{a: &x 1, b: *x}}", "line 4: aliases (*name) are not used in studies"),
+    "a list": ("- trainable: mlp", 'must map keys to values, got [{"trainable": "mlp"}]'),
+    "empty": ("", "must map keys to values, got null"),
+    "too large": ("#" * (1 << 20) + "\n", "is larger than 1,048,576 bytes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_a_wrong_file_gets_one_clear_sentence(text: str, sentence: str, tmp_path: Path) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(text)
+    with pytest.raises(StudyError) as error:
+        Study.load(file)
+    found = str(error.value).splitlines()
+    assert any(line.startswith(f"wrong.yaml: {sentence}") for line in found), found
+    assert error.value.code == 2
+
+
+def test_all_errors_of_a_file_come_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(
+        "trainable: mlp\ntrials: 0\nseed: -1\nspace:\n  lr: {float: [1, 0]}\n  foo: 1\n  units: [0]\n"
+    )
+    with pytest.raises(StudyError) as error:
+        Study.load(file)
+    wheres = {p.where for p in error.value.problems}
+    assert wheres == {"trials", "seed", "maximize", "space.lr", "space.foo", "space.units"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_every_study_that_ships_loads_and_is_its_own_output(file: Path, tmp_path: Path) -> None:
+    study = Study.load(file)
+    again = tmp_path / "again.yaml"
+    again.write_text(study.to_yaml())
+    assert Study.load(again).to_dict() == study.to_dict()
+    first, second = file.read_text().splitlines()[:2]
+    assert first.startswith("# ") and second.startswith("# "), "says what it shows and what it takes"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_the_schema_admits_every_study_that_ships(file: Path) -> None:
+    jsonschema.validate(read_yaml(file), schema(), cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize(
+    "key", ["trails: 1", "per_trial: {gpus: 1}", "algorithm: bayes", "space: {lr: {flaot: [0, 1]}}"]
+)
+def test_the_schema_marks_what_the_reader_refuses(key: str) -> None:
+    wrong = {**yaml.safe_load(space("lr: 0.1")), **yaml.safe_load(key)}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, schema(), cls=jsonschema.Draft202012Validator)
+
+
+def test_numbers_and_words_are_read_as_people_write_them(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(
+        "a: 1e-4\nb: 1E5\nc: -2.5e+3\nd: on\ne: no\nf: true\ng: 12\nh: 1.\ni: '1e-4'\nj: 0x1f\nk: .5"
+    )
+    assert read_yaml(file) == {
+        "a": 1e-4, "b": 1e5, "c": -2500.0, "d": "on", "e": "no", "f": True, "g": 12, "h": 1.0, "i": "1e-4",
+        "j": 31, "k": 0.5,
+    }  # fmt: skip
+
+
+def test_python_says_the_same_as_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "same.yaml"
+    file.write_text(
+        "trainable: mlp\nmaximize: val_accuracy\ntrials: 5\nspace:\n  layers: {int: [1, 3]}\n"
+        "  units: {int: [8, 64], each: layers}\n  lr: {float: [1e-4, 1e-1], log: true}\n"
+    )
+    spaced = {"layers": Int(1, 3), "units": Int(8, 64, each="layers"), "lr": Float(1e-4, 1e-1, log=True)}
+    python = Study(name="same", trainable="mlp", maximize="val_accuracy", trials=5, space=spaced)
+    assert Study.load(file).to_dict() == python.to_dict()
+
+
+def test_a_study_of_one_point_prints_as_a_file_that_loads(tmp_path: Path) -> None:
+    study = quick()
+    point = {"x": 0.1 + 0.2, "epochs": 3}
+    file = tmp_path / "best.yaml"
+    file.write_text(study.fixed(point).to_yaml())
+    again = Study.load(file)
+    assert list(again.space.grid()) == [point]
+    assert again.target == 1
+
+
+def test_the_schema_is_json() -> None:
+    assert json.loads(json.dumps(schema()))["properties"]["space"]["properties"]["lr"]

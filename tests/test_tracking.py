@@ -1,0 +1,242 @@
+"""What MLflow holds equals what the journal holds: a real store, written by the real publisher."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import raysweep
+from conftest import quick
+from raysweep import TrackingError, tracking
+from raysweep.journal import FILE, Journal, read
+from raysweep.trial import Trial
+
+URI = "sqlite:///mlflow.db"
+
+
+@pytest.fixture
+def client(here: Path) -> Any:
+    import mlflow
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{here / 'studies' / 'mlflow.db'}"
+    (here / "studies").mkdir()
+    mlflow.set_tracking_uri(uri)
+    return MlflowClient(uri)
+
+
+def write(place: Path, cut: int | None = None) -> Journal:
+    """A journal of three trials: one well, one diverged, one still running."""
+    place.mkdir(parents=True, exist_ok=True)
+    study = quick(trials=3, space={"x": {"float": [0.5, 1.0], "log": True}, "epochs": 2})
+    (place / "study.yaml").write_text(study.to_yaml())
+    journal = Journal(place)
+    journal.append(
+        "study", format=1, id="abc", study=study.to_dict(), task="task", code={"file": "f", "sha256": "s"},
+        versions={"raysweep": "0"}, git={"commit": "c0ffee", "dirty": True},
+    )  # fmt: skip
+    journal.begin_session([])
+    for n in range(3):
+        journal.append("asked", trial=n, point={"x": 0.5 + n / 10, "epochs": 2}, seeds=[n])
+        journal.append("started", trial=n, worker="w")
+        journal.append("report", trial=n, epoch=1, metrics={"loss": 1.0 + n, "loss_std": 0.1}, seconds=1.0)
+    journal.append("report", trial=0, epoch=2, metrics={"loss": 1.5, "loss_std": 0.1}, seconds=1.0)
+    journal.append("ended", trial=0, status="completed", seconds=0.0, error="")
+    journal.append("ended", trial=1, status="diverged", seconds=0.0, error="loss = nan at epoch 2")
+    return journal
+
+
+def published(client: Any) -> dict[str, Any]:
+    """All runs of all experiments by their name; a name twice is an error."""
+    ids = [e.experiment_id for e in client.search_experiments()]
+    runs = client.search_runs(ids)
+    assert len({r.info.run_name for r in runs}) == len(runs), "one run a trial"
+    return {r.info.run_name: r for r in runs}
+
+
+def equal(client: Any, run: Any, trial: Trial) -> None:
+    for name in {n for r in trial.reports for n in r.metrics}:
+        held = [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)]
+        assert held == [(r.epoch, r.metrics[name]) for r in trial.reports]
+
+
+def test_mlflow_holds_what_the_journal_holds(client: Any, here: Path) -> None:
+    place = here / "studies" / "quick"
+    journal = write(place)
+    publisher = tracking.Publisher(place, client)
+    shown = publisher.step(final=False)
+    assert (shown.published, shown.pending) == (3, 0)
+    runs = published(client)
+    assert {n: r.info.status for n, r in runs.items()} == {
+        "quick": "RUNNING", "trial-0000": "FINISHED", "trial-0001": "FAILED", "trial-0002": "RUNNING",
+    }  # fmt: skip
+    for trial in journal.history.trials:
+        equal(client, runs[f"trial-{trial.number:04d}"], trial)
+    one = runs["trial-0000"].data
+    assert one.params == {"x": "0.5", "epochs": "2", "log10_x": "-0.30103"}
+    assert one.metrics["best_loss"] == 1.0, "the best value stands beside the last"
+    assert one.metrics["best_epoch"] == 1
+    tags = {k: one.tags[k] for k in ("role", "study", "trial", "stop_reason", "mlflow.parentRunId", "seeds")}
+    assert tags == {
+        "role": "trial", "study": "quick", "trial": "0", "stop_reason": "completed",
+        "mlflow.parentRunId": runs["quick"].info.run_id, "seeds": "0",
+    }  # fmt: skip
+    assert runs["trial-0001"].data.tags["error"] == "loss = nan at epoch 2"
+    parent = runs["quick"].data
+    assert parent.tags["mlflow.source.git.commit"] == "c0ffee"
+    assert parent.tags["best_trial"] == "0"
+    assert parent.params["space_x"] == '{"float": [0.5, 1.0], "log": true}'
+    journal.close()
+
+
+def test_publishing_again_from_the_start_changes_nothing(client: Any, here: Path) -> None:
+    place = here / "studies" / "quick"
+    write(place).close()
+    tracking.Publisher(place, client).step(final=False)
+    before = {n: (r.info.run_id, r.data.metrics, r.data.params) for n, r in published(client).items()}
+    tracking.Publisher(place, client).step(final=False)
+    runs = published(client)
+    assert {n: (r.info.run_id, r.data.metrics, r.data.params) for n, r in runs.items()} == before
+    assert len(client.get_metric_history(runs["trial-0000"].info.run_id, "loss")) == 2
+
+
+def test_a_search_that_is_gone_leaves_no_run_running_and_its_resume_takes_the_same_runs(
+    client: Any, here: Path
+) -> None:
+    place = here / "studies" / "quick"
+    write(place).close()
+    tracking.Publisher(place, client).step(final=True)
+    runs = published(client)
+    assert runs["trial-0002"].info.status == "KILLED"
+    assert runs["trial-0002"].data.tags["stop_reason"] == "interrupted"
+    assert runs["quick"].info.status == "KILLED"
+
+    journal = Journal(place)
+    journal.begin_session([])
+    journal.append("started", trial=2, worker="w2")
+    publisher = tracking.Publisher(place, client)
+    publisher.step(final=False)
+    assert published(client)["trial-0002"].info.status == "RUNNING"
+    journal.append("report", trial=2, epoch=2, metrics={"loss": 0.25}, seconds=1.0)
+    journal.append("ended", trial=2, status="completed", seconds=0.0, error="")
+    journal.append("over")
+    (trial,) = [t for t in journal.history.trials if t.number == 2]
+    journal.close()
+    publisher.step(final=True)
+    again = published(client)
+    assert again["trial-0002"].info.run_id == runs["trial-0002"].info.run_id
+    assert (again["trial-0002"].info.status, again["quick"].info.status) == ("FINISHED", "FINISHED")
+    equal(client, again["trial-0002"], Trial(2, {}, reports=trial.reports))
+
+
+class Broken:
+    """A client whose every n-th call fails, as a server that comes and goes."""
+
+    def __init__(self, client: Any, every: int):
+        self._client, self._every, self._calls = client, every, 0
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **more: Any) -> Any:
+            self._calls += 1
+            if self._calls % self._every == 0:
+                raise ConnectionError("away")
+            return getattr(self._client, name)(*arguments, **more)
+
+        return call
+
+
+@pytest.mark.parametrize("every", [2, 3, 5])
+def test_a_store_that_fails_again_and_again_ends_up_the_same(every: int, client: Any, here: Path) -> None:
+    place = here / "studies" / "quick"
+    journal = write(place)
+    publisher = tracking.Publisher(place, Broken(client, every))
+    for _ in range(50):
+        try:
+            shown = publisher.step(final=False)
+            break
+        except ConnectionError:
+            continue
+    assert shown.pending == 0
+    runs = published(client)
+    assert len(runs) == 4
+    for trial in journal.history.trials:
+        equal(client, runs[f"trial-{trial.number:04d}"], trial)
+    journal.close()
+
+
+def test_the_winner_is_a_model_that_predicts_where_raysweep_is_not_installed(ray: Any, here: Path) -> None:
+    import mlflow
+    from sklearn.datasets import load_digits
+
+    space = {"epochs": 6, "lr": {"float": [5e-3, 2e-2], "log": True}}
+    given = {"trainable": "mlp", "minimize": None, "maximize": "val_accuracy", "trials": 2, "space": space}
+    result = raysweep.run(quick(name="digits", **given))
+    assert result.tracking.model == "models:/digits@best"
+    x, y = load_digits(return_X_y=True)
+    script = here / "use.py"
+    script.write_text(
+        "import sys, mlflow, numpy as np\n"
+        "sys.path = [p for p in sys.path if 'platform' not in p]\n"
+        "sys.meta_path = [f for f in sys.meta_path if 'editable' not in str(f).lower()]\n"
+        "mlflow.set_tracking_uri(sys.argv[1])\n"
+        "model = mlflow.pyfunc.load_model('models:/digits@best')\n"
+        "print(model.metadata.signature)\n"
+        "x = np.load('x.npy')\n"
+        "print(*model.predict(x)['prediction'])\n"
+        "import raysweep; print(raysweep.__file__)\n"
+    )
+    import numpy as np
+
+    np.save(here / "x.npy", (x * 255 / 16).reshape(-1, 8, 8))
+    uri = f"sqlite:///{here / 'studies' / 'mlflow.db'}"
+    done = subprocess.run((sys.executable, str(script), uri), capture_output=True, text=True, cwd=here)
+    assert done.returncode == 0, done.stderr
+    *signature, told, where = done.stdout.splitlines()
+    assert np.mean(np.array(told.split(), int) == y) > 0.85
+    assert "Tensor('float64', (-1, 8, 8))" in " ".join(signature)
+    assert "artifacts" in where, "the model brings its own code"
+    mlflow.set_tracking_uri(uri)
+
+
+def test_nothing_is_published_twice_by_a_complete_study_run_again(ray: Any, here: Path, client: Any) -> None:
+    raysweep.run(quick(trials=2))
+    before = {n: (r.info.run_id, r.info.status, r.info.end_time) for n, r in published(client).items()}
+    raysweep.run(quick(trials=2))
+    after = {n: (r.info.run_id, r.info.status, r.info.end_time) for n, r in published(client).items()}
+    assert {k: v for k, v in after.items() if k != "quick"} == {
+        k: v for k, v in before.items() if k != "quick"
+    }
+    assert after["quick"][:2] == before["quick"][:2]
+
+
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        ("localhost:5000", "'localhost:5000' is no MLflow store. Use http://HOST:PORT"),
+        ("./mlruns", "is no MLflow store"),
+        ("http://user:hunter2@127.0.0.1:9", r"http://\*\*\*@127.0.0.1:9 does not answer"),
+    ],
+)
+def test_a_store_that_cannot_be_is_refused_before_anything_starts(
+    uri: str, sentence: str, here: Path
+) -> None:
+    with pytest.raises(TrackingError, match=sentence) as error:
+        raysweep.run(quick(), store=uri)
+    assert "hunter2" not in str(error.value)
+    assert list(here.iterdir()) == []
+
+
+def test_a_publisher_that_cannot_publish_says_so_and_loses_nothing(here: Path) -> None:
+    place = here / "studies" / "quick"
+    journal = write(place)
+    tracking.start(place, "sqlite:////nowhere/at/all.db")
+    said: list[str] = []
+    shown = tracking.drain(place, said.append, patience=12)
+    assert not shown.over and "unable to open database file" in shown.error
+    assert "MLflow is behind" in said[-1] and "Nothing is lost: raysweep sync quick" in said[-1]
+    journal.close()
+    assert len(read(place / FILE)[0]) == 14

@@ -1,0 +1,47 @@
+"""Trainables of a user: what each does is its name."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+Step = tuple[dict[str, float], Any]
+
+
+def parabola(
+    x: float, epochs: int = 3, seed: int = 0, state: Any = None, pause: float = 0.0
+) -> Iterator[Step]:
+    """A loss that falls towards x squared; the seed shifts it a little, so that repeats differ."""
+    epoch = state["epoch"] if state else 0
+    while epoch < epochs:
+        epoch += 1
+        time.sleep(pause)
+        yield {"loss": x * x + 1 / epoch + seed * 1e-12}, {"epoch": epoch}
+
+
+def moody(x: int, epochs: int = 2) -> Iterator[Step]:
+    """Each value of x ends in its own way."""
+    for epoch in range(1, epochs + 1):
+        if x == 1:
+            raise ValueError("x must not be 1")
+        if x == 2:
+            yield {"loss": math.nan}, None
+        if x == 3:
+            yield {"losss": 1.0}, None
+        yield {"loss": x + 1 / epoch}, None
+
+
+def tuned(config: dict[str, Any]) -> None:
+    """An ordinary Ray Tune function."""
+    from ray import tune
+
+    for epoch in range(1, 4):
+        tune.report({"loss": config["x"] ** 2 + 1 / epoch})
+    if config["x"] > 0.9:
+        raise RuntimeError("too far")
+
+
+def nothing(config: dict[str, Any], more: int) -> None:
+    """No trainable at all."""
