@@ -56,7 +56,7 @@ def test_every_way_to_end_badly_ends_that_trial_and_no_other(ray: Any, here: Pat
     study = quick(trainable="trainables:moody", algorithm="grid", trials=None, space={"x": {"int": [0, 4]}})
     trials = raysweep.run(study).trials
     assert [t.status for t in trials] == ["completed", "failed", "diverged", "failed", "completed"]
-    assert trials[1].error == "ValueError: x must not be 1 (trainables.py, line 26)"
+    assert trials[1].error.startswith("ValueError: x must not be 1 (trainables.py, line ")
     assert trials[2].error == "loss = nan at epoch 1"
     assert trials[3].error == "epoch 1 did not report 'loss'. Reported: losss"
     assert len({t.worker for t in trials}) <= 2, "the worker outlives a trial that fails"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -60,6 +61,11 @@ class JournalError(RaysweepError):
 
 class TrackingError(RaysweepError):
     """MLflow cannot be used as asked."""
+
+
+def scrubbed(text: str) -> str:
+    """A text with the password taken out of every URI in it."""
+    return re.sub(r"//[^/@\s]*@", "//***@", text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

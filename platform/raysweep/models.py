@@ -14,8 +14,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 import raysweep
-from raysweep.errors import DataError, TrackingError
-from raysweep.tracking import scrubbed
+from raysweep.errors import DataError, TrackingError, scrubbed
 from raysweep.trainables.data import IMAGES, read_image, read_table
 
 

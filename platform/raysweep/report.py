@@ -54,22 +54,23 @@ def duration(seconds: float) -> str:
 
 
 def rows(trials: Iterable[Trial], objective: Objective) -> list[dict[str, Any]]:
-    """Trials as flat records: number, status, the metric at its best epoch, seconds, error, parameters."""
+    """Trials as flat records: number, status, the metric at its best epoch, seconds, error, parameters.
+
+    A parameter that is called as one of our own columns gets `point.` before its name.
+    """
     found = []
     for trial in trials:
         report = trial.best(objective)
-        found.append(
-            {
-                "trial": trial.number,
-                "status": trial.status,
-                objective.metric: report.metrics[objective.metric] if report else None,
-                "epoch": report.epoch if report else None,
-                "epochs": trial.last.epoch if trial.last else 0,
-                "seconds": round(trial.seconds, 3),
-                "error": trial.error or None,
-                **flat(trial.point),
-            }
-        )
+        own: dict[str, Any] = {
+            "trial": trial.number,
+            "status": trial.status,
+            objective.metric: report.metrics[objective.metric] if report else None,
+            "best_epoch": report.epoch if report else None,
+            "last_epoch": trial.last.epoch if trial.last else 0,
+            "seconds": round(trial.seconds, 3),
+            "error": trial.error or None,
+        }
+        found.append(own | {f"point.{k}" if k in own else k: v for k, v in flat(trial.point).items()})
     return found
 
 

@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from raysweep import views
-from raysweep.errors import TrackingError
+from raysweep.errors import TrackingError, scrubbed
 from raysweep.journal import FILE, History, in_use, read
 from raysweep.space import Space, flat
 from raysweep.trial import Objective, Trial
 
 PERIOD = 1.0  # seconds between two looks at the journal
 DRAIN = 120.0  # seconds that the end of a search waits for MLflow
-AT_ONCE = 1000  # metrics that MLflow takes in one request
+METRICS, PAIRS = 800, 100  # what MLflow takes in one request: 100 parameters, 100 tags, 1000 of all together
 STATUS = "tracking.json"
 MODEL = "model"
 
@@ -89,11 +89,6 @@ def check(uri: str) -> None:
                     f"tracking: {scrubbed(uri)} does not answer ({getattr(error, 'reason', error)})."
                     " Start it, or leave --tracking out: then a local file is used"
                 ) from None
-
-
-def scrubbed(uri: str) -> str:
-    """A URI without the password in it."""
-    return re.sub(r"//[^/@]*@", "//***@", uri)
 
 
 def status(place: Path) -> Status:
@@ -161,12 +156,13 @@ class Publisher:
     """Brings one study's journal to MLflow. `step` may fail at any point and be called again."""
 
     def __init__(self, place: Path, client: Any):
-        self._place, self._client = place, client
+        self._place, self.client = place, client
         self._history, self._offset = History(), 0
         self._changed: set[int] = set()
         self._runs: dict[int, str] = {}
         self._sent: dict[int, int] = {}  # reports of each trial that MLflow has
         self._parent = self._experiment = self._model = ""
+        self._known = self._described = False  # whether we have seen what runs there are, and described the study
         self._summed: Any = None
 
     def step(self, final: bool) -> Status:
@@ -177,7 +173,17 @@ class Publisher:
         self._changed |= {r["trial"] for r in records if "trial" in r and r["kind"] != "best"}
         if not self._history.study:
             return Status(over=final)
-        if not self._parent:
+        try:
+            self._send(final)
+        except Exception:
+            self._known = (
+                False  # a request may have been carried out all the same: look again before the next
+            )
+            raise
+        return self.status(over=final)
+
+    def _send(self, final: bool) -> None:
+        if not self._known:
             self._find()
         for number in sorted(self._changed):
             self._publish(self._history.trial(number), final)
@@ -185,7 +191,6 @@ class Publisher:
         self._summarise(final)
         if self._history.best and not self._model:
             self._model = self._register()
-        return self.status(over=final)
 
     def status(self, error: str = "", over: bool = False) -> Status:
         total = len(self._history.trials)
@@ -215,7 +220,7 @@ class Publisher:
         identity = self._history.study["id"]
         token, runs = None, []
         while True:
-            page = self._client.search_runs(
+            page = self.client.search_runs(
                 [self._experiment], f"tags.study_id = '{identity}'", max_results=1000, page_token=token
             )
             runs += list(page)
@@ -229,11 +234,15 @@ class Publisher:
         self._parent = (
             min(parents, key=lambda r: int(r.info.start_time)).info.run_id if parents else self._begin()
         )
+        if not self._described:
+            self._describe()
+            self._described = True
+        self._known = True
 
     def _find_experiment(self, name: str) -> str:
         import mlflow
 
-        found = self._client.get_experiment_by_name(name)
+        found = self.client.get_experiment_by_name(name)
         if found is not None:
             if found.lifecycle_stage == "deleted":
                 raise TrackingError(f"the MLflow experiment '{name}' is deleted. Restore it, or name another")
@@ -243,7 +252,7 @@ class Publisher:
         artifacts = (
             (self._place.parent / "artifacts").as_uri() if "sqlite" in mlflow.get_tracking_uri() else None
         )
-        created: str = self._client.create_experiment(name, artifact_location=artifacts)
+        created: str = self.client.create_experiment(name, artifact_location=artifacts)
         return created
 
     def _begin(self) -> str:
@@ -261,21 +270,26 @@ class Publisher:
             "mlflow.source.type": "LOCAL",
             **({"mlflow.source.git.commit": git["commit"], "git_dirty": str(git["dirty"])} if git else {}),
         }
-        run = self._client.create_run(
+        run = self.client.create_run(
             self._experiment, start_time=_ms(record["time"]), run_name=self._study["name"], tags=tags
         )
         identity: str = run.info.run_id
+        return identity
+
+    def _describe(self) -> None:
+        """The study as the parent run's parameters and file, and its view. Sent again, it is the same."""
+        record = self._history.study
         space = {f"space_{k}": _text(v) for k, v in self._study["space"].items()}
         rest = {k: _text(v) for k, v in self._study.items() if k not in {"space", "name"}}
-        self._batch(identity, params={**rest, **space})
-        self._client.log_text(identity, (self._place / "study.yaml").read_text(), "study.yaml")
-        views.write(self._client, self._experiment, record, Space(self._study["space"]), self._objective)
-        return identity
+        self._batch(self._parent, params={**rest, **space})
+        self.client.log_text(self._parent, (self._place / "study.yaml").read_text(), "study.yaml")
+        views.write(self.client, self._experiment, record, Space(self._study["space"]), self._objective)
 
     def _publish(self, trial: Trial, final: bool) -> None:
         """One trial: create its run if need be, send the epochs that are new, and how it stands."""
-        run = self._runs.get(trial.number) or self._create(trial)
-        self._runs[trial.number] = run
+        if trial.number not in self._runs:
+            self._runs[trial.number] = self._create(trial)
+        run = self._runs[trial.number]
         sent = self._sent.get(trial.number, 0)
         if sent > len(trial.reports):  # a later attempt began again from an earlier epoch
             sent = 0
@@ -297,6 +311,9 @@ class Publisher:
         self._batch(
             run,
             metrics,
+            params={k: _text(v) for k, v in self._params(trial).items()}
+            if trial.number not in self._sent
+            else {},
             tags={
                 "stop_reason": "interrupted" if stopped else trial.status,
                 "attempts": str(trial.attempts),
@@ -307,9 +324,9 @@ class Publisher:
         self._sent[trial.number] = len(trial.reports)
         if stopped or trial.ended:
             end = _ms(trial.finished) if trial.ended else _ms(time.time())
-            self._client.set_terminated(run, "KILLED" if stopped else RUN_STATUS[trial.status], end_time=end)
+            self.client.set_terminated(run, "KILLED" if stopped else RUN_STATUS[trial.status], end_time=end)
         elif trial.attempts > 1 or sent == 0:
-            self._client.update_run(run, status=RUN_STATUS[trial.status])
+            self.client.update_run(run, status=RUN_STATUS[trial.status])
 
     def _create(self, trial: Trial) -> str:
         tags = {
@@ -320,14 +337,13 @@ class Publisher:
             "seeds": ", ".join(map(str, trial.seeds)),
             "mlflow.parentRunId": self._parent,
         }
-        run = self._client.create_run(
+        run = self.client.create_run(
             self._experiment,
             start_time=_ms(trial.started or trial.asked),
             run_name=f"trial-{trial.number:04d}",
             tags=tags,
         )
         identity: str = run.info.run_id
-        self._batch(identity, params={k: _text(v) for k, v in self._params(trial).items()})
         return identity
 
     def _params(self, trial: Trial) -> dict[str, Any]:
@@ -352,11 +368,9 @@ class Publisher:
         values = [Metric(_key(k), v, at, step) for k, v, at, step in metrics or []]
         pairs = [Param(_key(k), v[:6000]) for k, v in (params or {}).items()]
         labels = [RunTag(k, v) for k, v in (tags or {}).items()]
-        for start in range(0, len(pairs), 100):
-            self._client.log_batch(run, params=pairs[start : start + 100])
-        for start in range(0, max(len(values), 1), AT_ONCE - 100):
-            part = values[start : start + AT_ONCE - 100]
-            self._client.log_batch(run, metrics=part, tags=labels if start == 0 else [])
+        while values or pairs or labels:
+            self.client.log_batch(run, metrics=values[:METRICS], params=pairs[:PAIRS], tags=labels[:PAIRS])
+            values, pairs, labels = values[METRICS:], pairs[PAIRS:], labels[PAIRS:]
 
     def _summarise(self, final: bool) -> None:
         """The parent run: how far the study is, its best trial, and whether it goes on."""
@@ -379,9 +393,9 @@ class Publisher:
         self._batch(self._parent, metrics, tags=tags)
         if final:
             whole = self._history.over and len(ended) == len(trials)
-            self._client.set_terminated(self._parent, "FINISHED" if whole else "KILLED")
+            self.client.set_terminated(self._parent, "FINISHED" if whole else "KILLED")
         else:
-            self._client.update_run(self._parent, status="RUNNING")
+            self.client.update_run(self._parent, status="RUNNING")
         self._summed = summary
 
     def _register(self) -> str:
@@ -395,16 +409,16 @@ class Publisher:
         number, run = best["trial"], self._runs[best["trial"]]
         mark = f"{self._history.study['id']}/{number}/{best['epoch']}"
         with suppress(mlflow.exceptions.MlflowException):  # no such model, or no such alias, yet
-            version = self._client.get_model_version_by_alias(name, "best")
+            version = self.client.get_model_version_by_alias(name, "best")
             if version.tags.get("raysweep") == mark:
                 return f"models:/{name}@best"
         version = log(self._place / "best", run, name, self._history.study["versions"])
         trial = self._history.trial(number)
         # Logging needs an active run, and MLflow ends that run anew.
-        self._client.set_terminated(run, RUN_STATUS[trial.status], end_time=_ms(trial.finished))
+        self.client.set_terminated(run, RUN_STATUS[trial.status], end_time=_ms(trial.finished))
         for key, value in {"raysweep": mark, "study": name, "trial": str(number), "run_id": run}.items():
-            self._client.set_model_version_tag(name, version, key, value)
-        self._client.set_registered_model_alias(name, "best", version)
+            self.client.set_model_version_tag(name, version, key, value)
+        self.client.set_registered_model_alias(name, "best", version)
         self._batch(
             run, [(k, v, _ms(best["time"]), 0) for k, v in best["metrics"].items()], tags={"best": "true"}
         )
@@ -427,11 +441,11 @@ def main(place: Path) -> None:
     """Publish until the journal is released and all of it is in MLflow."""
     from mlflow import MlflowClient
 
-    publisher = Publisher(place, MlflowClient())
-    wait = PERIOD
+    publisher, wait = Publisher(place, None), PERIOD
     while True:
         final = not in_use(place / FILE)
         try:
+            publisher.client = publisher.client or MlflowClient()  # opens the store, which may fail
             shown, wait = publisher.step(final), PERIOD
         except Exception as error:
             # MLflow may fail in any way it likes: the journal keeps what is pending, and we try again.

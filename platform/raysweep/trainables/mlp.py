@@ -107,7 +107,11 @@ def widths(layers: int | None, units: int | Sequence[int]) -> list[int]:
 def network(
     inputs: int, outputs: int, hidden: Sequence[int], activation: str, dropout: float, batch_norm: bool
 ) -> nn.Sequential:
-    """Flatten, then for each width Linear, batch norm, activation and dropout, then Linear to the outputs."""
+    """Flatten, then for each width Linear, batch norm, activation and dropout, then Linear to the outputs.
+
+    Weights start as in Glorot & Bengio (2010) for tanh, sigmoid and the outputs, as in He et al. (2015) for
+    the others.
+    """
     from torch import nn
 
     functions: dict[str, type[nn.Module]] = {
@@ -128,7 +132,16 @@ def network(
         if dropout:
             parts.append(nn.Dropout(dropout))
         inputs = width
-    return nn.Sequential(*parts, nn.Linear(inputs, outputs))
+    model = nn.Sequential(*parts, nn.Linear(inputs, outputs))
+    *inner, last = [layer for layer in model if isinstance(layer, nn.Linear)]
+    for layer in [*inner, last]:
+        # PyTorch's own start shrinks the signal from layer to layer, and a network of 20 hardly learns.
+        if layer is last or activation in {"tanh", "sigmoid"}:
+            nn.init.xavier_uniform_(layer.weight)
+        else:
+            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
+    return model
 
 
 def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Path) -> dict[str, float]:
