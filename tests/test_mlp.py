@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,8 +16,9 @@ import torch
 
 from raysweep.trainables import fit
 from raysweep.trainables.data import Data, load
-from raysweep.trainables.mlp import Activation, Optimizer, Schedule, export, mlp, widths
+from raysweep.trainables.mlp import Activation, Optimizer, Schedule, export, mlp, network, widths
 from raysweep.trainables.predict import Predictor
+from raysweep.trainables.update import Update
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +159,45 @@ def test_shared_memory_that_cannot_be_written_is_read_all_the_same(digits: Data)
     locked = digits.x_train.copy()
     locked.flags.writeable = False
     assert len(list(mlp(data=replace(digits, x_train=locked), epochs=1))) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "peer"),
+    [
+        ("sgd", {}, lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.01)),
+        ("sgd", {"momentum": 0.9}, lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01)),
+        (
+            "sgd",
+            {"momentum": 0.9, "nesterov": True},
+            lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+        ),
+        ("adam", {}, lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.01)),
+        ("adamw", {}, lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.01)),
+        ("rmsprop", {}, lambda p: torch.optim.RMSprop(p, lr=0.1, weight_decay=0.01)),
+        (
+            "rmsprop",
+            {"momentum": 0.9},
+            lambda p: torch.optim.RMSprop(p, lr=0.1, momentum=0.9, weight_decay=0.01),
+        ),
+    ],
+)
+def test_an_update_is_what_pytorch_s_own_would_be(name: str, options: dict[str, Any], peer: Any) -> None:
+    torch.manual_seed(0)
+    ours = network(4, 3, [5, 6], "tanh", 0.0, True)
+    theirs = copy.deepcopy(ours)
+    update, optimizer = Update(name, ours, weight_decay=0.01, **options), peer(theirs.parameters())
+    for _ in range(20):
+        x, y = torch.randn(8, 4), torch.randint(3, (8,))
+        for model in (ours, theirs):
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+            update.zero() if model is ours else optimizer.zero_grad()
+            loss.backward()
+            update.step(0.1) if model is ours else optimizer.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_training_does_not_import_the_compiler() -> None:
+    code = "import sys; from raysweep.trainables.mlp import mlp; list(mlp(epochs=1)); print('torch._dynamo' in sys.modules)"
+    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

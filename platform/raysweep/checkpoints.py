@@ -70,3 +70,14 @@ def keep_only(folder: Path, kept: Collection[int]) -> None:
         if epoch not in kept:
             for suffix in (".json", ".pt"):
                 (folder / f"epoch-{epoch:06d}{suffix}").unlink(missing_ok=True)
+
+
+def copied(value: Any) -> Any:
+    """A deep copy whose tensors no longer change with the training."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {k: copied(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(copied(v) for v in value)
+    return value

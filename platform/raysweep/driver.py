@@ -16,7 +16,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,8 @@ def run(
             _search(study, journal, place, address, uri, watch, say)
         else:
             say(f"{study.name} is complete: {study.target} of {study.target} trials.")
-            with tracking.publisher(place, uri):
-                journal.append("over")
+            tracking.start(place, uri)
+            journal.append("over")
         history = journal.history
     finally:
         journal.close()
@@ -172,20 +172,15 @@ def _search(
     say: Callable[[str], None],
 ) -> None:
     say(f"Starting Ray{f' at {address}' if address else ''} ...")
+    tracking.start(place, uri)  # MLflow takes seconds to import: it does so while Ray starts
     with connected(address, place / "ray.log") as ray:
         slots = _slots(ray, study, say)
         data = _load_data(ray, study, journal, say)
-        with tracking.publisher(place, uri):
-            with watch(study, journal, place) if watch else _nothing():
-                _tune(study, journal, place, data, slots)
-            if _complete(study, journal.history):
-                _export(ray, study, journal, place, data, say)
-            journal.append("over")
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+        with watch(study, journal, place) if watch else nullcontext():
+            _tune(study, journal, place, data, slots)
+        if _complete(study, journal.history):
+            _export(ray, study, journal, place, data, say)
+        journal.append("over")
 
 
 @contextmanager

@@ -18,8 +18,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -99,13 +99,6 @@ def status(place: Path) -> Status:
         return Status()
 
 
-@contextmanager
-def publisher(place: Path, uri: str) -> Iterator[None]:
-    """The publishing process for the study in `place`. It outlives the block until it has published all."""
-    start(place, uri)
-    yield
-
-
 def start(place: Path, uri: str) -> subprocess.Popen[bytes]:
     """Start a publisher. It ends by itself when the study is no longer written to and all of it is published."""
     (place / STATUS).unlink(missing_ok=True)
@@ -162,7 +155,9 @@ class Publisher:
         self._runs: dict[int, str] = {}
         self._sent: dict[int, int] = {}  # reports of each trial that MLflow has
         self._parent = self._experiment = self._model = ""
-        self._known = self._described = False  # whether we have seen what runs there are, and described the study
+        self._known = self._described = (
+            False  # whether we have seen what runs there are, and described the study
+        )
         self._summed: Any = None
 
     def step(self, final: bool) -> Status:
@@ -171,8 +166,8 @@ class Publisher:
         for record in records:
             self._history.add(record)
         self._changed |= {r["trial"] for r in records if "trial" in r and r["kind"] != "best"}
-        if not self._history.study:
-            return Status(over=final)
+        if not self._history.trials:
+            return Status(over=final)  # a study that was refused leaves nothing in MLflow
         try:
             self._send(final)
         except Exception:
@@ -439,6 +434,7 @@ def _ms(seconds: float) -> int:
 
 def main(place: Path) -> None:
     """Publish until the journal is released and all of it is in MLflow."""
+    os.nice(10)  # the search comes first; what is left for us is enough
     from mlflow import MlflowClient
 
     publisher, wait = Publisher(place, None), PERIOD

@@ -2,7 +2,8 @@
 
 The worker knows nothing of models; the trainable knows nothing of Ray. What happened goes back as records
 for the journal. An exception of the user's code is a result like any other, so that the process, with torch
-loaded and the data mapped, lives on to take the next trial.
+loaded and the data mapped, lives on to take the next trial. (torch is imported inside the functions: the driver
+reads this module too, to send it, and does without those 450 MB.)
 """
 
 from __future__ import annotations
@@ -20,10 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 
-from raysweep import checkpoints
 from raysweep.space import SECRET, encode
 from raysweep.trainables import find
 from raysweep.trial import Objective, Point
@@ -69,6 +68,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]
     """One trial after another on the resources of one."""
 
     def setup(self, config: dict[str, Any], *, job: Job) -> None:
+        import torch
+
         torch.set_num_threads(job.threads)
         self._job = job
         self._trainable = find(job.trainable)
@@ -126,12 +127,16 @@ class Worker(tune.Trainable):  # type: ignore[misc]
 
     def _drop(self) -> None:
         """Let a broken trial go without a checkpoint, and give its memory back."""
+        import torch
+
         self._trial = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def _open(self) -> _Running:
+        from raysweep import checkpoints
+
         config = self._config
         folder = Path(self._job.folder) / "trials" / f"{config['number']:06d}"
         arguments = self._arguments(config["point"])
@@ -209,8 +214,10 @@ class _Running:
     def save_when_due(self, value: float) -> None:
         """Keep a copy of the best epoch; write it and the last one every FLUSH seconds."""
         if self._best_value is None or self._objective.better(value, self._best_value):
+            from raysweep import checkpoints
+
             self._best_value, self._best_epoch = value, self.epoch
-            self._best = _copied(self._content())
+            self._best = checkpoints.copied(self._content())
         if time.monotonic() - self._flushed > FLUSH:
             self.flush()
 
@@ -218,6 +225,8 @@ class _Running:
         """Write the best and the last epoch, then delete what they replace."""
         if not self._dirty:
             return
+        from raysweep import checkpoints
+
         if self._best is not None:
             checkpoints.save(self._folder, self._best_epoch, self._best)
             self._best = None
@@ -244,6 +253,8 @@ def tune_function(job: Job) -> Callable[[dict[str, Any]], None]:
     """The user's own `train(config)` as Ray Tune runs it, with its end told apart from a stop."""
 
     def run(config: dict[str, Any]) -> None:
+        import torch
+
         began = time.perf_counter()
         torch.set_num_threads(job.threads)
         tune.report({"records": [started()]})
@@ -262,6 +273,8 @@ def export(trainable: str, point: Point, epoch: int, study: str, number: int, da
 
     Of several executions the best one's is taken. Returns its metrics on the test split.
     """
+    from raysweep import checkpoints
+
     saved = checkpoints.load(Path(study) / "trials" / f"{number:06d}", epoch)
     write = find(trainable).export
     if saved is None or write is None:
@@ -276,17 +289,6 @@ def _mean_and_spread(executions: list[dict[str, float]]) -> dict[str, float]:
         merged[name] = statistics.fmean(values)
         merged[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
     return merged
-
-
-def _copied(value: Any) -> Any:
-    """A deep copy whose tensors no longer change with the training."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {k: _copied(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_copied(v) for v in value)
-    return value
 
 
 def _told(error: Exception) -> str:

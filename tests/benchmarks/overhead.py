@@ -15,8 +15,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 import raysweep
 from raysweep import Choice, Float, Int, Study
 from raysweep.driver import connected
@@ -63,12 +61,16 @@ def ray_tune(points: list[dict[str, Any]], reuse: bool) -> float:
 
 
 def memory(seen: dict[str, float]) -> None:
-    """The largest resident memory of this process, and of any worker of ours, in MB."""
-    me = psutil.Process()
-    seen["driver"] = max(seen.get("driver", 0), me.memory_info().rss / 1e6)
-    for process in psutil.process_iter(["name", "cmdline", "memory_info"]):
-        if any("Worker" in part for part in process.info["cmdline"] or []):
-            seen["worker"] = max(seen.get("worker", 0), process.info["memory_info"].rss / 1e6)
+    """The largest resident memory so far of this process, and of any worker of ours, in MB (Linux)."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            worker = b"Worker" in (process / "cmdline").read_bytes()
+            peak = int((process / "status").read_text().split("VmHWM:")[1].split()[0]) / 1000
+        except (OSError, IndexError):
+            continue  # it has ended since, or belongs to the kernel
+        if worker or int(process.name) == os.getpid():
+            kind = "worker" if worker else "driver"
+            seen[kind] = max(seen.get(kind, 0.0), peak)
 
 
 def main() -> None:
@@ -95,7 +97,9 @@ def main() -> None:
     print(f"  Ray Tune, reuse_actors=True              {tuned / trials:8.3f}")
     print(f"  raysweep, search                         {search / trials:8.3f}")
     print(f"  raysweep, all of run (data, test, MLflow){whole / trials:8.3f}")
-    print(f"ratio to the default:    search {default / search:5.1f}x, all of run {default / whole:5.1f}x faster")
+    print(
+        f"ratio to the default:    search {default / search:5.1f}x, all of run {default / whole:5.1f}x faster"
+    )
     print(f"ratio to reuse_actors:   search {tuned / search:5.1f}x, all of run {tuned / whole:5.1f}x faster")
     print(f"largest resident memory: driver {seen['driver']:.0f} MB, worker {seen['worker']:.0f} MB")
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysweep.trainables.data import Data
+from raysweep.trainables.update import Update
 
 EVALUATE_AT_ONCE = 4096  # samples; bounds the memory of an evaluation
 
@@ -50,23 +51,6 @@ def rate(schedule: str, epoch: int, epochs: int, warmup: int) -> float:
     if schedule == "exponential":
         return float(0.01**done)
     return 1.0
-
-
-def make_optimizer(
-    name: str, model: nn.Module, lr: float, momentum: float, nesterov: bool, weight_decay: float
-) -> torch.optim.Optimizer:
-    """sgd, adam, adamw or rmsprop over the model's trainable parameters."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    common: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
-    if name == "sgd":
-        return torch.optim.SGD(
-            parameters, momentum=momentum, nesterov=nesterov and momentum > 0, fused=True, **common
-        )
-    if name == "adam":
-        return torch.optim.Adam(parameters, fused=True, **common)
-    if name == "adamw":
-        return torch.optim.AdamW(parameters, fused=True, **common)
-    return torch.optim.RMSprop(parameters, momentum=momentum, **common)
 
 
 class Tensors:
@@ -148,24 +132,23 @@ def fit(
     """Train `model`; yield `(metrics, state)` after each epoch. The state's tensors are the live ones:
     who keeps them must copy or write them before the next epoch."""
     model.to(device)
-    update = make_optimizer(optimizer, model, lr, momentum, nesterov, weight_decay)
+    update = Update(optimizer, model, momentum, nesterov, weight_decay)
     epoch, lowest, waited = 0, math.inf, 0
     if state is not None:
         model.load_state_dict(state["model"])
-        update.load_state_dict(state["optimizer"])
+        update.load(state["optimizer"])
         epoch, lowest, waited = state["epoch"], state["lowest"], state["waited"]
     train = Tensors(data.x_train, data.y_train, data, device)
     val = Tensors(data.x_val, data.y_val, data, device)
     cuda = [device] if device.type == "cuda" else []
     while epoch < epochs and (patience is None or waited < patience):
         epoch += 1
-        for group in update.param_groups:
-            group["lr"] = lr * rate(schedule, epoch, epochs, warmup)
+        now = lr * rate(schedule, epoch, epochs, warmup)
         # Several executions may take turns in one process: each leaves the global generator as it was.
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed(mixed(seed, epoch))
             totals, seen = _one_epoch(
-                model, train, update, batch_size, label_smoothing, l1, bool(data.classes)
+                model, train, update, now, batch_size, label_smoothing, l1, bool(data.classes)
             )
         metrics = _metrics(totals.tolist(), seen, "train", data, train) | evaluate(model, val, data, "val")
         waited = 0 if metrics["val_loss"] < lowest else waited + 1
@@ -175,7 +158,7 @@ def fit(
             {
                 "epoch": epoch,
                 "model": model.state_dict(),
-                "optimizer": update.state_dict(),
+                "optimizer": update.state(),
                 "lowest": lowest,
                 "waited": waited,
             },
@@ -185,7 +168,8 @@ def fit(
 def _one_epoch(
     model: nn.Module,
     train: Tensors,
-    update: torch.optim.Optimizer,
+    update: Update,
+    lr: float,
     batch_size: int,
     label_smoothing: float,
     l1: float,
@@ -211,9 +195,9 @@ def _one_epoch(
             )
             if l1:
                 loss = loss + l1 * sum(p.abs().sum() for p in model.parameters() if p.ndim > 1)
-        update.zero_grad(set_to_none=True)
+        update.zero()
         loss.backward()  # type: ignore[no-untyped-call]
-        update.step()
+        update.step(lr)
         totals += _totals(output.detach(), y, classes)
         seen += len(y)
     return totals, seen
