@@ -179,6 +179,13 @@ def decisions(here: Path) -> list[Any]:
     ]
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    whole = tmp_path_factory.mktemp("whole")
+    start(whole).communicate(timeout=120)
+    return decisions(whole)
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
 )
