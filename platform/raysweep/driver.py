@@ -29,6 +29,7 @@ from raysweep.study import Study
 from raysweep.trial import Point, Trial, best
 
 STUDIES = Path("studies")
+RAY = (2, 60)
 KEPT = 5
 """How many of the best trials keep their checkpoints; the others' are deleted as they are beaten."""
 MAY_CHANGE = ("trials", "concurrency", "per_trial")
@@ -198,6 +199,8 @@ def connected(address: str | None, log: Path) -> Iterator[Any]:
         _token()
     import ray
 
+    if tuple(map(int, ray.__version__.split(".")[:2])) < RAY:
+        raise ClusterError(f"ray {ray.__version__} found, {'.'.join(map(str, RAY))} or newer needed")
     handler = logging.FileHandler(log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger("ray"), logging.getLogger("ray.tune")]

@@ -146,9 +146,7 @@ class Journal:
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         records, end = read(self.path)
         self.history = History(records)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _locked(self._file):
             os.close(self._file)
             who = self.history.session
             raise JournalError(
@@ -199,11 +197,18 @@ class Journal:
         return History, ()
 
 
+def _locked(file: int, tries: int = 5) -> bool:
+    """Take the file's lock, which the death of its holder releases. `in_use` may hold it for an instant."""
+    for left in reversed(range(tries)):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(0.05 if left else 0)
+    return False
+
+
 def in_use(path: Path) -> bool:
     """Whether a process has the journal at `path` open for writing."""
     with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        return False
+        return not _locked(file.fileno(), tries=1)

@@ -8,6 +8,7 @@ what the journal holds, marks what was running as killed, and ends.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -31,7 +32,7 @@ from raysweep.space import Space, flat
 from raysweep.trial import Objective, Trial
 
 PERIOD = 1.0  # seconds between two looks at the journal
-DRAIN = 120.0  # seconds that the end of a search waits for MLflow
+DRAIN = 60.0  # seconds that the end of a search waits for MLflow
 METRICS, PAIRS = 800, 100  # what MLflow takes in one request: 100 parameters, 100 tags, 1000 of all together
 STATUS = "tracking.json"
 MODEL = "model"
@@ -260,6 +261,7 @@ class Publisher:
             "objective": str(self._objective),
             "algorithm": _text(self._study.get("algorithm", "random")),
             "code_sha256": record["code"]["sha256"],
+            "command": " ".join(self._history.session.get("argv", [])),
             **{f"version_{k.replace('-', '_')}": v for k, v in record["versions"].items()},
             "mlflow.source.name": record["code"]["file"],
             "mlflow.source.type": "LOCAL",
@@ -435,6 +437,8 @@ def _ms(seconds: float) -> int:
 def main(place: Path) -> None:
     """Publish until the journal is released and all of it is in MLflow."""
     os.nice(10)  # the search comes first; what is left for us is enough
+    lock = (place / "tracking.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)  # one publisher a study: a later one waits until an earlier one is done
     from mlflow import MlflowClient
 
     publisher, wait = Publisher(place, None), PERIOD
