@@ -80,8 +80,10 @@ class History:
             self.study = record
         elif kind == "session":
             self.session, self.over = record, False
+            self._lose()
         elif kind == "over":
             self.over = True
+            self._lose()
         elif kind == "best":
             self.best = record
         elif kind == "data":
@@ -92,6 +94,12 @@ class History:
             )
         elif kind in {"started", "report", "ended"}:
             self._update(kind, record)
+
+    def _lose(self) -> None:
+        """Nothing outlives the session that started it: what was running waits for the next."""
+        for number, trial in self._trials.items():
+            if trial.status == "running":
+                self._trials[number] = replace(trial, status="waiting")
 
     def _update(self, kind: str, record: Record) -> None:
         number = record["trial"]
