@@ -89,6 +89,19 @@ def test_a_table_has_its_gaps_filled_and_its_words_encoded(header: bool, tmp_pat
     assert names == (["age", "job", "constant"] if header else ["c0", "c1", "c2"])
 
 
+@pytest.mark.parametrize(
+    ("names", "header"), [(["0", "1", "label"], None), (["1", "2", "y"], None), (["2019", "7", "y"], True)]
+)
+def test_a_header_of_numbers_is_seen_or_can_be_said(
+    names: list[str], header: bool | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "numbered.csv"
+    pd.DataFrame(np.c_[RNG.normal(size=(60, 2)), np.arange(60) % 2], columns=names).to_csv(path, index=False)
+    data = load(str(path), header=header)
+    assert len(data.y_train) + len(data.y_val) + len(data.y_test) == 60
+    assert [c["name"] for c in data.inputs["columns"]] == names[:2]
+
+
 def test_a_row_is_encoded_as_in_training_even_with_a_word_never_seen(tmp_path: Path) -> None:
     data = load(table(tmp_path))
     row = pd.DataFrame({"age": [np.nan], "job": ["astronaut"], "constant": [1.0]})
@@ -151,6 +164,10 @@ def _pickled(folder: Path) -> str:
     return arrays(folder, y=np.array([{"a": 1}] * 60, dtype=object))
 
 
+def _one_hot(folder: Path) -> str:
+    return arrays(folder, y=np.eye(3)[np.arange(60) % 3])
+
+
 def _missing_target(folder: Path) -> str:
     path = table(folder)
     pd.read_csv(path).assign(label=lambda f: f.label.where(f.index > 2)).to_csv(path, index=False)
@@ -185,6 +202,10 @@ def _missing_target(folder: Path) -> str:
             {},
             "class '7' is not among those of the training",
         ),
+        (_one_hot, {}, r"y must hold one target for each sample, got shape \[60, 3\]"),
+        (lambda f: arrays(f, x=np.array(["a"] * 60)), {}, "x must be an array of numbers"),
+        (lambda f: arrays(f, y=np.array(3)), {}, r"y must hold one target for each sample, got shape \[\]"),
+        (table, {"target": 20}, "target is column 20 but .* has 4, from 0"),
         (_garbage, {}, "garbage.npz' cannot be read"),
         (_pickled, {}, "cannot be read"),
         (_corrupt_image, {}, "1 of 16 images cannot be decoded; first: .*0.png"),

@@ -85,7 +85,9 @@ def test_a_later_attempt_that_repeats_epochs_replaces_them() -> None:
     assert [(r.epoch, r.metrics["loss"]) for r in trial.reports] == [(1, 0.5), (2, 0.2)]
 
 
-@pytest.mark.parametrize("record", [{"kind": "over", "time": 9.0}, {"kind": "session", "time": 9.0, "pid": 1}])
+@pytest.mark.parametrize(
+    "record", [{"kind": "over", "time": 9.0}, {"kind": "session", "time": 9.0, "pid": 1}]
+)
 def test_what_ran_when_a_session_ended_waits_for_the_next(record: dict[str, Any]) -> None:
     (trial,) = History([*RECORDS[:5], record]).trials
     assert (trial.status, len(trial.reports)) == ("waiting", 2)

@@ -7,6 +7,7 @@ import io
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -124,6 +125,17 @@ def test_a_number_is_predicted_in_its_own_units(line: Data, tmp_path: Path) -> N
     assert told.tolist() == pytest.approx([101, 100], abs=0.3)
 
 
+def test_every_sample_is_seen_whatever_the_batch(digits: Data) -> None:
+    few = replace(digits, x_train=digits.x_train[:33], y_train=digits.y_train[:33])
+    model = network(64, 10, [8], "relu", 0.0, False)
+    train = fit.Tensors(few.x_train, few.y_train, few, torch.device("cpu"))
+    for batch in (1, 8, 32, 64):
+        _, seen = fit._one_epoch(model, train, Update("sgd", model), 0.1, batch, 0.0, 0.0, True)
+        assert seen == 33
+    with pytest.raises(ValueError, match="batch_norm needs a batch_size of 2 or more"):
+        list(mlp(data=few, batch_size=1, batch_norm=True, epochs=1))
+
+
 def test_patience_ends_training_early(digits: Data) -> None:
     assert len(list(mlp(data=digits, epochs=50, patience=2, lr=0.05))) < 50
 
@@ -140,8 +152,6 @@ def test_the_exported_network_is_the_trained_one(digits: Data, tmp_path: Path) -
 
 
 def test_nothing_of_the_test_split_is_seen_in_training(digits: Data) -> None:
-    from dataclasses import replace
-
     blind = replace(digits, x_test=np.zeros_like(digits.x_test), y_test=np.zeros_like(digits.y_test))
     assert [m for m, _ in mlp(data=digits, epochs=2)] == [m for m, _ in mlp(data=blind, epochs=2)]
 
@@ -154,8 +164,6 @@ def test_a_schedule_starts_at_the_full_rate_and_never_rises_after_the_warm_up(sc
 
 
 def test_shared_memory_that_cannot_be_written_is_read_all_the_same(digits: Data) -> None:
-    from dataclasses import replace
-
     locked = digits.x_train.copy()
     locked.flags.writeable = False
     assert len(list(mlp(data=replace(digits, x_train=locked), epochs=1))) == 1

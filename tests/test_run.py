@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -70,6 +71,73 @@ def test_repeats_are_run_in_lockstep_and_their_mean_and_spread_reported(ray: Any
     assert trial.reports[0].metrics["loss_std"] > 0
 
 
+@pytest.mark.parametrize(
+    ("trainable", "status", "error"),
+    [
+        ("halves", "diverged", "loss = inf at epoch 2"),
+        ("heavy", "failed", "TypeError: the state must hold tensors and plain types only"),
+        ("silent", "failed", "it never reported 'loss'"),
+        ("diverging", "diverged", "loss = nan at epoch 2"),
+    ],
+)
+def test_a_trial_says_what_was_wrong_with_it(
+    trainable: str, status: str, error: str, ray: Any, here: Path
+) -> None:
+    more = {"repeats": 8} if trainable == "halves" else {}
+    study = quick(trainable=f"trainables:{trainable}", trials=1, space={"x": {"float": [0.0, 1.0]}}, **more)
+    (trial,) = raysweep.run(study).trials
+    assert trial.status == status and trial.error.startswith(error), trial
+
+
+def test_no_more_trials_run_at_once_than_the_study_says(ray: Any, here: Path) -> None:
+    space = {
+        "x": {"float": [-1.0, 1.0]},
+        "epochs": 2,
+        "pause": 3.0,
+    }  # longer than a second worker takes to start
+    trials = raysweep.run(quick(trials=3, concurrency=1, space=space)).trials
+    assert all(a.finished <= b.started for a, b in itertools.pairwise(trials))
+
+
+def test_a_study_that_was_refused_can_be_mended(ray: Any, here: Path) -> None:
+    given = {"trainable": "mlp", "minimize": "val_loss", "trials": 1}
+    with pytest.raises(DataError):
+        raysweep.run(quick(**given, space={"data": "gone.csv", "lr": {"float": [0.1, 0.2]}}))
+    result = raysweep.run(quick(**given, space={"data": "digits", "lr": {"float": [0.1, 0.2]}, "epochs": 1}))
+    assert len(result.trials) == 1
+
+
+def test_a_study_whose_best_was_not_exported_yet_is_not_complete(ray: Any, here: Path) -> None:
+    from raysweep.journal import line
+
+    space = {"epochs": 1, "lr": {"float": [1e-3, 1e-1], "log": True}}
+    study = quick(name="cut", trainable="mlp", minimize="val_loss", trials=2, space=space)
+    first = raysweep.run(study)
+    path = here / "studies" / "cut" / FILE
+    path.write_bytes(b"".join(line(r) for r in read(path)[0] if r["kind"] != "best"))
+    again = raysweep.run(study)
+    assert again.test == first.test and again.trials == first.trials
+
+
+def test_names_in_another_order_are_another_study(ray: Any, here: Path) -> None:
+    raysweep.run(quick(trials=1))
+    with pytest.raises(JournalError, match="space has its names in another order"):
+        raysweep.run(quick(trials=1, space={"epochs": 3, "x": {"float": [-1.0, 1.0]}}))
+
+
+def test_a_trainable_that_cannot_be_sent_is_refused(ray: Any, here: Path) -> None:
+    import threading
+
+    lock = threading.Lock()
+
+    def local(x: float) -> Any:
+        with lock:
+            yield {"loss": x}, None
+
+    with pytest.raises(StudyError, match=r"refers to something that cannot be sent to workers: .*lock"):
+        raysweep.run(quick(trainable=local, trials=1, space={"x": {"float": [0.0, 1.0]}}))
+
+
 def test_an_ordinary_tune_function_is_taken_unchanged(ray: Any, here: Path) -> None:
     study = quick(trainable="trainables:tuned", algorithm="grid", trials=None, space={"x": [0.0, 1.0]})
     trials = raysweep.run(study).trials
@@ -124,7 +192,6 @@ def test_a_request_that_no_node_can_hold_is_refused_at_once(ray: Any, here: Path
             StudyError,
             r"space.batch_size: 4,096 is larger than the training set \(1,259\)",
         ),
-        ({"validation": {"float": [0.1, 0.2]}}, StudyError, "space.validation: says which data is used"),
     ],
 )
 def test_data_that_does_not_fit_is_refused_before_any_trial(
@@ -232,6 +299,25 @@ def test_a_wrong_file_starts_nothing(command: Any, here: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "wrong.yaml: space.lrr: 'mlp' has no such argument. Did you mean 'lr'?\n"
     assert [p.name for p in here.iterdir()] == ["wrong.yaml"]
+
+
+def test_modules_beside_the_study_come_along_and_results_are_read_without_them(
+    command: Any, here: Path
+) -> None:
+    project = here / "project"
+    project.mkdir()
+    (project / "helpers.py").write_text("def square(x):\n    return x * x\n")
+    (project / "train.py").write_text(
+        "import helpers\n\ndef train(x: float):\n    yield {'loss': helpers.square(x)}, None\n"
+    )
+    (project / "mine.yaml").write_text(
+        "trainable: train:train\nminimize: loss\ntrials: 2\nspace: {x: {float: [0.0, 1.0]}}\n"
+    )
+    done = command("run", "project/mine.yaml", "--quiet")
+    assert done.returncode == 0, done.stderr
+    (project / "train.py").unlink()
+    assert command("trials", "mine").returncode == 0
+    assert command("best", "mine").stdout.startswith("# trial ")
 
 
 def test_a_journal_is_lines_that_other_programs_can_read(ray: Any, here: Path) -> None:

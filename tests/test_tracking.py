@@ -69,7 +69,7 @@ def test_mlflow_holds_what_the_journal_holds(client: Any, here: Path) -> None:
     journal = write(place)
     publisher = tracking.Publisher(place, client)
     shown = publisher.step(final=False)
-    assert (shown.published, shown.pending) == (3, 0)
+    assert shown.pending == 0
     runs = published(client)
     assert {n: r.info.status for n, r in runs.items()} == {
         "quick": "RUNNING", "trial-0000": "FINISHED", "trial-0001": "FAILED", "trial-0002": "RUNNING",
@@ -90,6 +90,52 @@ def test_mlflow_holds_what_the_journal_holds(client: Any, here: Path) -> None:
     assert parent.tags["mlflow.source.git.commit"] == "c0ffee"
     assert parent.tags["best_trial"] == "0"
     assert parent.params["space_x"] == '{"float": [0.5, 1.0], "log": true}'
+    journal.close()
+
+
+def test_what_was_running_when_the_search_ended_is_killed_though_nothing_new_is_said_of_it(
+    client: Any, here: Path
+) -> None:
+    place = here / "studies" / "quick"
+    journal = write(place)
+    publisher = tracking.Publisher(place, client)
+    publisher.step(final=False)
+    journal.append("over")
+    journal.close()
+    publisher.step(final=True)
+    assert {n: r.info.status for n, r in published(client).items()} == {
+        "quick": "KILLED", "trial-0000": "FINISHED", "trial-0001": "FAILED", "trial-0002": "KILLED",
+    }  # fmt: skip
+
+
+def test_epochs_done_again_after_a_kill_are_not_there_twice(client: Any, here: Path) -> None:
+    place = here / "studies" / "quick"
+    journal = write(place)
+    tracking.Publisher(place, client).step(final=False)
+    journal.append("started", trial=2, worker="w2")
+    for epoch in (1, 2):
+        journal.append(
+            "report", trial=2, epoch=epoch, metrics={"loss": 4.0 - epoch, "loss_std": 0.1}, seconds=1.0
+        )
+    tracking.Publisher(place, client).step(final=False)
+    equal(client, published(client)["trial-0002"], journal.trial(2))
+    journal.close()
+
+
+def test_a_run_that_somebody_deleted_does_not_stop_the_others(client: Any, here: Path) -> None:
+    place = here / "studies" / "quick"
+    journal = write(place)
+    publisher = tracking.Publisher(place, client)
+    publisher.step(final=False)
+    client.delete_run(published(client)["trial-0002"].info.run_id)
+    for n in (0, 2):
+        journal.append("report", trial=n, epoch=3, metrics={"loss": 0.5, "loss_std": 0.1}, seconds=1.0)
+    for _ in range(3):
+        try:
+            publisher.step(final=False)
+        except Exception as error:
+            assert "deleted" in str(error)
+    equal(client, published(client)["trial-0002"], journal.trial(2))
     journal.close()
 
 
@@ -206,7 +252,13 @@ def test_the_winner_is_a_model_that_predicts_where_raysweep_is_not_installed(ray
     assert np.mean(np.array(told.split(), int) == y) > 0.85
     assert "Tensor('float64', (-1, 8, 8))" in " ".join(signature)
     assert "artifacts" in where, "the model brings its own code"
+
+    more = raysweep.run(quick(name="digits", **{**given, "trials": 5}))
     mlflow.set_tracking_uri(uri)
+    version = mlflow.MlflowClient().get_model_version_by_alias("digits", "best")
+    assert more.best is not None and version.tags["trial"] == str(more.best.number), (
+        "the alias follows the best"
+    )
 
 
 def test_nothing_is_published_twice_by_a_complete_study_run_again(ray: Any, here: Path, client: Any) -> None:
@@ -225,7 +277,9 @@ def test_nothing_is_published_twice_by_a_complete_study_run_again(ray: Any, here
     [
         ("localhost:5000", "'localhost:5000' is no MLflow store. Use http://HOST:PORT"),
         ("./mlruns", "is no MLflow store"),
-        ("http://user:hunter2@127.0.0.1:9", r"http://\*\*\*@127.0.0.1:9 does not answer"),
+        ("http://user:hunter2@127.0.0.1:9", r"http://\*\*\*@127.0.0.1:9 does not answer \(.*refused"),
+        ("http://user:hunter2@localhost", r"http://\*\*\*@localhost does not answer"),
+        ("http://[::1", "is no URI"),
     ],
 )
 def test_a_store_that_cannot_be_is_refused_before_anything_starts(

@@ -33,6 +33,32 @@ def moody(x: int, epochs: int = 2) -> Iterator[Step]:
         yield {"loss": x + 1 / epoch}, None
 
 
+def halves(x: float, seed: int = 0) -> Iterator[Step]:
+    """Of its executions, those with an even seed diverge."""
+    yield {"loss": x}, None
+    yield {"loss": math.inf if seed % 2 == 0 else x}, None
+
+
+def heavy(x: float) -> Iterator[Step]:
+    """A state that cannot be resumed from safely."""
+    import numpy
+
+    yield {"loss": x}, {"epoch": numpy.float64(1)}
+
+
+def silent(x: float) -> Iterator[Step]:
+    """Never reports anything."""
+    yield from ()
+
+
+def diverging(config: dict[str, Any]) -> None:
+    """An ordinary Ray Tune function that goes on after a NaN."""
+    from ray import tune
+
+    for loss in (1.0, math.nan, 0.5):
+        tune.report({"loss": loss})
+
+
 def tuned(config: dict[str, Any]) -> None:
     """An ordinary Ray Tune function."""
     from ray import tune

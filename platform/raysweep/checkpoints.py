@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,18 @@ from typing import Any
 import torch
 
 
-def save(folder: Path, epoch: int, content: dict[str, Any]) -> None:
-    """Write `content` as the checkpoint of `epoch`."""
+def save(folder: Path, epoch: int, content: dict[str, Any], verify: bool = False) -> None:
+    """Write `content` as the checkpoint of `epoch`. `verify` first sees that it can be loaded again: raises
+    TypeError when it holds anything but tensors and plain types."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     buffer = io.BytesIO()
     torch.save(content, buffer)
+    if verify:
+        try:
+            torch.load(io.BytesIO(buffer.getbuffer()), weights_only=True, map_location="cpu")
+        except pickle.UnpicklingError as error:
+            what = str(error).splitlines()[0]
+            raise TypeError(f"the state must hold tensors and plain types only ({what})") from None
     data = buffer.getbuffer()
     stem = folder / f"epoch-{epoch:06d}"
     manifest = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from raysweep import __version__
-from raysweep.errors import JournalError, RaysweepError, StudyError
+from raysweep.errors import JournalError, RaysweepError, StudyError, scrubbed
 
 if TYPE_CHECKING:
     from raysweep.journal import History
@@ -31,6 +31,9 @@ class Commands(click.Group):
         except RaysweepError as error:
             click.echo(str(error), err=True)
             ctx.exit(error.code)
+        except KeyboardInterrupt:
+            click.echo("Stopped.", err=True)
+            ctx.exit(130)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -141,7 +144,8 @@ def run(file: Path, folder: Path, tracking: str | None, address: str | None, qui
     result = driver.run(study, folder=folder, address=address, store=tracking, watch=watch, say=say)
     if result.interrupted:
         done = sum(t.ended for t in result.trials)
-        _say(f"Stopped after {done} of {study.target} trials. Continue with: raysweep run {file}")
+        more = _again(folder, tracking) + (f" --address {address}" if address else "")
+        _say(f"Stopped after {done} of {study.target} trials. Continue with: raysweep run {file}{more}")
         sys.exit(130)
     winner = result.best
     if winner is None:
@@ -149,12 +153,18 @@ def run(file: Path, folder: Path, tracking: str | None, address: str | None, qui
     _print_trials(ranking(result.trials, study.objective)[:5], study.objective, study)
     _print_best(winner, study.objective, result.test)
     if result.tracking.model:
-        click.echo(f"model: {result.tracking.model}  (raysweep predict {study.name} INPUT)")
-    click.echo(f"compare in MLflow: raysweep ui {study.name}{_same(folder)}")
+        click.echo(f"model: {result.tracking.model}  (raysweep predict {study.name} INPUT{_again(folder)})")
+    click.echo(f"compare in MLflow: raysweep ui {study.name}{_again(folder)}")
 
 
-def _same(folder: Path) -> str:
-    return "" if str(folder) == STUDIES else f" --folder {folder}"
+def _again(folder: Path, tracking: str | None = None) -> str:
+    """The options that a later command needs to mean the same study."""
+    return "".join(
+        [
+            "" if str(folder) == STUDIES else f" --folder {folder}",
+            f" --tracking {scrubbed(tracking)}" if tracking else "",
+        ]
+    )
 
 
 def _print_best(winner: Trial, objective: Objective, test: dict[str, float]) -> None:
@@ -193,8 +203,17 @@ def _open(folder: Path, study: str) -> tuple[Path, History, Study]:
         has = f"It has: {', '.join(known)}" if known else "It has none"
         raise JournalError(f"there is no study '{study}' in {folder}. {has}")
     history = History(read(place / FILE)[0])
-    file = history.study["code"]["file"]
-    return place, history, Study(**history.study["study"], beside=Path(file).parent)
+    if not history.study:
+        raise JournalError(f"study '{study}' was not begun: its journal holds nothing")
+    return place, history, Study.recorded(history.study["study"])
+
+
+def _store(place: Path, history: History, given: str | None) -> str:
+    """The MLflow store that a command means: what it says, or what the study was run with."""
+    from raysweep.tracking import store_of
+
+    known = history.session.get("store", "")
+    return store_of(place, given or (known if "***" not in known else None))
 
 
 @cli.command()
@@ -283,10 +302,11 @@ def predict(study: str, inputs: tuple[Path, ...], folder: Path, tracking: str | 
     raysweep predict digits_mlp new.csv > predictions.csv
     """
     from raysweep.models import predict as predict_with
-    from raysweep.tracking import store_of
 
-    place, _, what = _open(folder, study)
-    click.echo(predict_with(what.name, store_of(place, tracking), inputs).to_csv(index=False), nl=False)
+    place, history, what = _open(folder, study)
+    click.echo(
+        predict_with(what.name, _store(place, history, tracking), inputs).to_csv(index=False), nl=False
+    )
 
 
 @cli.command()
@@ -295,10 +315,11 @@ def predict(study: str, inputs: tuple[Path, ...], folder: Path, tracking: str | 
 @tracking_option
 def sync(study: str, folder: Path, tracking: str | None) -> None:
     """Publish to MLflow what it does not have yet."""
-    from raysweep.tracking import drain, start, store_of
+    from raysweep.tracking import check, drain, start
 
-    place, _, _ = _open(folder, study)
-    uri = store_of(place, tracking)
+    place, history, _ = _open(folder, study)
+    uri = _store(place, history, tracking)
+    check(uri)
     start(place, uri)
     if not drain(place, _say).over:
         sys.exit(1)
@@ -315,12 +336,12 @@ def ui(study: str | None, folder: Path, tracking: str | None, port: int) -> None
     from raysweep import tracking as mlflow
     from raysweep import views
 
-    base = f"http://127.0.0.1:{port}"
     uri = mlflow.store_of(folder / "any", tracking)
-    if uri.startswith("http"):
-        base = uri
     if study is not None:
         place, history, what = _open(folder, study)
+        uri = _store(place, history, tracking)
+    base = uri if uri.startswith("http") else f"http://127.0.0.1:{port}"
+    if study is not None:
         experiment = mlflow.status(place).experiment
         if not experiment:
             raise RaysweepError(f"MLflow does not have '{study}' yet: raysweep sync {study}")

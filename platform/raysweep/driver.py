@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,10 +23,19 @@ from pathlib import Path
 from typing import Any
 
 from raysweep import __version__, tracking
-from raysweep.errors import ClusterError, JournalError, Problem, RaysweepError, StudyError
-from raysweep.journal import FORMAT, History, Journal
+from raysweep.errors import (
+    ClusterError,
+    DataError,
+    JournalError,
+    Problem,
+    RaysweepError,
+    StudyError,
+    scrubbed,
+)
+from raysweep.journal import FORMAT, Journal
 from raysweep.space import Choice, Int
 from raysweep.study import Study
+from raysweep.trainables import Trainable
 from raysweep.trial import Point, Trial, best
 
 STUDIES = Path("studies")
@@ -73,33 +83,54 @@ def run(
     tracking.check(uri)
     journal = Journal(place)
     try:
-        _admit(study, journal)
-        if not _complete(study, journal.history):
-            _search(study, journal, place, address, uri, watch, say)
-        else:
+        _admit(study, journal, uri)
+        if _complete(study, journal) and not _to_export(study, journal):
             say(f"{study.name} is complete: {study.target} of {study.target} trials.")
             tracking.start(place, uri)
             journal.append("over")
-        history = journal.history
+        else:
+            _search(study, journal, place, address, uri, watch, say)
+    except KeyboardInterrupt:
+        say("Stopped.")
+        journal.append("over")
     finally:
         journal.close()
+    trials = journal.trials
     return Result(
         study,
         place,
-        tuple(history.trials),
-        interrupted=not _complete(study, history),
-        test=history.best.get("metrics", {}),
+        tuple(trials),
+        interrupted=not _complete(study, journal) or _to_export(study, journal) is not None,
+        test=_tested(study, journal),
         tracking=tracking.drain(place, say),
     )
 
 
-def _complete(study: Study, history: History) -> bool:
-    trials = history.trials
+def _complete(study: Study, journal: Journal) -> bool:
+    trials = journal.trials
     return len(trials) >= study.target and all(t.ended for t in trials)
 
 
-def _admit(study: Study, journal: Journal) -> None:
+def _to_export(study: Study, journal: Journal) -> tuple[Trial, int] | None:
+    """The best trial and its best epoch, when that model is not tested and exported yet."""
+    winner = best(journal.trials, study.objective)
+    report = winner.best(study.objective) if winner else None
+    if winner is None or report is None or study.found.export is None:
+        return None
+    known = journal.history.best
+    done = (known.get("trial"), known.get("epoch")) == (winner.number, report.epoch)
+    return None if done else (winner, report.epoch)
+
+
+def _tested(study: Study, journal: Journal) -> dict[str, float]:
+    metrics: dict[str, float] = journal.history.best.get("metrics", {})
+    return {} if _to_export(study, journal) else metrics
+
+
+def _admit(study: Study, journal: Journal, uri: str) -> None:
     """Begin the study's journal, or see that it is this study's."""
+    if not journal.trials:
+        journal.begin_anew()  # it was refused before its first trial: what it said then binds nobody
     known = journal.history.study
     if not known:
         journal.append(
@@ -122,13 +153,15 @@ def _admit(study: Study, journal: Journal) -> None:
                 f"study '{study.name}' exists and is not this one: {'; '.join(changes)}."
                 f" Only {', '.join(MAY_CHANGE)} may change. Give this one another name, or delete {journal.path.parent}"
             )
-    journal.begin_session(sys.argv)
+    journal.begin_session(sys.argv, scrubbed(uri))
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
-    for key in sorted(old.keys() | new.keys() - set(MAY_CHANGE)):
+    if list(old["space"]) != list(new["space"]) and old["space"] == new["space"]:
+        yield "space has its names in another order"
+    for key in sorted((old.keys() | new.keys()) - set(MAY_CHANGE)):
         a, b = old.get(key), new.get(key)
-        if key in MAY_CHANGE or a == b:
+        if a == b:
             continue
         if isinstance(a, dict) and isinstance(b, dict):
             for name in [n for n in {**a, **b} if a.get(n) != b.get(n)]:
@@ -177,10 +210,12 @@ def _search(
     with connected(address, place / "ray.log") as ray:
         slots = _slots(ray, study, say)
         data = _load_data(ray, study, journal, say)
-        with watch(study, journal, place) if watch else nullcontext():
-            _tune(study, journal, place, data, slots)
-        if _complete(study, journal.history):
-            _export(ray, study, journal, place, data, say)
+        if not _complete(study, journal):
+            with watch(study, journal, place) if watch else nullcontext():
+                _tune(study, journal, place, data, slots)
+        chosen = _to_export(study, journal)
+        if _complete(study, journal) and chosen:
+            _export(ray, study, journal, place, data, say, *chosen)
         journal.append("over")
 
 
@@ -193,7 +228,6 @@ def connected(address: str | None, log: Path) -> Iterator[Any]:
         "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # snapshots, of which we use none
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
     if address is None:
         _token()
@@ -272,7 +306,7 @@ def _load_data(ray: Any, study: Study, journal: Journal, say: Callable[[str], No
         try:
             described = ray.get(about)
         except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
+            raise _told(error.cause) from None
         key = data_key(arguments)
         say(f"Data: {described['text']}.")
         problems = list(batch_problems(study, described["train"]))
@@ -288,6 +322,11 @@ def _load_data(ray: Any, study: Study, journal: Journal, say: Callable[[str], No
     return references
 
 
+def _told(error: BaseException) -> RaysweepError:
+    """What went wrong with the data, as a sentence."""
+    return error if isinstance(error, RaysweepError) else DataError(f"data: {type(error).__name__}: {error}")
+
+
 def _load_and_describe(module: str, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     data = importlib.import_module(module).load(**arguments)
     return data, {"text": str(data), "fingerprint": data.fingerprint, "train": len(data.y_train)}
@@ -296,16 +335,6 @@ def _load_and_describe(module: str, arguments: dict[str, Any]) -> tuple[Any, dic
 def data_arguments(study: Study) -> list[Point]:
     """The arguments of every data set that a point of the space may ask for."""
     names = [n for n in study.space if n in study.found.shared()]
-    for name in names:
-        if not isinstance(study.space[name], Choice) or study.space[name].when:
-            raise StudyError(
-                [
-                    Problem(
-                        f"space.{name}",
-                        "says which data is used: give a plain value or a list, without conditions",
-                    )
-                ]
-            )
     options = [study.space[n].values() for n in names]
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*options)]
 
@@ -320,24 +349,26 @@ def batch_problems(study: Study, train: int) -> Iterator[Problem]:
 
 def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slots: int) -> None:
     """One Tuner, and we are its only caller. Ctrl-C and SIGTERM end it in order."""
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(
-        slots
-    )  # else Tune starts a custom searcher's trials one by one
-    from ray import cloudpickle, tune
+    from ray import tune
 
     from raysweep import worker
     from raysweep.search import Recorder, Retention, Searcher
 
     found = study.found
-    trainable: Any = found.name
-    if not found.builtin:
-        trainable = found.function
-        cloudpickle.register_pickle_by_value(sys.modules[found.function.__module__])
-    job = worker.Job(trainable, study.objective, str(place), max(1, int(study.per_trial.cpu)), data)
+    job = worker.Job(
+        found.name if found.builtin else _pickled(found),
+        str(Path(found.file).parent),
+        study.per_trial.gpu,
+        study.objective,
+        str(place),
+        max(1, int(study.per_trial.cpu)),
+        data,
+    )
     runs: Any = tune.with_parameters(worker.Worker, job=job) if found.yields else worker.tune_function(job)
     searcher = Searcher(study, journal)
     scratch = tempfile.mkdtemp(prefix="raysweep-")  # Tune wants a place for files that we make no use of
-    previous = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    main = threading.current_thread() is threading.main_thread()  # only there may signals be handled
+    previous = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT)) if main else None
     try:
         tune.Tuner(
             tune.with_resources(runs, study.per_trial.request()),
@@ -346,6 +377,7 @@ def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slo
                 mode="max" if study.objective.maximize else "min",
                 search_alg=searcher,
                 num_samples=-1,
+                max_concurrent_trials=slots,  # without it Tune would start a searcher's trials one by one
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
@@ -359,8 +391,24 @@ def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slo
             ),
         ).fit()
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        if main:
+            signal.signal(signal.SIGTERM, previous)
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _pickled(found: Trainable) -> bytes:
+    """The user's function with its module, which the workers need not have."""
+    from ray import cloudpickle
+
+    module = sys.modules[found.function.__module__]
+    if module.__name__ != "__main__":
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        data: bytes = cloudpickle.dumps(found.function)
+    except Exception as error:  # pickling runs what it pickles, which may raise anything
+        what = f"'{found.name}' refers to something that cannot be sent to workers: {error}"
+        raise StudyError([Problem("trainable", what)]) from None
+    return data
 
 
 def _trial_name(trial: Any) -> str:
@@ -368,34 +416,27 @@ def _trial_name(trial: Any) -> str:
 
 
 def _export(
-    ray: Any, study: Study, journal: Journal, place: Path, data: dict[str, Any], say: Callable[[str], None]
+    ray: Any,
+    study: Study,
+    journal: Journal,
+    place: Path,
+    data: dict[str, Any],
+    say: Callable[[str], None],
+    winner: Trial,
+    epoch: int,
 ) -> None:
     """The best trial's model as files, and its metrics on the test split, which is touched here and only here."""
-    winner = best(journal.history.trials, study.objective)
-    if winner is None or study.found.export is None:
-        return
     from raysweep.worker import data_key, export
 
-    report = winner.best(study.objective)
-    known = journal.history.best
-    if report is None or (known.get("trial"), known.get("epoch")) == (winner.number, report.epoch):
-        return
     say(f"Testing the best trial, {winner.number} ...")
-    arguments = {k: v for k, v in winner.point.items() if k in study.found.shared()}
+    shared = data[data_key({k: v for k, v in winner.point.items() if k in study.found.shared()})]
     task = ray.remote(num_cpus=0)(export)
     try:
         metrics = ray.get(
-            task.remote(
-                study.found.name,
-                winner.point,
-                report.epoch,
-                str(place),
-                winner.number,
-                data[data_key(arguments)],
-            )
+            task.remote(study.found.name, winner.point, epoch, str(place), winner.number, shared)
         )
     except ray.exceptions.RayTaskError as error:
         raise RaysweepError(
             f"the best trial, {winner.number}, could not be exported: {error.cause}"
         ) from error
-    journal.append("best", trial=winner.number, epoch=report.epoch, metrics=metrics)
+    journal.append("best", trial=winner.number, epoch=epoch, metrics=metrics)

@@ -130,7 +130,10 @@ class History:
         """One trial as it stands."""
         trial, new = self._trials[number], self._new.pop(number, [])
         for report in new:
-            # A later attempt that started over from a checkpoint repeats epochs; what it says stands.
+            # A later attempt that started over from a checkpoint does epochs again: the same, and nothing has
+            # happened, or different, and what was said of them and later ones no longer counts.
+            if any(r.epoch == report.epoch and r.metrics == report.metrics for r in trial.reports):
+                continue
             kept = trial.reports
             while kept and kept[-1].epoch >= report.epoch:
                 kept = kept[:-1]
@@ -152,16 +155,16 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = folder / FILE
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        records, end = read(self.path)
-        self.history = History(records)
         if not _locked(self._file):
             os.close(self._file)
-            who = self.history.session
+            who = History(read(self.path)[0]).session
             raise JournalError(
                 f"study '{folder.name}' is being run by process {who.get('pid')} on {who.get('host')}."
                 " Wait for it, or stop it"
             ) from None
-        os.ftruncate(self._file, end)  # a torn last line would hide what is written after it
+        records, self._end = read(self.path)
+        self.history = History(records)
+        os.ftruncate(self._file, self._end)  # a torn last line would hide what is written after it
         self.lock = threading.RLock()
         self._dirty = threading.Event()
         self._closed = False
@@ -174,13 +177,34 @@ class Journal:
         with self.lock:
             if self._closed:
                 raise JournalError(f"{self.path} is closed")
-            os.write(self._file, line(record))
+            data = line(record)
+            if os.write(self._file, data) < len(data):
+                os.ftruncate(self._file, self._end)
+                raise JournalError(f"{self.path} cannot be written: the disk is full")
+            self._end += len(data)
             self.history.add(record)
         self._dirty.set()
 
-    def begin_session(self, argv: list[str]) -> None:
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials as they stand."""
+        with self.lock:
+            return self.history.trials
+
+    def trial(self, number: int) -> Trial:
+        """One trial as it stands."""
+        with self.lock:
+            return self.history.trial(number)
+
+    def begin_session(self, argv: list[str], store: str = "") -> None:
         """Record that this process now runs the study."""
-        self.append("session", pid=os.getpid(), host=platform.node(), argv=argv)
+        self.append("session", pid=os.getpid(), host=platform.node(), argv=argv, store=store)
+
+    def begin_anew(self) -> None:
+        """Forget everything: only for a study that has no trials yet."""
+        with self.lock:
+            os.ftruncate(self._file, 0)
+            self._end, self.history = 0, History()
 
     def close(self) -> None:
         """Bring everything to the disk and let the study go."""

@@ -54,15 +54,53 @@ def predict(name: str, uri: str, inputs: Sequence[Path]) -> pd.DataFrame:
     pictures = [f for f in files if f.suffix.lower() in IMAGES]
     tables = [f for f in files if f.suffix in {".csv", ".parquet"}]
     if pictures and shape is not None:
-        found = model.predict(np.stack([read_image(f, shape) for f in pictures]).astype(np.float64))
+        found = pd.DataFrame(model.predict(np.stack([_picture(f, shape) for f in pictures])))
         found.insert(0, "file", [str(f) for f in pictures])
     elif tables:
         frame = pd.concat([read_table(f) for f in tables])
-        found = model.predict(frame if shape is None else frame.to_numpy(np.float64).reshape(-1, *shape))
+        found = pd.DataFrame(model.predict(_columns(frame, schema) if shape is None else _flat(frame, shape)))
     else:
         wanted = "a .csv or .parquet table" + (", or images" if shape is not None else "")
         raise DataError(f"predict: this model takes {wanted}")
-    return pd.DataFrame(found)
+    return found
+
+
+def _picture(file: Path, shape: Sequence[int]) -> Any:
+    try:
+        return read_image(file, shape).astype(np.float64)
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for files it cannot decode
+        raise DataError(f"predict: '{file}' cannot be decoded: {error}") from None
+
+
+def _columns(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """The model's columns in its own types; MLflow takes no whole number for a number."""
+    missing = [c for c in schema.input_names() if c not in frame.columns]
+    if missing:
+        raise DataError(f"predict: the table lacks the columns {', '.join(missing)}")
+    number = {c.name for c in schema.inputs if c.type == DataType.double}
+    return pd.DataFrame(
+        {
+            c: pd.to_numeric(frame[c], errors="coerce").astype(float)
+            if c in number
+            else frame[c]
+            .astype(object)
+            .where(frame[c].notna(), None)
+            .map(lambda v: v if v is None else str(v))
+            for c in schema.input_names()
+        }
+    )
+
+
+def _flat(frame: pd.DataFrame, shape: Sequence[int]) -> Any:
+    wanted = int(np.prod(shape))
+    if frame.shape[1] != wanted:
+        raise DataError(
+            f"predict: this model takes {wanted} columns of numbers, the table has {frame.shape[1]}"
+        )
+    try:
+        return frame.to_numpy(np.float64).reshape(-1, *shape)
+    except ValueError as error:
+        raise DataError(f"predict: the table must hold numbers only ({error})") from None
 
 
 def _signature(about: dict[str, Any]) -> tuple[ModelSignature, Any]:

@@ -1,4 +1,4 @@
-"""A study for a person to read: tables, the live view of a search, its last words."""
+"""A study for a person to read: tables, and the live view of a search."""
 
 from __future__ import annotations
 
@@ -121,11 +121,10 @@ class Progress:
     def __init__(self, study: Study, journal: Journal):
         self._study, self._journal = study, journal
         self._began = time.monotonic()
-        self._before = sum(t.ended for t in journal.history.trials)
+        self._before = sum(t.ended for t in journal.trials)
 
     def trials(self) -> list[Trial]:
-        with self._journal.lock:
-            return self._journal.history.trials
+        return self._journal.trials
 
     def line(self, trials: Sequence[Trial]) -> str:
         """Done, running, failed, throughput and the time left, on one line."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 from collections import deque
@@ -26,7 +27,7 @@ class Searcher(search.Searcher):  # type: ignore[misc]
         super().__init__(metric=study.objective.metric, mode="max" if study.objective.maximize else "min")
         self._study, self._journal = study, journal
         self._sampler = sampler_of(study)
-        trials = journal.history.trials
+        trials = journal.trials
         for trial in trials:
             if trial.ended:
                 self._sampler.tell(trial)
@@ -60,7 +61,7 @@ class Searcher(search.Searcher):  # type: ignore[misc]
         rng = random.Random(f"{self._study.seed}/{number}/seeds")
         seeds = [rng.getrandbits(31) for _ in range(self._study.repeats)]
         self._journal.append("asked", trial=number, point=point, seeds=seeds)
-        return self._journal.history.trial(number)
+        return self._journal.trial(number)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -71,9 +72,9 @@ class Searcher(search.Searcher):  # type: ignore[misc]
 
     def end(self, number: int, status: str, error: str) -> None:
         """Journal the end of a trial unless the journal has it, and let the sampler learn from it."""
-        if not self._journal.history.trial(number).ended:
+        if not self._journal.trial(number).ended:
             self._journal.append("ended", trial=number, status=status, seconds=0.0, error=error)
-        self._sampler.tell(self._journal.history.trial(number))
+        self._sampler.tell(self._journal.trial(number))
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
         return True  # the study said all of it
@@ -89,27 +90,41 @@ class Recorder(tune.Callback):  # type: ignore[misc]
     """Journals what the workers report, in constant time and without network."""
 
     def __init__(self, searcher: Searcher, journal: Journal):
-        self._searcher, self._journal = searcher, journal
+        self._searcher, self._journal, self._metric = searcher, journal, searcher.metric
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
     ) -> None:
         number = trial.config["number"]
-        for kind, fields in result.get("records") or [_plain_report(result)]:
+        for kind, fields in result.get("records") or _plain_records(result):
+            if self._journal.trial(number).ended:
+                return  # a Ray Tune function that diverged and goes on all the same
+            if kind == "ended" and fields["status"] == "completed" and not self._has_value(number):
+                fields = {**fields, "status": "failed", "error": f"it never reported '{self._metric}'"}
             self._journal.append(kind, trial=number, **fields)
 
+    def _has_value(self, number: int) -> bool:
+        return any(self._metric in r.metrics for r in self._journal.trial(number).reports)
+
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        error = trial.get_error()
-        self._searcher.end(trial.config["number"], "failed", f"the worker was lost: {error}".splitlines()[0])
+        # The file holds the whole story, its end the cause.
+        told = [line for line in str(trial.get_error() or "").splitlines() if line.strip()]
+        self._searcher.end(
+            trial.config["number"], "failed", f"the worker was lost: {told[-1] if told else ''}"
+        )
 
 
-def _plain_report(result: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The record of what an ordinary Ray Tune function reported, without what Ray Tune adds to it."""
+def _plain_records(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The records of what an ordinary Ray Tune function reported, without what Ray Tune adds to it."""
     own = {k: v for k, v in result.items() if k not in AUTO_RESULT_KEYS}
     metrics = {k: float(v) for k, v in own.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     # The first report says that the trial has started (see worker.tune_function), so epochs count from the second.
     epoch = result["training_iteration"] - 1
-    return "report", {"epoch": epoch, "metrics": metrics, "seconds": 0.0}
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            error = f"{name} = {value} at epoch {epoch}"
+            return [("ended", {"status": "diverged", "seconds": 0.0, "error": error})]
+    return [("report", {"epoch": epoch, "metrics": metrics, "seconds": 0.0})]
 
 
 class Retention(tune.Callback):  # type: ignore[misc]
@@ -118,16 +133,16 @@ class Retention(tune.Callback):  # type: ignore[misc]
     def __init__(self, study: Study, journal: Journal, folder: Path, kept: int):
         self._objective, self._journal, self._folder = study.objective, journal, folder
         self._most = kept
-        self._kept = [t.number for t in ranking(journal.history.trials, study.objective)[:kept]]
+        self._kept = [t.number for t in ranking(journal.trials, study.objective)[:kept]]
 
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        history = self._journal.history
         number = trial.config["number"]
-        self._kept = [
-            t.number for t in ranking([history.trial(n) for n in {*self._kept, number}], self._objective)
-        ]
+        those = [self._journal.trial(n) for n in {*self._kept, number}]
+        self._kept = [t.number for t in ranking(those, self._objective)]
         for beaten in {*self._kept[self._most :], number} - set(self._kept[: self._most]):
             shutil.rmtree(self._folder / f"{beaten:06d}", ignore_errors=True)
         del self._kept[self._most :]
+
+    on_trial_error = on_trial_complete

@@ -108,42 +108,62 @@ class Study(BaseModel):
             raise ValueError(f"{show(name)} is not allowed. Use letters, digits, _ . and -, at most 64")
         return name
 
-    _found: Trainable = pydantic.PrivateAttr()
+    _found: Trainable | None = pydantic.PrivateAttr(None)
 
-    def __init__(self, *, beside: Path | None = None, **raw: Any):
+    def __init__(self, *, _beside: Path | None = None, _recorded: bool = False, **raw: Any):
         space, problems = Space.read(raw.get("space"))
+        whole = not problems
         problems = [p.under("space") for p in problems]
         try:
             super().__init__(**{**raw, "space": space})
         except ValidationError as error:
             problems += [_problem(e) for e in error.errors()]
+            whole = False
         problems += _objective_problems(raw)
-        found = None
+        if not _recorded:
+            found = self._find(raw.get("trainable"), _beside, problems)
+            if found is not None:
+                problems += _trainable_problems(found, space, raw.get("repeats", 1))
+        if whole:
+            problems += self._budget_problems()
+        if problems:
+            raise StudyError(problems)
+        if not _recorded:
+            self._found = found
+
+    @staticmethod
+    def _find(trainable: Any, beside: Path | None, problems: list[Problem]) -> Trainable | None:
+        if not isinstance(trainable, str) and not callable(trainable):
+            return None  # pydantic has said so
         try:
-            found = find(raw["trainable"], beside) if _findable(raw.get("trainable")) else None
+            return find(trainable, beside)
         except StudyError as error:
             problems += error.problems
-        if found is not None:
-            problems += [p.under("space") for p in signature_problems(found, space)]
-        if not problems:
-            problems = list(self._budget_problems())
-        if problems or found is None:
-            raise StudyError(problems)
-        self._found = found
+            return None
 
     @classmethod
     def load(cls, path: str | Path) -> Study:
         """The study in a YAML file; its name is the file's unless it says another."""
         path = Path(path)
         try:
-            raw = read_yaml(path)
-            return cls(**{"name": path.stem, **raw}, beside=path.resolve().parent)
+            raw = {"name": path.stem, **read_yaml(path)}
+            hidden = [k for k in raw if k.startswith("_")]
+            if hidden:
+                raise StudyError([Problem("", f"unknown key '{k}'") for k in hidden])
+            return cls(**raw, _beside=path.resolve().parent)
         except StudyError as error:
             raise StudyError(error.problems, source=path.name) from None
 
+    @classmethod
+    def recorded(cls, raw: Mapping[str, Any]) -> Study:
+        """A study as a journal holds it: to read, without its code, which may have changed or be elsewhere."""
+        return cls(**raw, _recorded=True)
+
     @property
     def found(self) -> Trainable:
-        """The trainable itself."""
+        """The trainable itself. A study that was only read from a journal has none."""
+        if self._found is None:
+            raise RuntimeError("this study was read from a journal, without its code")
         return self._found
 
     @property
@@ -164,13 +184,17 @@ class Study(BaseModel):
             return self.experiment
         data = self.space.get("data")
         on = [str(o) for o in data.options] if isinstance(data, Choice) else []
-        return "-".join([self._found.function.__name__, *(Path(o).stem for o in on[:1] if len(on) == 1)])
+        return "-".join([self._called.rpartition(":")[2], *(Path(o).stem for o in on[:1] if len(on) == 1)])
+
+    @property
+    def _called(self) -> str:
+        return self.trainable if isinstance(self.trainable, str) else self.found.name
 
     def to_dict(self) -> dict[str, Any]:
         """The study as a file writes it: only what differs from the defaults."""
         raw = self.model_dump(exclude_defaults=True, exclude={"space", "algorithm"})
         raw["name"] = self.name
-        raw["trainable"] = self._found.name
+        raw["trainable"] = self._called
         if self.algorithm != Algorithm(name="random"):
             more = self.algorithm.model_dump(exclude_defaults=True)
             raw["algorithm"] = more if len(more) > 1 else self.algorithm.name
@@ -178,11 +202,9 @@ class Study(BaseModel):
 
     def fixed(self, point: Point) -> Study:
         """This study of one point only: no freedom, one trial."""
-        raw = {k: v for k, v in self.to_dict().items() if k not in {"algorithm", "trials", "space"}}
-        beside = Path(self._found.file).parent if self._found.file else None
-        return Study(
-            **{**raw, "name": f"{self.name[:59]}_best"}, space=self.space.fixed(point), beside=beside
-        )
+        raw = {k: v for k, v in self.to_dict().items() if k not in {"algorithm", "trials"}}
+        raw |= {"name": f"{self.name[:59]}_best", "space": self.space.fixed(point).forms()}
+        return Study.recorded(raw)
 
     def to_yaml(self) -> str:
         """The study as the text of a file that loads."""
@@ -221,10 +243,6 @@ class Study(BaseModel):
             )
 
 
-def _findable(trainable: Any) -> bool:
-    return isinstance(trainable, str) or callable(trainable)
-
-
 def _objective_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     given = [k for k in ("maximize", "minimize") if raw.get(k) is not None]
     if len(given) != 1:
@@ -232,30 +250,31 @@ def _objective_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("maximize", f"give one of maximize and minimize, with the metric's name; got {got}")
 
 
-def signature_problems(found: Trainable, space: Space) -> Iterator[Problem]:
-    """What the trainable's signature, which is its schema, says against the space."""
-    if not found.yields:
-        return  # train(config) takes whatever is in config
-    arguments = dict(inspect.signature(found.function, eval_str=True).parameters)
-    if found.load is not None:  # a study says which data; the function is then given the data itself
-        arguments |= inspect.signature(found.load, eval_str=True).parameters
-    arguments = {name: a for name, a in arguments.items() if name not in GIVEN}
-    if any(a.kind is a.VAR_KEYWORD for a in arguments.values()):
+def _trainable_problems(found: Trainable, space: Space, repeats: Any) -> Iterator[Problem]:
+    """What the trainable, whose signature is the schema of its space, says against a study."""
+    if isinstance(repeats, int) and repeats > 1 and "seed" not in found.takes:
+        yield Problem("repeats", f"'{found.name}' takes no seed, so its executions would all be the same")
+    arguments = found.arguments
+    # train(config) takes whatever is in config
+    if not found.yields or any(a.kind is a.VAR_KEYWORD for a in arguments.values()):
         return
     for name, p in space.items():
+        where = f"space.{name}"
         if name not in arguments:
-            yield Problem(name, f"'{found.name}' has no such argument.{did_you_mean(name, arguments)}")
+            yield Problem(where, f"'{found.name}' has no such argument.{did_you_mean(name, arguments)}")
         elif arguments[name].annotation is not inspect.Parameter.empty:
-            yield from _value_problems(name, p, arguments[name].annotation)
+            yield from _value_problems(where, p, arguments[name].annotation)
+        if name in found.shared() and (not isinstance(p, Choice) or p.when or p.each):
+            yield Problem(where, "says which data is used. Give a plain value or a list, without conditions")
     for name, a in arguments.items():
         if name not in space and a.default is a.empty:
-            yield Problem(name, f"'{found.name}' needs it. Give a value or a range")
+            yield Problem(f"space.{name}", f"'{found.name}' needs it. Give a value or a range")
 
 
-def _value_problems(name: str, p: Param, annotation: Any) -> Iterator[Problem]:
+def _value_problems(where: str, p: Param, annotation: Any) -> Iterator[Problem]:
     try:
         schema: TypeAdapter[Any] = TypeAdapter(annotation)
-    except pydantic.PydanticSchemaGenerationError:
+    except (pydantic.PydanticSchemaGenerationError, pydantic.PydanticUserError):
         return  # a type of the user's own; what it takes is not for us to say
     values = p.options if isinstance(p, Choice) else [p.low, p.high]  # type: ignore[attr-defined]
     for value in values:
@@ -264,7 +283,7 @@ def _value_problems(name: str, p: Param, annotation: Any) -> Iterator[Problem]:
         except ValidationError as error:
             # A union reports each of its members; the first one says what is wanted.
             e = error.errors()[0]
-            yield Problem(name, f"{_sentence(e)}, got {show(value)}")
+            yield Problem(where, f"{_sentence(e)}, got {show(value)}")
 
 
 def _problem(error: Any) -> Problem:

@@ -8,7 +8,9 @@ what the journal holds, marks what was running as killed, and ends.
 
 from __future__ import annotations
 
+import base64
 import fcntl
+import http.client
 import json
 import math
 import os
@@ -28,14 +30,14 @@ from typing import Any
 from raysweep import views
 from raysweep.errors import TrackingError, scrubbed
 from raysweep.journal import FILE, History, in_use, read
-from raysweep.space import Space, flat
+from raysweep.space import Space, encode, flat
 from raysweep.trial import Objective, Trial
+from raysweep.trial import best as best_of
 
 PERIOD = 1.0  # seconds between two looks at the journal
 DRAIN = 60.0  # seconds that the end of a search waits for MLflow
 METRICS, PAIRS = 800, 100  # what MLflow takes in one request: 100 parameters, 100 tags, 1000 of all together
 STATUS = "tracking.json"
-MODEL = "model"
 
 RUN_STATUS = {
     "waiting": "SCHEDULED",
@@ -51,14 +53,10 @@ RUN_STATUS = {
 class Status:
     """How far MLflow is behind the journal; the publisher keeps it in the study's folder."""
 
-    offset: int = 0
-    """How many bytes of the journal are published."""
-    published: int = 0
-    """How many trials MLflow holds as the journal does."""
     pending: int = 0
+    """How many trials MLflow does not hold as the journal does."""
     error: str = ""
     experiment: str = ""
-    parent: str = ""
     model: str = ""
     over: bool = False
 
@@ -72,24 +70,40 @@ def store_of(place: Path, store: str | None = None) -> str:
 
 def check(uri: str) -> None:
     """See that the store can be what it says, before anything is started. Raises TrackingError."""
-    scheme = urllib.parse.urlsplit(uri).scheme
+    try:
+        scheme = urllib.parse.urlsplit(uri).scheme
+    except ValueError as error:
+        raise TrackingError(f"tracking: '{scrubbed(uri)}' is no URI: {error}") from None
     if scheme not in {"http", "https", "sqlite", "postgresql", "mysql", "mssql"} and "+" not in scheme:
         raise TrackingError(
             f"tracking: '{scrubbed(uri)}' is no MLflow store. Use http://HOST:PORT, or sqlite:///FILE"
         )
     if scheme in {"http", "https"}:
-        try:
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10).close()  # noqa: S310 - http(s) only
-        except (urllib.error.URLError, OSError) as error:
-            if isinstance(error, urllib.error.HTTPError) and error.code != 404:
-                raise TrackingError(
-                    f"tracking: {scrubbed(uri)} answers {error.code} {error.reason}"
-                ) from None
-            if not isinstance(error, urllib.error.HTTPError):
-                raise TrackingError(
-                    f"tracking: {scrubbed(uri)} does not answer ({getattr(error, 'reason', error)})."
-                    " Start it, or leave --tracking out: then a local file is used"
-                ) from None
+        _ask(uri)
+
+
+def _ask(uri: str) -> None:
+    """See that the server answers, and to us."""
+    name, at, _ = urllib.parse.urlsplit(uri).netloc.rpartition("@")
+    request = urllib.request.Request(f"{uri.replace(name + at, '', 1).rstrip('/')}/health")  # noqa: S310 - http(s) only
+    if name:
+        key = base64.b64encode(urllib.parse.unquote(name).encode()).decode()
+        request.add_header("Authorization", f"Basic {key}")
+    try:
+        urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
+    except urllib.error.HTTPError as error:
+        if error.code in {401, 403}:
+            raise TrackingError(
+                f"tracking: {scrubbed(uri)} answers {error.code}. Set MLFLOW_TRACKING_TOKEN, or"
+                " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            ) from None
+        if error.code != 404:  # an older server has no such page
+            raise TrackingError(f"tracking: {scrubbed(uri)} answers {error.code} {error.reason}") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise TrackingError(
+            f"tracking: {scrubbed(uri)} does not answer ({getattr(error, 'reason', error)})."
+            " Start it, or leave --tracking out: then a local file is used"
+        ) from None
 
 
 def status(place: Path) -> Status:
@@ -156,6 +170,7 @@ class Publisher:
         self._runs: dict[int, str] = {}
         self._sent: dict[int, int] = {}  # reports of each trial that MLflow has
         self._parent = self._experiment = self._model = ""
+        self._registered: tuple[int, int] | None = None
         self._known = self._described = (
             False  # whether we have seen what runs there are, and described the study
         )
@@ -167,6 +182,8 @@ class Publisher:
         for record in records:
             self._history.add(record)
         self._changed |= {r["trial"] for r in records if "trial" in r and r["kind"] != "best"}
+        if final:  # what was running when the search ended runs no longer
+            self._changed |= {t.number for t in self._history.trials if not t.ended}
         if not self._history.trials:
             return Status(over=final)  # a study that was refused leaves nothing in MLflow
         try:
@@ -185,21 +202,13 @@ class Publisher:
             self._publish(self._history.trial(number), final)
             self._changed.discard(number)
         self._summarise(final)
-        if self._history.best and not self._model:
+        best = self._history.best
+        if best and self._registered != (best["trial"], best["epoch"]):
             self._model = self._register()
+            self._registered = (best["trial"], best["epoch"])
 
     def status(self, error: str = "", over: bool = False) -> Status:
-        total = len(self._history.trials)
-        return Status(
-            self._offset,
-            total - len(self._changed),
-            len(self._changed),
-            error,
-            self._experiment,
-            self._parent,
-            self._model,
-            over,
-        )
+        return Status(len(self._changed), error, self._experiment, self._model, over)
 
     @property
     def _study(self) -> dict[str, Any]:
@@ -223,6 +232,7 @@ class Publisher:
             token = page.token
             if not token:
                 break
+        self._runs.clear()
         for run in sorted(runs, key=lambda r: -int(r.info.start_time)):  # of doubles the oldest wins
             if run.data.tags.get("role") == "trial":
                 self._runs[int(run.data.tags["trial"])] = run.info.run_id
@@ -373,19 +383,16 @@ class Publisher:
         """The parent run: how far the study is, its best trial, and whether it goes on."""
         trials, best, at = self._history.trials, self._history.best, _ms(time.time())
         ended = [t for t in trials if t.ended]
-        valued = [(t.value(self._objective), t) for t in ended if t.status in {"completed", "stopped"}]
-        known = [(v, t) for v, t in valued if v is not None]
+        winner = best_of(trials, self._objective)
         summary = (len(ended), len(trials), best.get("trial"), final)
         if summary == self._summed:
             return
         metrics = [("trials", float(len(ended)), at, 0)]
         tags = {"data_fingerprint": ", ".join(self._history.data.values())}
-        if known:
-            pick = max if self._objective.maximize else min
-            value, winner = pick(known, key=lambda pair: pair[0])
-            metrics.append((f"best_{self._objective.metric}", value, at, 0))
+        if winner is not None:
+            metrics.append((f"best_{self._objective.metric}", winner.value(self._objective) or 0.0, at, 0))
             tags |= {"best_trial": str(winner.number), "best_run_id": self._runs[winner.number]}
-            tags |= {f"best_{k}": _text(v) for k, v in flat(winner.point).items()}
+            tags |= {"best_point": encode(winner.point)}
         metrics += [(k, v, _ms(best["time"]), 0) for k, v in best.get("metrics", {}).items()]
         self._batch(self._parent, metrics, tags=tags)
         if final:

@@ -13,6 +13,7 @@ import math
 import os
 import platform
 import statistics
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -21,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 
 from raysweep.space import SECRET, encode
-from raysweep.trainables import find
+from raysweep.trainables import Trainable, find
 from raysweep.trial import Objective, Point
 
 FLUSH = 10.0
@@ -37,8 +38,11 @@ Execution = Iterator[tuple[dict[str, float], Any]]
 class Job:
     """What the trials of a study share: sent to each worker once."""
 
-    trainable: str | Callable[..., Any]
-    """A built-in's name, or the user's function itself."""
+    trainable: str | bytes
+    """A built-in's name, or the user's function, pickled: it may need `beside` on the path to be unpickled."""
+    beside: str
+    """The folder of the study file, where the function's own imports may lie."""
+    gpus: float
     objective: Objective
     folder: str
     threads: int
@@ -64,21 +68,51 @@ def ended(status: str, seconds: float, error: str = "") -> tuple[str, dict[str, 
     return "ended", {"status": status, "seconds": seconds, "error": error}
 
 
+def prepared(job: Job) -> Trainable:
+    """Make this process ready for the job's trials, and find what they run."""
+    if not job.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all of them visible to who asked for none
+    if job.beside not in sys.path:
+        sys.path.append(job.beside)
+    import torch
+
+    torch.set_num_threads(job.threads)
+    return find(job.trainable if isinstance(job.trainable, str) else cloudpickle.loads(job.trainable))
+
+
+def resolved(point: Point) -> Point:
+    """The point with secrets (`api_key: env:API_KEY`) taken from this process's environment."""
+    found = dict(point)
+    for name, value in point.items():
+        if SECRET.search(name) and isinstance(value, str) and value.startswith("env:"):
+            variable = value.removeprefix("env:")
+            if variable not in os.environ:
+                raise RuntimeError(f"the environment variable {variable} is not set on {platform.node()}")
+            found[name] = os.environ[variable]
+    return found
+
+
+class _Ends(Exception):
+    """A trial that is over with a status of its own."""
+
+    def __init__(self, status: str, what: str):
+        super().__init__(what)
+        self.status = status
+
+
 class Worker(tune.Trainable):  # type: ignore[misc]
     """One trial after another on the resources of one."""
 
-    def setup(self, config: dict[str, Any], *, job: Job) -> None:
-        import torch
+    _trial: _Running | None = None
 
-        torch.set_num_threads(job.threads)
+    def setup(self, config: dict[str, Any], *, job: Job) -> None:
         self._job = job
-        self._trainable = find(job.trainable)
+        self._trainable = prepared(job)
         self._loaded: dict[str, Any] = {}
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._close()
-        self._trial: _Running | None = None
         self._config = new_config
         return True
 
@@ -90,40 +124,36 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             if self._trial is None:
                 self._trial = self._open()
             metrics = self._trial.advance()
+            if metrics is None:
+                self._trial.flush()
+                self._trial = None
+                return self._ended(records, began, "completed", "")
+            self._trial.save_when_due(metrics[self._job.objective.metric])
+        except _Ends as end:
+            self._drop()
+            return self._ended(records, began, end.status, str(end))
         except Exception as error:
-            # Whatever the user's code raises ends this trial and no other.
+            # Whatever the user's code raises, or the disk, ends this trial and no other.
             self._drop()
             return self._ended(records, began, "failed", _told(error))
-        if metrics is None:
-            return self._ended(records, began, "completed", "")
-        broken = [k for k, v in metrics.items() if not math.isfinite(v)]
-        epoch = self._trial.epoch
-        if broken:
-            what = f"{broken[0]} = {metrics[broken[0]]} at epoch {epoch}"
-            self._drop()
-            return self._ended(records, began, "diverged", what)
-        wanted = self._job.objective.metric
-        if wanted not in metrics:
-            self._drop()
-            what = f"epoch {epoch} did not report '{wanted}'. Reported: {', '.join(metrics)}"
-            return self._ended(records, began, "failed", what)
-        self._trial.save_when_due(metrics[wanted])
-        seconds = time.perf_counter() - began
+        seconds, epoch = time.perf_counter() - began, self._trial.epoch
         records.append(("report", {"epoch": epoch, "metrics": metrics, "seconds": seconds}))
         return {**metrics, "epoch": epoch, "records": records}
 
     def _ended(self, records: Records, began: float, status: str, error: str) -> dict[str, Any]:
-        self._close()
         return {"done": True, "records": [*records, ended(status, time.perf_counter() - began, error)]}
 
     def cleanup(self) -> None:
         self._close()
 
     def _close(self) -> None:
-        trial = getattr(self, "_trial", None)
+        """Write what a trial has that was stopped from outside."""
+        trial, self._trial = self._trial, None
         if trial is not None:
-            trial.flush()
-        self._trial = None
+            try:
+                trial.flush()
+            except Exception:
+                traceback.print_exc()  # its results are journalled; the next trial must not pay for its files
 
     def _drop(self) -> None:
         """Let a broken trial go without a checkpoint, and give its memory back."""
@@ -158,10 +188,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
     def _arguments(self, point: dict[str, Any]) -> dict[str, Any]:
         """The point as keyword arguments: shared data in place of its name, secrets from the environment."""
         shared = self._trainable.shared()
-        arguments = {k: v for k, v in point.items() if k not in shared}
-        for name, value in arguments.items():
-            if SECRET.search(name) and isinstance(value, str) and value.startswith("env:"):
-                arguments[name] = os.environ[value.removeprefix("env:")]
+        arguments = {k: v for k, v in resolved(point).items() if k not in shared}
         if shared:
             key = data_key({k: v for k, v in point.items() if k in shared})
             if key not in self._loaded:
@@ -185,7 +212,7 @@ class _Running:
         self._best_epoch: int = saved["best_epoch"] if saved else 0
         self._best: dict[str, Any] | None = None  # a copy, until it is written
         self._flushed = time.monotonic()
-        self._dirty = False
+        self._dirty, self._verified = False, False
 
     def advance(self) -> dict[str, float] | None:
         """One epoch of every execution; the mean of their metrics, and `_std`, their spread. None at the end.
@@ -201,7 +228,7 @@ class _Running:
             except StopIteration:
                 self._executions[i] = None
                 continue
-            self._metrics[i] = {k: float(v) for k, v in metrics.items()}
+            self._metrics[i] = self._checked({k: float(v) for k, v in metrics.items()})
             moved = True
         if not moved:
             return None
@@ -210,6 +237,16 @@ class _Running:
         if len(self._metrics) == 1:
             return dict(self._metrics[0])
         return _mean_and_spread(self._metrics)
+
+    def _checked(self, metrics: dict[str, float]) -> dict[str, float]:
+        """The metrics of one execution, if they are numbers and the objective is among them."""
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise _Ends("diverged", f"{name} = {value} at epoch {self.epoch + 1}")
+        if self._objective.metric not in metrics:
+            said = f"Reported: {', '.join(metrics)}"
+            raise _Ends("failed", f"epoch {self.epoch + 1} did not report '{self._objective.metric}'. {said}")
+        return metrics
 
     def save_when_due(self, value: float) -> None:
         """Keep a copy of the best epoch; write it and the last one every FLUSH seconds."""
@@ -228,8 +265,8 @@ class _Running:
         from raysweep import checkpoints
 
         if self._best is not None:
-            checkpoints.save(self._folder, self._best_epoch, self._best)
-            self._best = None
+            checkpoints.save(self._folder, self._best_epoch, self._best, verify=not self._verified)
+            self._best, self._verified = None, True
         if self.epoch != self._best_epoch:
             checkpoints.save(self._folder, self.epoch, self._content())
         checkpoints.keep_only(self._folder, {self._best_epoch, self.epoch})
@@ -253,14 +290,11 @@ def tune_function(job: Job) -> Callable[[dict[str, Any]], None]:
     """The user's own `train(config)` as Ray Tune runs it, with its end told apart from a stop."""
 
     def run(config: dict[str, Any]) -> None:
-        import torch
-
         began = time.perf_counter()
-        torch.set_num_threads(job.threads)
         tune.report({"records": [started()]})
         status, error = "completed", ""
         try:
-            find(job.trainable).function(config["point"])
+            prepared(job).function(resolved(config["point"]))
         except Exception as problem:  # as in Worker.step: the user's error is a result
             status, error = "failed", _told(problem)
         tune.report({"records": [ended(status, time.perf_counter() - began, error)], "done": True})

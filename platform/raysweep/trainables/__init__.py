@@ -51,6 +51,14 @@ class Trainable:
         return inspect.isgeneratorfunction(self.function)
 
     @property
+    def arguments(self) -> dict[str, inspect.Parameter]:
+        """What a study may give it, by name, with the types where they can be had."""
+        arguments = _parameters(self.function)
+        if self.load is not None:  # a study says which data; the function is then given the data itself
+            arguments |= _parameters(self.load)
+        return {name: a for name, a in arguments.items() if name not in GIVEN}
+
+    @property
     def takes(self) -> frozenset[str]:
         """The names of the arguments it takes."""
         return frozenset(inspect.signature(self.function).parameters)
@@ -67,7 +75,8 @@ def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Tra
     Raises StudyError when there is no such function or it is no trainable.
     """
     if callable(trainable):
-        return _checked(trainable, f"{trainable.__module__}:{trainable.__qualname__}")
+        name = getattr(trainable, "__qualname__", type(trainable).__qualname__)
+        return _checked(trainable, f"{trainable.__module__}:{name}")
     if trainable in BUILTIN:
         module = importlib.import_module(BUILTIN[trainable])
         found = _checked(getattr(module, trainable), trainable)
@@ -88,6 +97,13 @@ def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Tra
     if not callable(function):
         raise _no(f"{place} has no function '{name}'.{did_you_mean(name, vars(module))}")
     return _checked(function, trainable)
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    try:
+        return dict(inspect.signature(function, eval_str=True).parameters)
+    except NameError:  # a type that is only there for a type checker
+        return dict(inspect.signature(function).parameters)
 
 
 def _no(what: str) -> StudyError:

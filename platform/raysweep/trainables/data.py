@@ -72,6 +72,7 @@ def load(
     data: str = "digits",
     data_dir: str | None = None,
     target: str | int | None = None,
+    header: bool | None = None,
     task: Literal["auto", "classification", "regression"] = "auto",
     validation: Part = 0.15,
     test: Part = 0.15,
@@ -81,7 +82,8 @@ def load(
     """The data called `data`, split by `split_seed`. Where it brings its own test split, that is kept.
 
     `data_dir` is where torchvision's copies lie (and are downloaded to). `target` is a table's column, by
-    name or number (the last when not given); `task` is auto, classification or regression. Images of a
+    name or number (the last when not given); `header` says whether a CSV has one, where its first line leaves
+    that open; `task` is auto, classification or regression. Images of a
     folder are scaled to `image_size` pixels square. Raises DataError when it is missing, empty, corrupt
     or does not fit together.
     """
@@ -94,7 +96,7 @@ def load(
         if not path.exists():
             known = did_you_mean(data, _NAMED) if path.suffix == "" else ""
             raise DataError(f"data: '{data}' does not exist (looked in {Path.cwd()}).{known}")
-        raw = _read(path, target, image_size)
+        raw = _read(path, target, header, image_size)
     return _assemble(raw, Path(data).stem, task, validation, test, split_seed)
 
 
@@ -151,13 +153,13 @@ _NAMED: dict[str, Callable[[str, str | None], _Raw]] = {
 }
 
 
-def _read(path: Path, target: str | int | None, image_size: int) -> _Raw:
+def _read(path: Path, target: str | int | None, header: bool | None, image_size: int) -> _Raw:
     if path.is_dir():
         return _image_folder(path, image_size)
     if path.suffix == ".npz":
         return _arrays(path)
     if path.suffix in {".csv", ".parquet"}:
-        return _table(path, target)
+        return _table(path, target, header)
     raise DataError(f"data: '{path}' is none of .csv, .parquet, .npz and a folder of images")
 
 
@@ -179,6 +181,10 @@ def _arrays(path: Path) -> _Raw:
         x, y = found.get(xs), found.get(ys)
         if x is None or y is None:
             continue
+        if x.ndim == 0 or not len(x) or not np.issubdtype(x.dtype, np.number):
+            raise DataError(f"data: {xs} must be an array of numbers [n, ...], got {x.dtype} {list(x.shape)}")
+        if y.ndim == 0 or y.size != len(y):
+            raise DataError(f"data: {ys} must hold one target for each sample, got shape {list(y.shape)}")
         if len(x) != len(y):
             raise DataError(f"data: '{path}' has {len(x):,} {xs} but {len(y):,} {ys}")
         if x.shape[1:] != found[x_name].shape[1:]:
@@ -187,20 +193,25 @@ def _arrays(path: Path) -> _Raw:
             )
         if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
             raise DataError(f"data: {xs} holds numbers that are not finite")
-        parts |= {f"x{part}": x, f"y{part}": y.reshape(len(y), -1)[:, 0]}
+        parts |= {f"x{part}": x, f"y{part}": y.reshape(-1)}
     shape = list(parts["x"].shape[1:])
     if parts["x"].dtype == np.uint8:
         return _Raw(inputs={"kind": "image", "shape": shape}, **parts)
     return _Raw(inputs={"kind": "array", "shape": shape}, **parts)
 
 
-def _table(path: Path, target: str | int | None) -> _Raw:
-    frame = read_table(path)
+def _table(path: Path, target: str | int | None, header: bool | None) -> _Raw:
+    frame = read_table(path, header)
     if len(frame.columns) < 2 or frame.empty:
         raise DataError(
             f"data: '{path}' has {len(frame):,} rows and {len(frame.columns)} columns; a table needs more"
         )
-    column = frame.columns[target if target is not None else -1] if not isinstance(target, str) else target
+    if not isinstance(target, str):
+        number = -1 if target is None else target
+        if not -len(frame.columns) <= number < len(frame.columns):
+            raise DataError(f"data: target is column {number} but '{path}' has {len(frame.columns)}, from 0")
+        target = str(frame.columns[number])
+    column = target
     if column not in frame.columns:
         raise DataError(f"data: '{path}' has no column '{column}'.{did_you_mean(column, frame.columns)}")
     missing = int(frame[column].isna().sum())
@@ -211,24 +222,25 @@ def _table(path: Path, target: str | int | None) -> _Raw:
     return _Raw(frame.drop(columns=column), frame[column].to_numpy(), {"kind": "table"})
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A .csv or .parquet file. A CSV whose first line holds a number has no header: columns are c0, c1 ..."""
+def read_table(path: Path, header: bool | None = None) -> pd.DataFrame:
+    """A .csv or .parquet file. A CSV without a header has columns c0, c1 ...; whether it has one is seen from
+    its first line (a header holds no numbers, unless they count the columns) when `header` does not say."""
     import pandas as pd
 
     try:
-        return pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+        return pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path, header)
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise DataError(f"data: '{path}' cannot be read ({error})") from error
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, header: bool | None) -> pd.DataFrame:
     import pandas as pd
 
-    first = pd.read_csv(path, nrows=1, header=None, dtype=str, skipinitialspace=True)
-    # A header holds no numbers (unless it counts the columns); a first row of data almost always does.
-    counts = first.iloc[0].tolist() == [str(i) for i in range(first.shape[1])]
-    headless = not counts and bool(pd.to_numeric(first.iloc[0], errors="coerce").notna().any())
-    frame = pd.read_csv(path, header=None if headless else 0, skipinitialspace=True, na_values=["?"])
+    if header is None:
+        first = pd.read_csv(path, nrows=1, header=None, dtype=str, skipinitialspace=True).iloc[0]
+        numbers = {i: float(n) for i, n in enumerate(pd.to_numeric(first, errors="coerce")) if pd.notna(n)}
+        header = all(n == i for i, n in numbers.items()) or all(n == i + 1 for i, n in numbers.items())
+    frame = pd.read_csv(path, header=0 if header else None, skipinitialspace=True, na_values=["?"])
     return frame.rename(columns=lambda c: f"c{c}" if isinstance(c, int) else str(c).strip())
 
 

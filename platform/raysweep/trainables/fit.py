@@ -175,17 +175,18 @@ def _one_epoch(
     l1: float,
     classes: bool,
 ) -> tuple[Tensor, int]:
-    """Every sample once, in random order. Returns the totals of `_totals` and how many samples they cover."""
+    """Every sample once (but see batch norm), in random order: `_totals`, and how many samples they cover."""
     device = train.y.device
     model.train()
     order = torch.randperm(len(train)).to(device)
     totals = torch.zeros(2, device=device, dtype=torch.float64)
-    half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    normalised = any(isinstance(m, nn.BatchNorm1d) for m in model.modules())
     seen = 0
     for start in range(0, len(train), batch_size):
         x, y = train.batch(order[start : start + batch_size])
-        if len(y) == 1 and seen:
-            break  # batch norm cannot learn from a last batch of one
+        if len(y) == 1 and normalised:
+            continue  # batch norm cannot learn from a last batch of one
         with torch.autocast("cuda", torch.bfloat16) if half else nullcontext():
             output = model(x)
             loss = (

@@ -29,6 +29,7 @@ def mlp(
     data: str | Data = "digits",
     data_dir: str | None = None,
     target: str | int | None = None,
+    header: bool | None = None,
     task: Literal["auto", "classification", "regression"] = "auto",
     validation: Part = 0.15,
     test: Part = 0.15,
@@ -67,8 +68,10 @@ def mlp(
 
     from raysweep.trainables import fit
 
+    if batch_norm and batch_size == 1:
+        raise ValueError("batch_norm needs a batch_size of 2 or more")
     if not isinstance(data, Data):
-        data = load(data, data_dir, target, task, validation, test, split_seed, image_size)
+        data = load(data, data_dir, target, header, task, validation, test, split_seed, image_size)
     with torch.random.fork_rng():
         torch.manual_seed(fit.mixed(seed, 0))
         model = network(
