@@ -233,6 +233,7 @@ class Publisher:
             if not token:
                 break
         self._runs.clear()
+        self._sent.clear()  # what is sent twice stays the same; a run may have been deleted and begun anew
         for run in sorted(runs, key=lambda r: -int(r.info.start_time)):  # of doubles the oldest wins
             if run.data.tags.get("role") == "trial":
                 self._runs[int(run.data.tags["trial"])] = run.info.run_id
