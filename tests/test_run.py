@@ -63,6 +63,18 @@ def test_every_way_to_end_badly_ends_that_trial_and_no_other(ray: Any, here: Pat
     assert len({t.worker for t in trials}) <= 2, "the worker outlives a trial that fails"
 
 
+@pytest.mark.parametrize(
+    "algorithm", ["random", {"name": "optuna", "startup": 3}, {"name": "hyperopt", "startup": 3}]
+)
+def test_a_small_space_is_tried_whole_and_no_point_twice(algorithm: Any, ray: Any, here: Path) -> None:
+    said: list[str] = []
+    space = {"x": {"float": [0.0, 1.0], "step": 0.25}, "epochs": [1, 2]}
+    result = raysweep.run(quick(trials=30, algorithm=algorithm, space=space), say=said.append)
+    assert not result.interrupted
+    assert len(result.trials) == len({str(t.point) for t in result.trials}) == 10
+    assert "The space has 10 points; each is tried once." in said
+
+
 def test_repeats_are_run_in_lockstep_and_their_mean_and_spread_reported(ray: Any, here: Path) -> None:
     (trial,) = raysweep.run(quick(repeats=3, trials=1)).trials
     assert len(set(trial.seeds)) == 3

@@ -16,8 +16,11 @@ from ray.tune.result import AUTO_RESULT_KEYS
 
 from raysweep.journal import Journal
 from raysweep.samplers import sampler_of
-from raysweep.study import Study
-from raysweep.trial import Trial, ranking
+from raysweep.space import encode
+from raysweep.study import GRID_LIMIT, Study
+from raysweep.trial import Point, Trial, ranking
+
+ATTEMPTS = 20  # asks for a point that is not known yet
 
 
 class Searcher(search.Searcher):  # type: ignore[misc]
@@ -26,11 +29,9 @@ class Searcher(search.Searcher):  # type: ignore[misc]
     def __init__(self, study: Study, journal: Journal):
         super().__init__(metric=study.objective.metric, mode="max" if study.objective.maximize else "min")
         self._study, self._journal = study, journal
-        self._sampler = sampler_of(study)
         trials = journal.trials
-        for trial in trials:
-            if trial.ended:
-                self._sampler.tell(trial)
+        self._sampler = sampler_of(study, trials)
+        self._seen = {encode(t.point) for t in trials}
         self._unfinished = deque(t for t in trials if not t.ended)
         self._next = len(trials)
         self._numbers: dict[str, int] = {}
@@ -51,7 +52,7 @@ class Searcher(search.Searcher):  # type: ignore[misc]
 
     def _ask(self) -> Trial | None:
         number = self._next
-        point = self._sampler.ask(number) if number < self._study.target else None
+        point = self._fresh(number) if number < self._study.target else None
         if point is None:
             return None
         problems = self._study.space.check(point)
@@ -61,7 +62,22 @@ class Searcher(search.Searcher):  # type: ignore[misc]
         rng = random.Random(f"{self._study.seed}/{number}/seeds")
         seeds = [rng.getrandbits(31) for _ in range(self._study.repeats)]
         self._journal.append("asked", trial=number, point=point, seeds=seeds)
-        return self._journal.trial(number)
+        self._seen.add(encode(point))
+        trial = self._journal.trial(number)
+        self._sampler.tell(trial)
+        return trial
+
+    def _fresh(self, number: int) -> Point | None:
+        """A point that no trial has had. (Repeats are for `repeats:`, where they are counted as such.)"""
+        for attempt in range(ATTEMPTS):
+            point = self._sampler.ask(number, attempt)
+            if point is None or encode(point) not in self._seen:
+                return point
+        if (self._study.points or GRID_LIMIT + 1) > GRID_LIMIT:
+            return point
+        # A small space, of which the sampler likes what it knows: what is left of it, in order.
+        every = self._study.space.without_grids().grid()
+        return next((p for p in every if encode(p) not in self._seen), None)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

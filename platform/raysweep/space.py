@@ -11,7 +11,7 @@ import math
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields, replace
 from decimal import Decimal
 from functools import cache
 from itertools import product
@@ -122,7 +122,7 @@ class _Range(Param):
         elif step is not None and step > high - low:
             yield "", f"step {step} is larger than the range {_exact(high) - _exact(low)}"
         elif step is not None and (_exact(high) - _exact(low)) % _exact(step):
-            last = self._stepped(int((_exact(high) - _exact(low)) // _exact(step)))
+            last = self.at_step(int((_exact(high) - _exact(low)) // _exact(step)))
             more = type(self.low)(_exact(last) + _exact(step))
             yield (
                 "",
@@ -130,7 +130,8 @@ class _Range(Param):
                 f" Use high {last} or {more}",
             )
 
-    def _stepped(self, i: int) -> Any:
+    def at_step(self, i: int) -> Any:
+        """The value i steps above low."""
         # Through decimals: 3 steps of 0.1 are 0.3, not 0.30000000000000004, in every file and table.
         return type(self.low)(_exact(self.low) + i * _exact(self.step))
 
@@ -173,7 +174,7 @@ class Float(_Range):
 
     def at(self, u: float) -> float:
         if self.step is not None:
-            return float(self._stepped(min(int(u * self._steps()), self._steps() - 1)))
+            return float(self.at_step(min(int(u * self._steps()), self._steps() - 1)))
         if self.log:
             value = self.low * math.exp(u * math.log(self.high / self.low))
         else:
@@ -185,14 +186,14 @@ class Float(_Range):
             return False
         if self.step is None:
             return True
-        return bool(value == self._stepped(round((value - self.low) / self.step)))
+        return bool(value == self.at_step(round((value - self.low) / self.step)))
 
     def size(self) -> int | None:
         return self._steps() if self.step is not None else self.grid
 
     def values(self) -> list[float]:
         if self.step is not None:
-            return [self._stepped(i) for i in range(self._steps())]
+            return [self.at_step(i) for i in range(self._steps())]
         return self._spread(self.grid or 2)
 
 
@@ -277,7 +278,7 @@ class Choice(Param):
         return self.options[min(int(u * len(self.options)), len(self.options) - 1)]
 
     def legal(self, value: Any) -> bool:
-        return any(_same(value, option) for option in self.options)
+        return any(same(value, option) for option in self.options)
 
     def size(self) -> int:
         return len(self.options)
@@ -458,6 +459,10 @@ class Space(Mapping[str, Param]):
         """The parameters whose values a grid cannot count."""
         return [n for n, p in self.items() if p.size() is None]
 
+    def without_grids(self) -> Space:
+        """The same space, where an integer range counts all its values and not only those of its grid."""
+        return Space({n: replace(p, grid=None) if isinstance(p, _Range) else p for n, p in self.items()})
+
     def size(self) -> int:
         """The exact number of different points of the grid, conditions counted once."""
         names = list(self)
@@ -547,14 +552,15 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | str)
 
 
-def _same(a: Any, b: Any) -> bool:
+def same(a: Any, b: Any) -> bool:
+    """Whether two values are the same, types included: 1 is neither 1.0 nor true."""
     if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     return type(a) is type(b) and bool(a == b)
 
 
 def _among(value: Any, wanted: Any) -> bool:
-    return any(_same(value, w) for w in (wanted if isinstance(wanted, list) else [wanted]))
+    return any(same(value, w) for w in (wanted if isinstance(wanted, list) else [wanted]))
 
 
 def _kept(point: Point, names: set[str]) -> str:

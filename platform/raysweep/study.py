@@ -6,18 +6,26 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
 
 from raysweep.errors import Problem, StudyError, did_you_mean
 from raysweep.space import Choice, Param, Space, show
 from raysweep.trainables import BUILTIN, GIVEN, Trainable, find
 from raysweep.trial import Objective, Point
 
-ALGORITHMS = ("grid", "random")
 GRID_LIMIT = 10_000
 """More points than this are a mistake more often than a wish."""
 LARGEST_FILE = 1 << 20  # bytes
@@ -46,24 +54,71 @@ class Resources(BaseModel):
         return {"cpu": self.cpu, "gpu": self.gpu, **self.custom}
 
 
-class Algorithm(BaseModel):
+class _Algorithm(BaseModel):
     """How points are chosen. Options of an algorithm stand beside its name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str
 
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _short(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
 
-    @pydantic.field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
+class Plain(_Algorithm):
+    """random: independent draws. grid: every point once."""
+
+    name: Literal["grid", "random"] = "random"
+
+
+class HyperOptAlgorithm(_Algorithm):
+    """HyperOpt's TPE (tree-structured Parzen estimators, Bergstra et al. 2011), annealing or random draws."""
+
+    name: Literal["hyperopt"] = "hyperopt"
+    kind: Literal["tpe", "anneal", "random"] = "tpe"
+    startup: Annotated[int, Field(ge=0, description="random points before the model is asked")] = 20
+    candidates: Annotated[int, Field(ge=1, description="draws among which tpe picks the most promising")] = 24
+    gamma: Annotated[float, Field(gt=0, lt=1, description="the share of trials that tpe counts as good")] = (
+        0.25
+    )
+
+
+class OptunaAlgorithm(_Algorithm):
+    """Optuna's multivariate TPE, or a Gaussian process."""
+
+    name: Literal["optuna"] = "optuna"
+    sampler: Literal["tpe", "gp"] = "tpe"
+    startup: Annotated[int, Field(ge=0, description="random points before the model is asked")] = 10
+
+
+ALGORITHMS: dict[str, type[_Algorithm]] = {
+    "grid": Plain,
+    "random": Plain,
+    "hyperopt": HyperOptAlgorithm,
+    "optuna": OptunaAlgorithm,
+}
+
+
+def _algorithm(value: Any) -> Any:
+    """`random` is short for `{name: random}`; the name says which options there are."""
+    raw = {"name": value} if isinstance(value, str) else value
+    if isinstance(raw, Mapping) and isinstance(raw.get("name"), str):
+        name = raw["name"]
         if name not in ALGORITHMS:
-            raise ValueError(f"'{name}' is unknown.{did_you_mean(name, ALGORITHMS)}")
-        return name
+            raise PydanticCustomError("unknown", f"'{name}' is unknown.{did_you_mean(name, ALGORITHMS)}")
+        try:
+            return ALGORITHMS[name](**raw)
+        except ValidationError as error:
+            what = "; ".join(_option_problem(ALGORITHMS[name], e) for e in error.errors())
+            raise PydanticCustomError("unknown", what) from None
+    return raw
+
+
+def _option_problem(model: type[_Algorithm], error: Any) -> str:
+    option = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return f"unknown key '{option}'.{did_you_mean(option, model.model_fields)}"
+    return f"{option} {_sentence(error)}, got {show(error['input'])}"
+
+
+Algorithm = Annotated[Plain | HyperOptAlgorithm | OptunaAlgorithm, BeforeValidator(_algorithm)]
 
 
 class Study(BaseModel):
@@ -84,7 +139,7 @@ class Study(BaseModel):
     )
     maximize: str | None = Field(None, min_length=1, description="the metric of which more is better")
     minimize: str | None = Field(None, min_length=1, description="the metric of which less is better")
-    algorithm: Algorithm = Algorithm(name="random")
+    algorithm: Algorithm = Plain()
     trials: Annotated[int, Field(ge=1)] | None = Field(None, description="how many points to try")
     repeats: Annotated[int, Field(ge=1)] = Field(
         1, description="executions of each point with different seeds; their mean ranks it"
@@ -173,9 +228,15 @@ class Study(BaseModel):
     @property
     def target(self) -> int:
         """How many trials make the study complete."""
-        if self.trials is not None:
-            return self.trials
-        return self.space.size() if self.algorithm.name == "grid" else 1
+        if self.algorithm.name == "grid":
+            return self.space.size()
+        return min(self.trials or 1, self.points or self.trials or 1)
+
+    @property
+    def points(self) -> int | None:
+        """How many different points there are, or None when they cannot be counted."""
+        space = self.space.without_grids()
+        return None if space.continuous() else space.size()
 
     @property
     def task(self) -> str:
@@ -195,8 +256,8 @@ class Study(BaseModel):
         raw = self.model_dump(exclude_defaults=True, exclude={"space", "algorithm"})
         raw["name"] = self.name
         raw["trainable"] = self._called
-        if self.algorithm != Algorithm(name="random"):
-            more = self.algorithm.model_dump(exclude_defaults=True)
+        if self.algorithm != Plain():
+            more = {"name": self.algorithm.name, **self.algorithm.model_dump(exclude_defaults=True)}
             raw["algorithm"] = more if len(more) > 1 else self.algorithm.name
         return {**{k: raw[k] for k in type(self).model_fields if k in raw}, "space": self.space.forms()}
 
@@ -220,6 +281,10 @@ class Study(BaseModel):
             yield Problem(
                 "trials", f"{self.trials} trials of a space without freedom. Remove it, or use repeats"
             )
+        startup = getattr(self.algorithm, "startup", 0)
+        if free and self.trials is not None and startup >= self.trials:
+            what = f"startup {startup} of {self.trials} trials: the search would be purely random"
+            yield Problem("algorithm", f"{what}. Lower startup, or use random")
 
     def _grid_problems(self) -> Iterator[Problem]:
         continuous = self.space.continuous()
@@ -291,15 +356,17 @@ def _problem(error: Any) -> Problem:
     *above, last = [str(part) for part in error["loc"]] or [""]
     where = ".".join([*above, last])
     if error["type"] == "extra_forbidden":
-        model: Any = {"per_trial": Resources, "algorithm": Algorithm}.get(above[0] if above else "", Study)
+        model: Any = {"per_trial": Resources}.get(above[0] if above else "", Study)
         custom = " Other resources go under custom." if model is Resources else ""
         return Problem(
             ".".join(above), f"unknown key '{last}'.{did_you_mean(last, model.model_fields)}{custom}"
         )
+    if error["type"] == "unknown":
+        return Problem(where, str(error["msg"]))
     if error["type"] == "missing":
         return Problem(where, "is missing")
     if error["type"] == "value_error":
-        return Problem(where.removesuffix(".name"), str(error["ctx"]["error"]))
+        return Problem(where, str(error["ctx"]["error"]))
     return Problem(where, f"{_sentence(error)}, got {show(error['input'])}")
 
 
@@ -457,10 +524,9 @@ def schema() -> dict[str, Any]:
     }
     model = Study.model_json_schema()
     model["$defs"] = {**model.get("$defs", {}), "Param": {"anyOf": forms}}
-    model["properties"]["algorithm"] = {
-        "anyOf": [{"enum": list(ALGORITHMS)}, {"$ref": "#/$defs/Algorithm"}],
-        "default": "random",
-    }
+    model["properties"]["algorithm"]["anyOf"].insert(0, {"enum": list(ALGORITHMS)})
+    for options in set(ALGORITHMS.values()):
+        model["$defs"][options.__name__]["required"] = ["name"]
     model["properties"]["space"] |= {
         "properties": {n: s for n, s in names.items() if n not in GIVEN},
         "additionalProperties": {"$ref": "#/$defs/Param"},

@@ -1,0 +1,140 @@
+"""HyperOpt's algorithms, driven through our own space.
+
+HyperOpt sees a flat space of every coordinate that a point may have. A trial's record holds only those that were
+active, so its model of each is fitted to the trials in which it meant something: what its own nested choices
+do, without a choice having to own its conditions. (What is lost: a value is suggested for inactive coordinates
+too, and thrown away.)
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from functools import partial
+from typing import Any
+
+import numpy as np
+from hyperopt import anneal, base, hp, rand, tpe
+
+from raysweep.samplers.flat import Coordinate, every, point_of, raws
+from raysweep.space import Choice, Float, Int, Space
+from raysweep.trial import RANKED, Objective, Point, Trial
+
+logging.getLogger("hyperopt").setLevel(logging.WARNING)
+
+
+class HyperOpt:
+    """tpe (options `startup`, `candidates`, `gamma`), anneal or random.
+
+    The first `startup` points are our own random ones, exactly so many however parallel the search is. What it
+    asks depends on (seed, number) and on the trials that have ended.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        objective: Objective,
+        seed: int,
+        kind: str = "tpe",
+        startup: int = 20,
+        candidates: int = 24,
+        gamma: float = 0.25,
+    ):
+        self._space, self._objective, self._seed, self._startup = space, objective, seed, startup
+        self._suggest = {
+            "tpe": partial(tpe.suggest, n_startup_jobs=0, n_EI_candidates=candidates, gamma=gamma),
+            "anneal": anneal.suggest,
+            "random": rand.suggest,
+        }[kind]
+        self._domain = base.Domain(lambda point: 0.0, {c.label: _node(c) for c in every(space)})
+        self._trials = base.Trials()
+        self._losses: list[float] = []
+
+    def ask(self, number: int, attempt: int = 0) -> Point:
+        rng = random.Random(f"{self._seed}/{number}/{attempt}")
+        if number < self._startup:
+            return self._space.sample(rng)
+        (document,) = self._suggest([number], self._domain, self._trials, rng.getrandbits(31))
+        values = document["misc"]["vals"]
+        return point_of(self._space, lambda c: _raw(c, values[c.label][0]))
+
+    def tell(self, trial: Trial) -> None:
+        if not trial.ended:
+            return
+        value = trial.value(self._objective) if trial.status in RANKED else None
+        if value is None:
+            # Told as failed it would be forgotten and proposed again. It is worse than the worst, by as much as
+            # the results spread, so that the penalty moves with the data.
+            spread = max(self._losses, default=0.0) - min(self._losses, default=0.0)
+            loss = max(self._losses, default=0.0) + (spread or 1.0)
+        else:
+            loss = -value if self._objective.maximize else value
+            self._losses.append(loss)
+        self._trials.insert_trial_docs([self._document(trial, loss)])
+        self._trials.refresh()
+
+    def _document(self, trial: Trial, loss: float) -> dict[str, Any]:
+        number = trial.number
+        values = {c.label: [_modelled(c, raw)] for c, raw in raws(self._space, trial.point)}
+        labels = self._domain.params
+        misc = {
+            "tid": number,
+            "cmd": ("domain_attachment", "FMinIter_Domain"),
+            "workdir": None,
+            "idxs": {label: [number] if label in values else [] for label in labels},
+            "vals": {label: values.get(label, []) for label in labels},
+        }
+        return {
+            "tid": number,
+            "state": base.JOB_STATE_DONE,
+            "spec": None,
+            "result": {"status": base.STATUS_OK, "loss": loss},
+            "misc": misc,
+            "exp_key": None,
+            "owner": None,
+            "version": 0,
+            "book_time": None,
+            "refresh_time": None,
+        }
+
+
+def _node(coordinate: Coordinate) -> Any:
+    """The distribution that draws as the parameter does."""
+    p, label = coordinate.param, coordinate.label
+    if isinstance(p, Choice):
+        return hp.randint(label, len(p.options))
+    if isinstance(p, Float) and p.step is None:
+        return (
+            hp.loguniform(label, math.log(p.low), math.log(p.high))
+            if p.log
+            else hp.uniform(label, p.low, p.high)
+        )
+    if isinstance(p, Int) and p.log:
+        return hp.loguniform(label, math.log(p.low - 0.5), math.log(p.high + 0.5))
+    # Ordered whole numbers: hp.randint would model them as categories, and quniform halves the ends' share.
+    count = coordinate.options or (p.high - p.low) // (p.step or 1) + 1  # type: ignore[attr-defined]
+    return hp.uniform(label, -0.5, count - 0.5)
+
+
+def _raw(coordinate: Coordinate, drawn: Any) -> Any:
+    """The raw number of a coordinate for what its node drew."""
+    p = coordinate.param
+    if isinstance(p, Choice):
+        return int(drawn)
+    if isinstance(p, Float) and p.step is None:
+        return float(drawn)
+    if isinstance(p, Int) and p.log:
+        return round(float(drawn))
+    if isinstance(p, Int):
+        last = (p.high - p.low) // (p.step or 1)
+        return p.low + (p.step or 1) * int(min(max(round(float(drawn)), 0), last))
+    return int(min(max(round(float(drawn)), 0), coordinate.options - 1))
+
+
+def _modelled(coordinate: Coordinate, raw: Any) -> Any:
+    """What the node would have drawn for a raw number."""
+    p = coordinate.param
+    if isinstance(p, Int) and not p.log:
+        return float((raw - p.low) // (p.step or 1))
+    return np.int64(raw) if isinstance(p, Choice) else float(raw)
