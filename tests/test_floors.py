@@ -17,14 +17,14 @@ FLOORS = [
     {"trial"},
     {"space", "journal", "trainables"},
     {"study", "checkpoints", "views", "models"},
-    {"samplers", "report"},
+    {"samplers", "schedulers", "report"},
     {"search", "tracking", "worker"},
     {"driver"},
     {"cli"},
     {"__main__"},
 ]
 HEAVY = {
-    "ray": {"search", "worker", "driver"},
+    "ray": {"search", "schedulers", "worker", "driver"},
     "mlflow": {"tracking", "models"},
     "torch": {"trainables", "worker", "checkpoints"},
     "torchvision": {"trainables"},

@@ -269,7 +269,9 @@ def _token() -> None:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
     path.chmod(0o600)
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    logging.getLogger("ray._private.authentication").setLevel(
+        logging.ERROR
+    )  # it tells that it is on, each time
 
 
 def _slots(ray: Any, study: Study, say: Callable[[str], None]) -> int:
@@ -354,9 +356,10 @@ def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slo
     from ray import tune
 
     from raysweep import worker
+    from raysweep.schedulers import rungs_of, scheduler_of
     from raysweep.search import Recorder, Retention, Searcher
 
-    found = study.found
+    found, rungs = study.found, rungs_of(study)
     job = worker.Job(
         found.name if found.builtin else _pickled(found),
         str(Path(found.file).parent),
@@ -365,9 +368,10 @@ def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slo
         str(place),
         max(1, int(study.per_trial.cpu)),
         data,
+        rungs.milestones if rungs else frozenset(),
     )
     runs: Any = tune.with_parameters(worker.Worker, job=job) if found.yields else worker.tune_function(job)
-    searcher = Searcher(study, journal)
+    searcher = Searcher(study, journal, rungs)
     scratch = tempfile.mkdtemp(prefix="raysweep-")  # Tune wants a place for files that we make no use of
     main = threading.current_thread() is threading.main_thread()  # only there may signals be handled
     previous = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT)) if main else None
@@ -378,6 +382,7 @@ def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slo
                 metric=study.objective.metric,
                 mode="max" if study.objective.maximize else "min",
                 search_alg=searcher,
+                scheduler=scheduler_of(study, journal.trials, rungs),
                 num_samples=-1,
                 max_concurrent_trials=slots,  # without it Tune would start a searcher's trials one by one
                 reuse_actors=True,

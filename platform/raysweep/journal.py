@@ -92,6 +92,8 @@ class History:
             self._trials[record["trial"]] = Trial(
                 record["trial"], record["point"], seeds=tuple(record["seeds"]), asked=record["time"]
             )
+        elif kind == "paused":
+            self._trials[record["trial"]] = replace(self._trials[record["trial"]], status="waiting")
         elif kind in {"started", "report", "ended"}:
             self._update(kind, record)
 

@@ -16,6 +16,7 @@ from ray.tune.result import AUTO_RESULT_KEYS
 
 from raysweep.journal import Journal
 from raysweep.samplers import sampler_of
+from raysweep.schedulers import Rungs
 from raysweep.space import encode
 from raysweep.study import GRID_LIMIT, Study
 from raysweep.trial import Point, Trial, ranking
@@ -26,20 +27,28 @@ ATTEMPTS = 20  # asks for a point that is not known yet
 class Searcher(search.Searcher):  # type: ignore[misc]
     """Hands Ray Tune the points of a sampler, unfinished trials of an earlier session first."""
 
-    def __init__(self, study: Study, journal: Journal):
+    def __init__(self, study: Study, journal: Journal, rungs: Rungs | None = None):
         super().__init__(metric=study.objective.metric, mode="max" if study.objective.maximize else "min")
         self._study, self._journal = study, journal
         trials = journal.trials
         self._sampler = sampler_of(study, trials)
         self._seen = {encode(t.point) for t in trials}
-        self._unfinished = deque(t for t in trials if not t.ended)
+        self._rungs = rungs
+        if rungs is not None:
+            rungs.replay(trials)
+        self._waiting = {t.number for t in trials if not t.ended and self._waits(t)}
+        self._unfinished = deque(t for t in trials if not t.ended and t.number not in self._waiting)
         self._next = len(trials)
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}  # of the trials that are with Ray Tune, by its own ids
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next trial: its number, its point and the seeds of its executions."""
-        trial = self._unfinished.popleft() if self._unfinished else self._ask()
+        trial = self._unfinished.popleft() if self._unfinished else self._promoted() or self._ask()
         if trial is None:
+            if self._waiting and self._numbers:
+                return None  # who runs may yet make room for who waits
+            for number in sorted(self._waiting):
+                self.end(number, "stopped", "")
             finished: str = search.Searcher.FINISHED
             return finished
         self._numbers[trial_id] = trial.number
@@ -49,6 +58,18 @@ class Searcher(search.Searcher):  # type: ignore[misc]
             "seeds": list(trial.seeds),
             "reported": trial.last.epoch if trial.last else 0,
         }
+
+    def _waits(self, trial: Trial) -> bool:
+        last = trial.last
+        return self._rungs is not None and last is not None and self._rungs.waits(trial.number, last.epoch)
+
+    def _promoted(self) -> Trial | None:
+        """A trial that waits at a rung and may go on."""
+        number = self._rungs.promote(self._waiting) if self._rungs is not None else None
+        if number is None:
+            return None
+        self._waiting.discard(number)
+        return self._journal.trial(number)
 
     def _ask(self) -> Trial | None:
         number = self._next
@@ -83,8 +104,15 @@ class Searcher(search.Searcher):  # type: ignore[misc]
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """A trial is over. If its worker did not say so itself, the scheduler ended it."""
-        if not error:  # what the error was comes to `Recorder.on_trial_error`
-            self.end(self._numbers[trial_id], "stopped", "")
+        number = self._numbers.pop(trial_id)
+        if error:
+            return  # what the error was comes to `Recorder.on_trial_error`
+        trial = self._journal.trial(number)
+        if not trial.ended and self._waits(trial):
+            self._journal.append("paused", trial=number)
+            self._waiting.add(number)
+        else:
+            self.end(number, "stopped", "")
 
     def end(self, number: int, status: str, error: str) -> None:
         """Journal the end of a trial unless the journal has it, and let the sampler learn from it."""

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from raysweep.errors import Problem, StudyError, did_you_mean
-from raysweep.space import Choice, Param, Space, show
+from raysweep.space import Choice, Int, Param, Space, show
 from raysweep.trainables import BUILTIN, GIVEN, Trainable, find
 from raysweep.trial import Objective, Point
 
@@ -96,29 +96,78 @@ ALGORITHMS: dict[str, type[_Algorithm]] = {
 }
 
 
-def _algorithm(value: Any) -> Any:
+class _Scheduler(BaseModel):
+    """When a trial is stopped before its last epoch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+
+
+class NoScheduler(_Scheduler):
+    """Every trial runs all its epochs."""
+
+    name: Literal["none"] = "none"
+
+
+class AshaScheduler(_Scheduler):
+    """Asynchronous successive halving: at epoch grace, grace x reduction ... only the best 1/reduction go on.
+
+    stopping is Ray Tune's rule: the others end. promotion is the paper's: they wait, and may be promoted when
+    others turn out worse.
+    """
+
+    name: Literal["asha"] = "asha"
+    kind: Literal["stopping", "promotion"] = "stopping"
+    grace: Annotated[
+        int, Field(ge=1, description="epochs before the first decision; the first epoch ranks badly")
+    ] = 2
+    reduction: Annotated[int, Field(ge=2, description="of so many trials one goes on")] = 3
+
+
+class MedianScheduler(_Scheduler):
+    """A trial ends when its best is worse than the median of the others' running means (Golovin et al. 2017)."""
+
+    name: Literal["median"] = "median"
+    grace: Annotated[int, Field(ge=1, description="epochs before the first decision")] = 2
+    samples: Annotated[int, Field(ge=1, description="trials that a median is taken of at least")] = 3
+
+
+SCHEDULERS: dict[str, type[_Scheduler]] = {
+    "none": NoScheduler,
+    "asha": AshaScheduler,
+    "median": MedianScheduler,
+}
+
+
+def _named(table: Mapping[str, type[BaseModel]]) -> BeforeValidator:
     """`random` is short for `{name: random}`; the name says which options there are."""
-    raw = {"name": value} if isinstance(value, str) else value
-    if isinstance(raw, Mapping) and isinstance(raw.get("name"), str):
+
+    def read(value: Any) -> Any:
+        raw = {"name": value} if isinstance(value, str) else value
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
+            return raw
         name = raw["name"]
-        if name not in ALGORITHMS:
-            raise PydanticCustomError("unknown", f"'{name}' is unknown.{did_you_mean(name, ALGORITHMS)}")
+        if name not in table:
+            raise PydanticCustomError("unknown", f"'{name}' is unknown.{did_you_mean(name, table)}")
         try:
-            return ALGORITHMS[name](**raw)
+            return table[name](**raw)
         except ValidationError as error:
-            what = "; ".join(_option_problem(ALGORITHMS[name], e) for e in error.errors())
+            what = "; ".join(_option_problem(table[name], e) for e in error.errors())
             raise PydanticCustomError("unknown", what) from None
-    return raw
+
+    return BeforeValidator(read)
 
 
-def _option_problem(model: type[_Algorithm], error: Any) -> str:
+def _option_problem(model: type[BaseModel], error: Any) -> str:
     option = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
         return f"unknown key '{option}'.{did_you_mean(option, model.model_fields)}"
     return f"{option} {_sentence(error)}, got {show(error['input'])}"
 
 
-Algorithm = Annotated[Plain | HyperOptAlgorithm | OptunaAlgorithm, BeforeValidator(_algorithm)]
+Scheduler = Annotated[NoScheduler | AshaScheduler | MedianScheduler, _named(SCHEDULERS)]
+Algorithm = Annotated[Plain | HyperOptAlgorithm | OptunaAlgorithm, _named(ALGORITHMS)]
 
 
 class Study(BaseModel):
@@ -140,6 +189,7 @@ class Study(BaseModel):
     maximize: str | None = Field(None, min_length=1, description="the metric of which more is better")
     minimize: str | None = Field(None, min_length=1, description="the metric of which less is better")
     algorithm: Algorithm = Plain()
+    scheduler: Scheduler = NoScheduler()
     trials: Annotated[int, Field(ge=1)] | None = Field(None, description="how many points to try")
     repeats: Annotated[int, Field(ge=1)] = Field(
         1, description="executions of each point with different seeds; their mean ranks it"
@@ -233,6 +283,15 @@ class Study(BaseModel):
         return min(self.trials or 1, self.points or self.trials or 1)
 
     @property
+    def epochs(self) -> int | None:
+        """The most epochs that a trial may have, where the space says so."""
+        p = self.space.get("epochs")
+        if isinstance(p, Choice):
+            numbers = [o for o in p.options if type(o) is int]
+            return max(numbers) if numbers else None
+        return p.high if isinstance(p, Int) else None
+
+    @property
     def points(self) -> int | None:
         """How many different points there are, or None when they cannot be counted."""
         space = self.space.without_grids()
@@ -253,17 +312,19 @@ class Study(BaseModel):
 
     def to_dict(self) -> dict[str, Any]:
         """The study as a file writes it: only what differs from the defaults."""
-        raw = self.model_dump(exclude_defaults=True, exclude={"space", "algorithm"})
+        raw = self.model_dump(exclude_defaults=True, exclude={"space", "algorithm", "scheduler"})
         raw["name"] = self.name
         raw["trainable"] = self._called
-        if self.algorithm != Plain():
-            more = {"name": self.algorithm.name, **self.algorithm.model_dump(exclude_defaults=True)}
-            raw["algorithm"] = more if len(more) > 1 else self.algorithm.name
+        for key, default in (("algorithm", Plain()), ("scheduler", NoScheduler())):
+            plan = getattr(self, key)
+            if plan != default:
+                more = {"name": plan.name, **plan.model_dump(exclude_defaults=True)}
+                raw[key] = more if len(more) > 1 else plan.name
         return {**{k: raw[k] for k in type(self).model_fields if k in raw}, "space": self.space.forms()}
 
     def fixed(self, point: Point) -> Study:
         """This study of one point only: no freedom, one trial."""
-        raw = {k: v for k, v in self.to_dict().items() if k not in {"algorithm", "trials"}}
+        raw = {k: v for k, v in self.to_dict().items() if k not in {"algorithm", "scheduler", "trials"}}
         raw |= {"name": f"{self.name[:59]}_best", "space": self.space.fixed(point).forms()}
         return Study.recorded(raw)
 
@@ -280,6 +341,11 @@ class Study(BaseModel):
         elif self.trials is not None and self.trials > 1 and not free:
             yield Problem(
                 "trials", f"{self.trials} trials of a space without freedom. Remove it, or use repeats"
+            )
+        grace = getattr(self.scheduler, "grace", 1)
+        if self.epochs is not None and grace >= self.epochs and grace > 1:
+            yield Problem(
+                "scheduler", f"grace {grace} of {self.epochs} epochs: no trial would ever be stopped"
             )
         startup = getattr(self.algorithm, "startup", 0)
         if free and self.trials is not None and startup >= self.trials:
@@ -524,9 +590,11 @@ def schema() -> dict[str, Any]:
     }
     model = Study.model_json_schema()
     model["$defs"] = {**model.get("$defs", {}), "Param": {"anyOf": forms}}
-    model["properties"]["algorithm"]["anyOf"].insert(0, {"enum": list(ALGORITHMS)})
-    for options in set(ALGORITHMS.values()):
-        model["$defs"][options.__name__]["required"] = ["name"]
+    tables: dict[str, Mapping[str, type[BaseModel]]] = {"algorithm": ALGORITHMS, "scheduler": SCHEDULERS}
+    for key, table in tables.items():
+        model["properties"][key]["anyOf"].insert(0, {"enum": list(table)})
+        for options in set(table.values()):
+            model["$defs"][options.__name__]["required"] = ["name"]
     model["properties"]["space"] |= {
         "properties": {n: s for n, s in names.items() if n not in GIVEN},
         "additionalProperties": {"$ref": "#/$defs/Param"},

@@ -11,8 +11,9 @@ Point = dict[str, Any]
 Metrics = Mapping[str, float]
 
 Status = Literal["waiting", "running", "completed", "stopped", "diverged", "failed"]
-"""waiting and running are not over; completed ran all its epochs; stopped was ended by the scheduler;
-diverged reported a number that is not finite; failed raised an error or never reported the metric."""
+"""waiting (for a worker, or to be promoted) and running are not over; completed ran all its epochs; stopped
+was ended by the scheduler; diverged reported a number that is not finite; failed raised an error or never
+reported the metric."""
 
 ENDED: frozenset[str] = frozenset({"completed", "stopped", "diverged", "failed"})
 RANKED: frozenset[str] = frozenset({"completed", "stopped"})

@@ -48,6 +48,8 @@ class Job:
     threads: int
     data: dict[str, Any]
     """Loaded data by `data_key`: references into Ray's object store, which a node's workers map, not copy."""
+    milestones: frozenset[int] = frozenset()
+    """Epochs at which a trial may have to wait, and go on elsewhere: its checkpoint is written before it reports."""
 
 
 def data_key(arguments: dict[str, Any]) -> str:
@@ -128,7 +130,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]
                 self._trial.flush()
                 self._trial = None
                 return self._ended(records, began, "completed", "")
-            self._trial.save_when_due(metrics[self._job.objective.metric])
+            due = self._trial.epoch in self._job.milestones
+            self._trial.save_when_due(metrics[self._job.objective.metric], due)
         except _Ends as end:
             self._drop()
             return self._ended(records, began, end.status, str(end))
@@ -248,14 +251,14 @@ class _Running:
             raise _Ends("failed", f"epoch {self.epoch + 1} did not report '{self._objective.metric}'. {said}")
         return metrics
 
-    def save_when_due(self, value: float) -> None:
-        """Keep a copy of the best epoch; write it and the last one every FLUSH seconds."""
+    def save_when_due(self, value: float, now: bool) -> None:
+        """Keep a copy of the best epoch; write it and the last one every FLUSH seconds, or now."""
         if self._best_value is None or self._objective.better(value, self._best_value):
             from raysweep import checkpoints
 
             self._best_value, self._best_epoch = value, self.epoch
             self._best = checkpoints.copied(self._content())
-        if time.monotonic() - self._flushed > FLUSH:
+        if now or time.monotonic() - self._flushed > FLUSH:
             self.flush()
 
     def flush(self) -> None:
