@@ -90,6 +90,8 @@ def test_repeats_are_run_in_lockstep_and_their_mean_and_spread_reported(ray: Any
     [
         ("halves", "diverged", "loss = inf at epoch 2"),
         ("heavy", "failed", "TypeError: the state must hold tensors and plain types only"),
+        ("impossible", "infeasible", "x cannot be trained"),
+        ("greedy", "out of memory", "OutOfMemoryError: CUDA out of memory"),
         ("silent", "failed", "it never reported 'loss'"),
         ("diverging", "diverged", "loss = nan at epoch 2"),
     ],

@@ -114,6 +114,15 @@ def test_what_fails_is_avoided(name: str) -> None:
     assert statistics.median(shares) < 0.5
 
 
+@pytest.mark.parametrize("name", LEARNING)
+def test_an_error_in_the_code_is_not_held_against_the_point(name: str) -> None:
+    known = [ended(n, p, bowl(p)) for n, p in enumerate(search(make(name, 1), bowl, range(8)))]
+    failed = Trial(8, {**known[0].point}, "failed", error="KeyError: 'x'")
+    assert search(make(name, 1), bowl, range(9, 12), [*known, failed]) == search(
+        make(name, 1), bowl, range(9, 12), known
+    )
+
+
 @pytest.mark.parametrize("name", DRAWING)
 def test_another_attempt_is_another_point(name: str) -> None:
     sampler = make(name, 0)

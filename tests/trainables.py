@@ -46,6 +46,20 @@ def heavy(x: float) -> Iterator[Step]:
     yield {"loss": x}, {"epoch": numpy.float64(1)}
 
 
+def impossible(x: float) -> Iterator[Step]:
+    from raysweep import Infeasible
+
+    raise Infeasible("x cannot be trained")
+    yield {}, None
+
+
+def greedy(x: float) -> Iterator[Step]:
+    import torch
+
+    yield {"loss": x}, None
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 def silent(x: float) -> Iterator[Step]:
     """Never reports anything."""
     yield from ()

@@ -14,7 +14,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from raysweep.errors import ClusterError, DataError, JournalError, RaysweepError, StudyError, TrackingError
+from raysweep.errors import (
+    ClusterError,
+    DataError,
+    Infeasible,
+    JournalError,
+    RaysweepError,
+    StudyError,
+    TrackingError,
+)
 from raysweep.space import Choice, Float, Int, Space
 from raysweep.trial import Trial
 
@@ -29,6 +37,7 @@ __all__ = [
     "ClusterError",
     "DataError",
     "Float",
+    "Infeasible",
     "Int",
     "JournalError",
     "RaysweepError",

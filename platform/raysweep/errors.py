@@ -30,6 +30,11 @@ class RaysweepError(Exception):
     code = 1
 
 
+class Infeasible(Exception):
+    """Raised by a trainable whose point cannot be trained ("a kernel larger than the image"): the trial ends
+    without counting as an error, and the search learns to keep away."""
+
+
 class StudyError(RaysweepError):
     """A study, its space or its data is not what the language allows. Holds every problem found."""
 

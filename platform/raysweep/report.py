@@ -21,10 +21,15 @@ from rich.text import Text
 from raysweep.journal import Journal
 from raysweep.space import Space, flat
 from raysweep.study import Study
-from raysweep.trial import Objective, Trial, ranking
+from raysweep.trial import NO_RESULT, Objective, Trial, ranking
 
 SHOWN = 10  # trials in the live table
-STYLE = {"running": "cyan", "stopped": "yellow", "diverged": "red", "failed": "red", "waiting": "dim"}
+STYLE = {
+    "running": "cyan",
+    "stopped": "yellow",
+    "waiting": "dim",
+    **dict.fromkeys((*NO_RESULT, "failed"), "red"),
+}
 
 
 def number(value: float | None) -> str:
@@ -130,7 +135,7 @@ class Progress:
         """Done, running, failed, throughput and the time left, on one line."""
         ended = sum(t.ended for t in trials)
         running = sum(t.status == "running" for t in trials)
-        broken = sum(t.status in {"failed", "diverged"} for t in trials)
+        broken = sum(t.status in NO_RESULT or t.status == "failed" for t in trials)
         parts = [f"{ended}/{self._study.target} trials", f"{running} running"]
         if broken:
             parts.append(f"{broken} without result")

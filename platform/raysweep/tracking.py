@@ -45,6 +45,8 @@ RUN_STATUS = {
     "completed": "FINISHED",
     "stopped": "FINISHED",
     "diverged": "FAILED",
+    "out of memory": "FAILED",
+    "infeasible": "FAILED",
     "failed": "FAILED",
 }
 

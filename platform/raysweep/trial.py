@@ -10,12 +10,18 @@ from typing import Any, Literal
 Point = dict[str, Any]
 Metrics = Mapping[str, float]
 
-Status = Literal["waiting", "running", "completed", "stopped", "diverged", "failed"]
+Status = Literal[
+    "waiting", "running", "completed", "stopped", "diverged", "out of memory", "infeasible", "failed"
+]
 """waiting (for a worker, or to be promoted) and running are not over; completed ran all its epochs; stopped
-was ended by the scheduler; diverged reported a number that is not finite; failed raised an error or never
-reported the metric."""
+was ended by the scheduler; diverged reported a number that is not finite; out of memory is what it says;
+infeasible is what the trainable said of the point; failed raised another error or never reported the metric."""
 
-ENDED: frozenset[str] = frozenset({"completed", "stopped", "diverged", "failed"})
+ENDED: frozenset[str] = frozenset(
+    {"completed", "stopped", "diverged", "out of memory", "infeasible", "failed"}
+)
+NO_RESULT: frozenset[str] = frozenset({"diverged", "out of memory", "infeasible"})
+"""Ends that say something of the point, from which a search learns. An error in the code says nothing of it."""
 RANKED: frozenset[str] = frozenset({"completed", "stopped"})
 
 

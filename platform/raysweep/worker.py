@@ -24,6 +24,7 @@ from typing import Any
 import ray
 from ray import cloudpickle, tune
 
+from raysweep.errors import Infeasible
 from raysweep.space import SECRET, encode
 from raysweep.trainables import Trainable, find
 from raysweep.trial import Objective, Point
@@ -138,7 +139,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         except Exception as error:
             # Whatever the user's code raises, or the disk, ends this trial and no other.
             self._drop()
-            return self._ended(records, began, "failed", _told(error))
+            return self._ended(records, began, _status(error), _told(error))
         seconds, epoch = time.perf_counter() - began, self._trial.epoch
         records.append(("report", {"epoch": epoch, "metrics": metrics, "seconds": seconds}))
         return {**metrics, "epoch": epoch, "records": records}
@@ -299,7 +300,7 @@ def tune_function(job: Job) -> Callable[[dict[str, Any]], None]:
         try:
             prepared(job).function(resolved(config["point"]))
         except Exception as problem:  # as in Worker.step: the user's error is a result
-            status, error = "failed", _told(problem)
+            status, error = _status(problem), _told(problem)
         tune.report({"records": [ended(status, time.perf_counter() - began, error)], "done": True})
 
     return run
@@ -328,8 +329,21 @@ def _mean_and_spread(executions: list[dict[str, float]]) -> dict[str, float]:
     return merged
 
 
+def _status(error: Exception) -> str:
+    """What kind of end an exception is."""
+    import torch
+
+    if isinstance(error, Infeasible):
+        return "infeasible"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "out of memory"
+    return "failed"
+
+
 def _told(error: Exception) -> str:
     """Type and message, and the line of the user's code: what a table has room for."""
+    if isinstance(error, Infeasible):
+        return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{where}"

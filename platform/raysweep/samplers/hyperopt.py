@@ -19,7 +19,7 @@ from hyperopt import anneal, base, hp, rand, tpe
 
 from raysweep.samplers.flat import Coordinate, every, point_of, raws
 from raysweep.space import Choice, Float, Int, Space
-from raysweep.trial import RANKED, Objective, Point, Trial
+from raysweep.trial import NO_RESULT, RANKED, Objective, Point, Trial
 
 logging.getLogger("hyperopt").setLevel(logging.WARNING)
 
@@ -60,9 +60,9 @@ class HyperOpt:
         return point_of(self._space, lambda c: _raw(c, values[c.label][0]))
 
     def tell(self, trial: Trial) -> None:
-        if not trial.ended:
-            return
         value = trial.value(self._objective) if trial.status in RANKED else None
+        if value is None and trial.status not in NO_RESULT:
+            return  # pending, or an error in the code that says nothing of the point
         if value is None:
             # Told as failed it would be forgotten and proposed again. It is worse than the worst, by as much as
             # the results spread, so that the penalty moves with the data.

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from raysweep.samplers.flat import Coordinate, point_of, raws
 from raysweep.space import Choice, Float, Int, Space
-from raysweep.trial import RANKED, Objective, Point, Trial
+from raysweep.trial import NO_RESULT, RANKED, Objective, Point, Trial
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -64,6 +64,11 @@ class Optuna:
             return
         known = self._trials.pop(trial.number)
         value = trial.value(self._objective) if trial.status in RANKED else None
+        if value is None and trial.status not in NO_RESULT:
+            self._study.tell(
+                known, state=TrialState.FAIL
+            )  # an error in the code; the point may be a good one
+            return
         # A point that gives no result breaks a constraint; for algorithms that see values only, it is as bad as the
         # worst. (The constraint is set on every trial: gp wants the same on all.)
         known.set_constraint("result", 1.0 if value is None else 0.0)
