@@ -77,6 +77,15 @@ def test_a_small_space_is_tried_whole_and_no_point_twice(algorithm: Any, ray: An
     assert "The space has 10 points; each is tried once." in said
 
 
+@pytest.mark.parametrize(
+    "algorithm", ["random", {"name": "optuna", "startup": 1}, {"name": "hyperopt", "startup": 1}]
+)
+def test_known_points_are_tried_first(algorithm: Any, ray: Any, here: Path) -> None:
+    trials = raysweep.run(quick(trials=4, algorithm=algorithm, points=[{"x": 0.5}, {"x": -0.25}])).trials
+    assert [t.point for t in trials[:2]] == [{"x": 0.5, "epochs": 3}, {"x": -0.25, "epochs": 3}]
+    assert len({t.point["x"] for t in trials}) == 4
+
+
 def test_repeats_are_run_in_lockstep_and_their_mean_and_spread_reported(ray: Any, here: Path) -> None:
     (trial,) = raysweep.run(quick(repeats=3, trials=1)).trials
     assert len(set(trial.seeds)) == 3

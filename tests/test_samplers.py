@@ -84,11 +84,19 @@ def test_the_same_seed_gives_the_same_points(name: str) -> None:
     assert search(make(name, 7), bowl, range(20)) == search(make(name, 7), bowl, range(20))
 
 
+def edge(point: Point) -> float | None:
+    """Best at the border beyond which everything diverges."""
+    return None if point["lr"] > 0.01 else -math.log10(point["lr"])
+
+
 @EVERY
-def test_a_sampler_told_what_another_was_goes_on_as_that_one(name: str) -> None:
-    whole = search(make(name, 7), bowl, range(20))
-    known = [ended(n, p, bowl(p)) for n, p in enumerate(whole[:12])]
-    assert search(make(name, 7), bowl, range(12, 20), known) == whole[12:]
+@pytest.mark.parametrize("loss", [bowl, edge])
+def test_a_sampler_told_what_another_was_goes_on_as_that_one(
+    name: str, loss: Callable[[Point], float | None]
+) -> None:
+    whole = search(make(name, 7), loss, range(20))
+    known = [ended(n, p, loss(p)) for n, p in enumerate(whole[:12])]
+    assert search(make(name, 7), loss, range(12, 20), known) == whole[12:]
 
 
 @pytest.mark.parametrize("name", LEARNING)
@@ -103,10 +111,6 @@ def test_what_is_learned_shows(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in LEARNING if n != "hyperopt anneal"])
 def test_what_fails_is_avoided(name: str) -> None:
-    def edge(point: Point) -> float | None:
-        """Best at the border beyond which everything diverges."""
-        return None if point["lr"] > 0.01 else -math.log10(point["lr"])
-
     shares = []
     for seed in range(SEEDS.get(name, 5)):
         late = search(make(name, seed), edge, range(40))[20:]

@@ -210,8 +210,8 @@ def _search(
     with connected(address, place / "ray.log") as ray:
         slots = _slots(ray, study, say)
         data = _load_data(ray, study, journal, say)
-        if study.points is not None and study.points < (study.trials or 1):
-            say(f"The space has {study.points} points; each is tried once.")
+        if study.cardinality is not None and study.cardinality < (study.trials or 1):
+            say(f"The space has {study.cardinality} points; each is tried once.")
         if not _complete(study, journal):
             with watch(study, journal, place) if watch else nullcontext():
                 _tune(study, journal, place, data, slots)

@@ -90,11 +90,13 @@ class Searcher(search.Searcher):  # type: ignore[misc]
 
     def _fresh(self, number: int) -> Point | None:
         """A point that no trial has had. (Repeats are for `repeats:`, where they are counted as such.)"""
+        if number < len(self._study.points):
+            return self._study.first()[number]
         for attempt in range(ATTEMPTS):
             point = self._sampler.ask(number, attempt)
             if point is None or encode(point) not in self._seen:
                 return point
-        if (self._study.points or GRID_LIMIT + 1) > GRID_LIMIT:
+        if (self._study.cardinality or GRID_LIMIT + 1) > GRID_LIMIT:
             return point
         # A small space, of which the sampler likes what it knows: what is left of it, in order.
         every = self._study.space.without_grids().grid()

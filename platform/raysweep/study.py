@@ -191,6 +191,9 @@ class Study(BaseModel):
     algorithm: Algorithm = Plain()
     scheduler: Scheduler = NoScheduler()
     trials: Annotated[int, Field(ge=1)] | None = Field(None, description="how many points to try")
+    points: list[dict[str, Any]] = Field(
+        [], description="points to try first, in order, whatever the algorithm; plain values may be left out"
+    )
     repeats: Annotated[int, Field(ge=1)] = Field(
         1, description="executions of each point with different seeds; their mean ranks it"
     )
@@ -231,6 +234,7 @@ class Study(BaseModel):
                 problems += _trainable_problems(found, space, raw.get("repeats", 1))
         if whole:
             problems += self._budget_problems()
+            problems += self._point_problems()
         if problems:
             raise StudyError(problems)
         if not _recorded:
@@ -280,7 +284,7 @@ class Study(BaseModel):
         """How many trials make the study complete."""
         if self.algorithm.name == "grid":
             return self.space.size()
-        return min(self.trials or 1, self.points or self.trials or 1)
+        return min(self.trials or 1, self.cardinality or self.trials or 1)
 
     @property
     def epochs(self) -> int | None:
@@ -292,7 +296,7 @@ class Study(BaseModel):
         return p.high if isinstance(p, Int) else None
 
     @property
-    def points(self) -> int | None:
+    def cardinality(self) -> int | None:
         """How many different points there are, or None when they cannot be counted."""
         space = self.space.without_grids()
         return None if space.continuous() else space.size()
@@ -324,7 +328,9 @@ class Study(BaseModel):
 
     def fixed(self, point: Point) -> Study:
         """This study of one point only: no freedom, one trial."""
-        raw = {k: v for k, v in self.to_dict().items() if k not in {"algorithm", "scheduler", "trials"}}
+        raw = {
+            k: v for k, v in self.to_dict().items() if k not in {"algorithm", "scheduler", "trials", "points"}
+        }
         raw |= {"name": f"{self.name[:59]}_best", "space": self.space.fixed(point).forms()}
         return Study.recorded(raw)
 
@@ -351,6 +357,25 @@ class Study(BaseModel):
         if free and self.trials is not None and startup >= self.trials:
             what = f"startup {startup} of {self.trials} trials: the search would be purely random"
             yield Problem("algorithm", f"{what}. Lower startup, or use random")
+
+    def first(self) -> list[Point]:
+        """The points to try first, whole: with the space's plain values, in its order."""
+        fixed = {
+            n: p.options[0] for n, p in self.space.items() if isinstance(p, Choice) and len(p.options) == 1
+        }
+        return [
+            {n: given[n] if n in given else fixed[n] for n in self.space if n in given or n in fixed}
+            | {n: v for n, v in given.items() if n not in self.space}
+            for given in self.points
+        ]
+
+    def _point_problems(self) -> Iterator[Problem]:
+        if self.points and self.algorithm.name == "grid":
+            yield Problem("points", "a grid tries every point anyway. Remove points")
+        if self.trials is not None and len(self.points) > self.trials:
+            yield Problem("points", f"{len(self.points)} points but only {self.trials} trials")
+        for i, point in enumerate(self.first()):
+            yield from (p.under(f"points[{i}]") for p in self.space.check(point))
 
     def _grid_problems(self) -> Iterator[Problem]:
         continuous = self.space.continuous()

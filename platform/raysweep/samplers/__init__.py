@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from raysweep.samplers.plain import Grid, Random
+from raysweep.samplers.wary import Wary
 from raysweep.space import Space
 from raysweep.study import Study
 from raysweep.trial import Objective, Point, Trial
@@ -28,13 +29,13 @@ class Sampler(Protocol):
 def _hyperopt(space: Space, objective: Objective, seed: int, **options: Any) -> Sampler:
     from raysweep.samplers.hyperopt import HyperOpt
 
-    return HyperOpt(space, objective, seed, **options)
+    return Wary(HyperOpt(space, objective, seed, **options), space, seed)
 
 
 def _optuna(space: Space, objective: Objective, seed: int, **options: Any) -> Sampler:
     from raysweep.samplers.optuna import Optuna
 
-    return Optuna(space, objective, seed, **options)
+    return Wary(Optuna(space, objective, seed, **options), space, seed)
 
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {

@@ -58,6 +58,10 @@ class Optuna:
             return point_of(self._space, lambda c: _suggested(trial, c))
 
     def tell(self, trial: Trial) -> None:
+        given = {c.label: raw for c, raw in raws(self._space, trial.point)}
+        asked = self._trials.get(trial.number)
+        if asked is not None and asked.params != given:  # another point was taken in the place of this one
+            self._study.tell(self._trials.pop(trial.number), state=TrialState.FAIL)
         if trial.number not in self._trials:
             self._trials[trial.number] = self._pending(trial)
         if not trial.ended:
