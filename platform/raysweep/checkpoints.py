@@ -13,10 +13,13 @@ import json
 import os
 import pickle
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+
+SUFFIXES = (".pt", ".json")
 
 
 def save(folder: Path, epoch: int, content: dict[str, Any], verify: bool = False) -> None:
@@ -42,8 +45,6 @@ def _write(path: Path, data: bytes | memoryview) -> None:
     temporary = path.with_suffix(path.suffix + ".part")
     with open(temporary, "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
     temporary.replace(path)
 
 
@@ -72,11 +73,19 @@ def newest(folder: Path, at_most: int) -> dict[str, Any] | None:
     return next((content for content in found if content is not None), None)
 
 
-def keep_only(folder: Path, kept: Collection[int]) -> None:
-    """Delete the checkpoints of all other epochs."""
+def settle(folder: Path, kept: Collection[int]) -> None:
+    """Bring the checkpoints of the epochs `kept` to the disk, and only then delete those of all others.
+
+    Apart from `save`, since a disk may take its time and a training need not wait for it: what a power failure
+    tears is seen by its hash, and the checkpoint before it is still there.
+    """
+    for epoch in kept:
+        for suffix in SUFFIXES:
+            with suppress(FileNotFoundError), (folder / f"epoch-{epoch:06d}{suffix}").open("rb") as file:
+                os.fsync(file.fileno())
     for epoch in epochs(folder):
         if epoch not in kept:
-            for suffix in (".json", ".pt"):
+            for suffix in SUFFIXES:
                 (folder / f"epoch-{epoch:06d}{suffix}").unlink(missing_ok=True)
 
 

@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any], *, job: Job) -> None:
         self._job = job
+        self._settling = ThreadPoolExecutor(1)  # a disk's time is not a training's
         self._trainable = prepared(job)
         self._loaded: dict[str, Any] = {}
         self.reset_config(config)
@@ -149,6 +151,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         self._close()
+        self._settling.shutdown()
 
     def _close(self) -> None:
         """Write what a trial has that was stopped from outside."""
@@ -187,7 +190,9 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             for seed, state in zip(config["seeds"], states, strict=True)
         ]
         # A trainable that cannot resume starts over, and so do its numbers.
-        return _Running(executions, folder, self._job.objective, saved if "state" in takes else None)
+        return _Running(
+            executions, folder, self._job.objective, saved if "state" in takes else None, self._settling
+        )
 
     def _arguments(self, point: dict[str, Any]) -> dict[str, Any]:
         """The point as keyword arguments: shared data in place of its name, secrets from the environment."""
@@ -205,8 +210,14 @@ class _Running:
     """The executions of one point in lockstep: their epoch, their states, their checkpoints."""
 
     def __init__(
-        self, executions: list[Execution], folder: Path, objective: Objective, saved: dict[str, Any] | None
+        self,
+        executions: list[Execution],
+        folder: Path,
+        objective: Objective,
+        saved: dict[str, Any] | None,
+        settling: Executor,
     ):
+        self._settling = settling
         self._executions: list[Execution | None] = list(executions)
         self._folder, self._objective = folder, objective
         self.epoch: int = saved["epoch"] if saved else 0
@@ -273,7 +284,7 @@ class _Running:
             self._best, self._verified = None, True
         if self.epoch != self._best_epoch:
             checkpoints.save(self._folder, self.epoch, self._content())
-        checkpoints.keep_only(self._folder, {self._best_epoch, self.epoch})
+        self._settling.submit(checkpoints.settle, self._folder, {self._best_epoch, self.epoch})
         self._dirty = False
         self._flushed = time.monotonic()
 
