@@ -73,14 +73,22 @@ class Rungs:
         return None
 
 
-class _Told(FIFOScheduler):  # type: ignore[misc]
-    """A scheduler that has its metric from the study."""
+class Newest(FIFOScheduler):  # type: ignore[misc]
+    """Stops nothing. Of the trials that wait, a worker that comes free takes the newest.
+
+    The oldest is waiting for a worker of its own to start. Ray Tune's rule gives it the free one and ends the
+    other's start, so that trials shorter than a start, some seconds, all run on the first worker there is.
+    """
+
+    def choose_trial_to_run(self, controller: Any) -> TuneTrial | None:
+        waiting = [t for t in controller.get_live_trials() if t.status == TuneTrial.PENDING]
+        return max(waiting, key=lambda t: int(t.config["number"]), default=None)
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return True
 
 
-class Promotion(_Told):
+class Promotion(Newest):
     """Ends a leg of a trial at a rung. The searcher begins the next one when the trial is promoted, so that
     Ray Tune sees two trials, and resuming a killed search and promoting are one and the same thing."""
 
@@ -111,7 +119,7 @@ class _Nobody:
         return []
 
 
-class Replayed(_Told):
+class Replayed(Newest):
     """One of Ray Tune's stopping rules, told again what the journal says when a search is resumed."""
 
     def __init__(self, rule: Any, objective: Objective, trials: Iterable[Trial]):
@@ -174,4 +182,4 @@ def scheduler_of(study: Study, trials: list[Trial], rungs: Rungs | None) -> Tria
     if isinstance(plan, MedianScheduler):
         rule = MedianStoppingRule(grace_period=plan.grace, min_samples_required=plan.samples, **common)
         return Replayed(rule, objective, trials)
-    return FIFOScheduler()
+    return Newest()
