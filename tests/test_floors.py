@@ -14,8 +14,8 @@ from conftest import ROOT
 PACKAGE = ROOT / "platform" / "raysweep"
 FLOORS = [
     {"errors"},
-    {"trial"},
-    {"space", "journal", "trainables"},
+    {"trial", "params"},
+    {"space", "journal", "trainables", "plans", "files"},
     {"study", "checkpoints", "views", "models"},
     {"samplers", "schedulers", "report"},
     {"search", "tracking", "worker"},

@@ -11,7 +11,8 @@ import yaml
 
 from conftest import ROOT, quick
 from raysweep import Float, Int, Study, StudyError
-from raysweep.study import read_yaml, schema
+from raysweep.files import read_yaml
+from raysweep.study import schema
 
 FILES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 

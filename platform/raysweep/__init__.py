@@ -23,7 +23,8 @@ from raysweep.errors import (
     StudyError,
     TrackingError,
 )
-from raysweep.space import Choice, Float, Int, Space
+from raysweep.params import Choice, Float, Int
+from raysweep.space import Space
 from raysweep.trial import Trial
 
 if TYPE_CHECKING:

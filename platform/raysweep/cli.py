@@ -266,8 +266,8 @@ def show(study: str, trial: int, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from raysweep.files import write_yaml
     from raysweep.report import duration, number
-    from raysweep.study import write_yaml
 
     _, history, what = _open(folder, study)
     found = next((t for t in history.trials if t.number == trial), None)

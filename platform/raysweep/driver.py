@@ -33,7 +33,7 @@ from raysweep.errors import (
     scrubbed,
 )
 from raysweep.journal import FORMAT, Journal
-from raysweep.space import Choice, Int
+from raysweep.params import Choice, Int
 from raysweep.study import Study
 from raysweep.trainables import Trainable
 from raysweep.trial import Point, Trial, best

@@ -17,7 +17,8 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
-from raysweep.study import AshaScheduler, MedianScheduler, Study
+from raysweep.plans import AshaScheduler, MedianScheduler
+from raysweep.study import Study
 from raysweep.trial import Objective, Trial
 
 TIME = "epoch"  # what every report counts

@@ -6,168 +6,39 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pydantic
-import yaml
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
     WithJsonSchema,
 )
-from pydantic_core import PydanticCustomError
 
 from raysweep.errors import Problem, StudyError, did_you_mean
-from raysweep.space import Choice, Int, Param, Space, show
+from raysweep.files import on_one_line, read_yaml, write_yaml
+from raysweep.params import Choice, Int, Param, show
+from raysweep.plans import (
+    ALGORITHMS,
+    SCHEDULERS,
+    Algorithm,
+    NoScheduler,
+    Plain,
+    Resources,
+    Scheduler,
+    sentence,
+)
+from raysweep.space import Space
 from raysweep.trainables import BUILTIN, GIVEN, Trainable, find
 from raysweep.trial import Objective, Point
 
 GRID_LIMIT = 10_000
 """More points than this are a mistake more often than a wish."""
-LARGEST_FILE = 1 << 20  # bytes
 
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-
-
-class Resources(BaseModel):
-    """What one trial holds while it runs. Fractions of a GPU share it; other keys go under `custom`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    cpu: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
-    gpu: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
-    custom: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
-
-    @pydantic.field_validator("gpu")
-    @classmethod
-    def _whole(cls, gpu: float) -> float:
-        if gpu > 1 and gpu != int(gpu):
-            raise ValueError(f"{gpu} is not possible. Use 1 or less, or a whole number")
-        return gpu
-
-    def request(self) -> dict[str, float]:
-        """The resources by the names Ray Tune gives them."""
-        return {"cpu": self.cpu, "gpu": self.gpu, **self.custom}
-
-
-class _Algorithm(BaseModel):
-    """How points are chosen. Options of an algorithm stand beside its name."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    name: str
-
-
-class Plain(_Algorithm):
-    """random: independent draws. grid: every point once."""
-
-    name: Literal["grid", "random"] = "random"
-
-
-class HyperOptAlgorithm(_Algorithm):
-    """HyperOpt's TPE (tree-structured Parzen estimators, Bergstra et al. 2011), annealing or random draws."""
-
-    name: Literal["hyperopt"] = "hyperopt"
-    kind: Literal["tpe", "anneal", "random"] = "tpe"
-    startup: Annotated[int, Field(ge=0, description="random points before the model is asked")] = 20
-    candidates: Annotated[int, Field(ge=1, description="draws among which tpe picks the most promising")] = 24
-    gamma: Annotated[float, Field(gt=0, lt=1, description="the share of trials that tpe counts as good")] = (
-        0.25
-    )
-
-
-class OptunaAlgorithm(_Algorithm):
-    """Optuna's multivariate TPE, or a Gaussian process."""
-
-    name: Literal["optuna"] = "optuna"
-    sampler: Literal["tpe", "gp"] = "tpe"
-    startup: Annotated[int, Field(ge=0, description="random points before the model is asked")] = 10
-
-
-ALGORITHMS: dict[str, type[_Algorithm]] = {
-    "grid": Plain,
-    "random": Plain,
-    "hyperopt": HyperOptAlgorithm,
-    "optuna": OptunaAlgorithm,
-}
-
-
-class _Scheduler(BaseModel):
-    """When a trial is stopped before its last epoch."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    name: str
-
-
-class NoScheduler(_Scheduler):
-    """Every trial runs all its epochs."""
-
-    name: Literal["none"] = "none"
-
-
-class AshaScheduler(_Scheduler):
-    """Asynchronous successive halving: at epoch grace, grace x reduction ... only the best 1/reduction go on.
-
-    stopping is Ray Tune's rule: the others end. promotion is the paper's: they wait, and may be promoted when
-    others turn out worse.
-    """
-
-    name: Literal["asha"] = "asha"
-    kind: Literal["stopping", "promotion"] = "stopping"
-    grace: Annotated[
-        int, Field(ge=1, description="epochs before the first decision; the first epoch ranks badly")
-    ] = 2
-    reduction: Annotated[int, Field(ge=2, description="of so many trials one goes on")] = 3
-
-
-class MedianScheduler(_Scheduler):
-    """A trial ends when its best is worse than the median of the others' running means (Golovin et al. 2017)."""
-
-    name: Literal["median"] = "median"
-    grace: Annotated[int, Field(ge=1, description="epochs before the first decision")] = 2
-    samples: Annotated[int, Field(ge=1, description="trials that a median is taken of at least")] = 3
-
-
-SCHEDULERS: dict[str, type[_Scheduler]] = {
-    "none": NoScheduler,
-    "asha": AshaScheduler,
-    "median": MedianScheduler,
-}
-
-
-def _named(table: Mapping[str, type[BaseModel]]) -> BeforeValidator:
-    """`random` is short for `{name: random}`; the name says which options there are."""
-
-    def read(value: Any) -> Any:
-        raw = {"name": value} if isinstance(value, str) else value
-        if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
-            return raw
-        name = raw["name"]
-        if name not in table:
-            raise PydanticCustomError("unknown", f"'{name}' is unknown.{did_you_mean(name, table)}")
-        try:
-            return table[name](**raw)
-        except ValidationError as error:
-            what = "; ".join(_option_problem(table[name], e) for e in error.errors())
-            raise PydanticCustomError("unknown", what) from None
-
-    return BeforeValidator(read)
-
-
-def _option_problem(model: type[BaseModel], error: Any) -> str:
-    option = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        return f"unknown key '{option}'.{did_you_mean(option, model.model_fields)}"
-    return f"{option} {_sentence(error)}, got {show(error['input'])}"
-
-
-Scheduler = Annotated[NoScheduler | AshaScheduler | MedianScheduler, _named(SCHEDULERS)]
-Algorithm = Annotated[Plain | HyperOptAlgorithm | OptunaAlgorithm, _named(ALGORITHMS)]
 
 
 class Study(BaseModel):
@@ -336,7 +207,9 @@ class Study(BaseModel):
 
     def to_yaml(self) -> str:
         """The study as the text of a file that loads."""
-        return write_yaml({**self.to_dict(), "space": {k: _line(v) for k, v in self.space.forms().items()}})
+        return write_yaml(
+            {**self.to_dict(), "space": {k: on_one_line(v) for k, v in self.space.forms().items()}}
+        )
 
     def _budget_problems(self) -> Iterator[Problem]:
         free = self.space.free
@@ -439,7 +312,7 @@ def _value_problems(where: str, p: Param, annotation: Any) -> Iterator[Problem]:
         except ValidationError as error:
             # A union reports each of its members; the first one says what is wanted.
             e = error.errors()[0]
-            yield Problem(where, f"{_sentence(e)}, got {show(value)}")
+            yield Problem(where, f"{sentence(e)}, got {show(value)}")
 
 
 def _problem(error: Any) -> Problem:
@@ -458,127 +331,7 @@ def _problem(error: Any) -> Problem:
         return Problem(where, "is missing")
     if error["type"] == "value_error":
         return Problem(where, str(error["ctx"]["error"]))
-    return Problem(where, f"{_sentence(error)}, got {show(error['input'])}")
-
-
-def _sentence(error: Any) -> str:
-    return str(error["msg"]).replace("Input should be", "must be")
-
-
-# --- the file -----------------------------------------------------------------------------------------------
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people read it: 1e-4 is a number, on is a word, a key stands once."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern)
-        for tag, pattern in rules
-        if tag not in {"tag:yaml.org,2002:float", "tag:yaml.org,2002:bool"}
-    ]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
-    ),
-    list("-+.0123456789"),
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a study file, safely: plain types only, no key twice, at most 1 MiB.
-
-    Raises StudyError with the lines of what is wrong.
-    """
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise StudyError([Problem("", f"is larger than {LARGEST_FILE:,} bytes")])
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise StudyError([Problem("", f"cannot be read: {error.strerror}")]) from None
-    except UnicodeDecodeError:
-        raise StudyError([Problem("", "is not UTF-8 text")]) from None
-    try:
-        node = yaml.compose(text, Loader=_Loader)
-        problems = [] if node is None else list(_node_problems(node, set()))
-        if problems:
-            raise StudyError(problems)
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader, see above
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}" if mark else ""
-        what = str(getattr(error, "problem", None) or error)
-        if "\\t" in what:
-            what = "tabs cannot indent. Use spaces"
-        raise StudyError([Problem(where, what)]) from None
-    except RecursionError:
-        raise StudyError([Problem("", "is nested too deeply")]) from None
-    if not isinstance(value, dict):
-        raise StudyError([Problem("", f"must map keys to values, got {show(value)}")])
-    odd = [k for k in value if not isinstance(k, str)]
-    if odd:
-        raise StudyError([Problem("", f"keys must be text, got {show(k)}") for k in odd])
-    return value
-
-
-def _node_problems(node: yaml.Node, seen: set[int]) -> Iterator[Problem]:
-    where = f"line {node.start_mark.line + 1}"
-    if id(node) in seen:
-        yield Problem(where, "aliases (*name) are not used in studies. Write the value out")
-        return
-    seen.add(id(node))
-    if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
-        yield Problem(where, f"unsafe YAML tag {node.tag.replace('tag:yaml.org,2002:', '!!')}")
-    if isinstance(node, yaml.SequenceNode):
-        for child in node.value:
-            yield from _node_problems(child, seen)
-    if isinstance(node, yaml.MappingNode):
-        first: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in first:
-                    yield Problem(
-                        f"line {line}", f"duplicate key '{key.value}' (first on line {first[key.value]})"
-                    )
-                first.setdefault(key.value, line)
-            yield from _node_problems(value, seen)
-
-
-class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
-# Floats by repr, which reads back to the last bit; lists on one line, as people write them.
-_Dumper.add_representer(float, lambda d, x: d.represent_scalar("tag:yaml.org,2002:float", repr(x)))
-_Dumper.add_representer(list, lambda d, x: d.represent_sequence("tag:yaml.org,2002:seq", x, flow_style=True))
-
-
-class _Line(dict[str, Any]):
-    """A mapping that is written on one line, as people write parameters."""
-
-
-_Dumper.add_representer(
-    _Line, lambda d, x: d.represent_mapping("tag:yaml.org,2002:map", x.items(), flow_style=True)
-)
-
-
-def _line(value: Any) -> Any:
-    return _Line({k: _line(v) for k, v in value.items()}) if isinstance(value, dict) else value
-
-
-def write_yaml(value: Mapping[str, Any]) -> str:
-    """A mapping as YAML that `read_yaml` reads back equal."""
-    return yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return Problem(where, f"{sentence(error)}, got {show(error['input'])}")
 
 
 # --- the schema that editors complete from ---------------------------------------------------------------------

@@ -15,7 +15,8 @@ import zlib
 from importlib import metadata
 from typing import Any
 
-from raysweep.space import Choice, Space
+from raysweep.params import Choice
+from raysweep.space import Space
 from raysweep.trial import Objective
 
 TAG = "mlflow.sharedViewState."

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from raysweep.space import Choice, Float, Int, Param, Space, same
+from raysweep.params import Choice, Float, Int, Param, same
+from raysweep.space import Space
 from raysweep.trial import Point
 
 

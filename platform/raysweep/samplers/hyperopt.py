@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from hyperopt import anneal, base, hp, rand, tpe
 
+from raysweep.params import Choice, Float, Int
 from raysweep.samplers.flat import Coordinate, every, point_of, raws
-from raysweep.space import Choice, Float, Int, Space
+from raysweep.space import Space
 from raysweep.trial import NO_RESULT, RANKED, Objective, Point, Trial
 
 logging.getLogger("hyperopt").setLevel(logging.WARNING)

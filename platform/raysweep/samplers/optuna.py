@@ -14,8 +14,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
+from raysweep.params import Choice, Float, Int
 from raysweep.samplers.flat import Coordinate, point_of, raws
-from raysweep.space import Choice, Float, Int, Space
+from raysweep.space import Space
 from raysweep.trial import NO_RESULT, RANKED, Objective, Point, Trial
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

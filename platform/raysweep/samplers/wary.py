@@ -12,8 +12,9 @@ import math
 import random
 from typing import TYPE_CHECKING
 
+from raysweep.params import Choice
 from raysweep.samplers.flat import Coordinate, raws
-from raysweep.space import Choice, Space
+from raysweep.space import Space
 from raysweep.trial import NO_RESULT, RANKED, Point, Trial
 
 if TYPE_CHECKING:
