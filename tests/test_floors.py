@@ -19,13 +19,13 @@ FLOORS = [
     {"study", "checkpoints", "views", "models"},
     {"samplers", "schedulers", "report"},
     {"search", "tracking", "worker"},
-    {"driver"},
+    {"driver", "publisher"},
     {"cli"},
     {"__main__"},
 ]
 HEAVY = {
     "ray": {"search", "schedulers", "worker", "driver"},
-    "mlflow": {"tracking", "models"},
+    "mlflow": {"publisher", "models"},
     "torch": {"trainables", "worker", "checkpoints"},
     "torchvision": {"trainables"},
     "sklearn": {"trainables"},

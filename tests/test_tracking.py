@@ -13,6 +13,7 @@ import raysweep
 from conftest import quick
 from raysweep import TrackingError, tracking
 from raysweep.journal import FILE, Journal, read
+from raysweep.publisher import Publisher
 from raysweep.trial import Trial
 
 URI = "sqlite:///mlflow.db"
@@ -67,7 +68,7 @@ def equal(client: Any, run: Any, trial: Trial) -> None:
 def test_mlflow_holds_what_the_journal_holds(client: Any, here: Path) -> None:
     place = here / "studies" / "quick"
     journal = write(place)
-    publisher = tracking.Publisher(place, client)
+    publisher = Publisher(place, client)
     shown = publisher.step(final=False)
     assert shown.pending == 0
     runs = published(client)
@@ -98,7 +99,7 @@ def test_what_was_running_when_the_search_ended_is_killed_though_nothing_new_is_
 ) -> None:
     place = here / "studies" / "quick"
     journal = write(place)
-    publisher = tracking.Publisher(place, client)
+    publisher = Publisher(place, client)
     publisher.step(final=False)
     journal.append("over")
     journal.close()
@@ -111,13 +112,13 @@ def test_what_was_running_when_the_search_ended_is_killed_though_nothing_new_is_
 def test_epochs_done_again_after_a_kill_are_not_there_twice(client: Any, here: Path) -> None:
     place = here / "studies" / "quick"
     journal = write(place)
-    tracking.Publisher(place, client).step(final=False)
+    Publisher(place, client).step(final=False)
     journal.append("started", trial=2, worker="w2")
     for epoch in (1, 2):
         journal.append(
             "report", trial=2, epoch=epoch, metrics={"loss": 4.0 - epoch, "loss_std": 0.1}, seconds=1.0
         )
-    tracking.Publisher(place, client).step(final=False)
+    Publisher(place, client).step(final=False)
     equal(client, published(client)["trial-0002"], journal.trial(2))
     journal.close()
 
@@ -125,7 +126,7 @@ def test_epochs_done_again_after_a_kill_are_not_there_twice(client: Any, here: P
 def test_a_run_that_somebody_deleted_does_not_stop_the_others(client: Any, here: Path) -> None:
     place = here / "studies" / "quick"
     journal = write(place)
-    publisher = tracking.Publisher(place, client)
+    publisher = Publisher(place, client)
     publisher.step(final=False)
     client.delete_run(published(client)["trial-0002"].info.run_id)
     for n in (0, 2):
@@ -142,9 +143,9 @@ def test_a_run_that_somebody_deleted_does_not_stop_the_others(client: Any, here:
 def test_publishing_again_from_the_start_changes_nothing(client: Any, here: Path) -> None:
     place = here / "studies" / "quick"
     write(place).close()
-    tracking.Publisher(place, client).step(final=False)
+    Publisher(place, client).step(final=False)
     before = {n: (r.info.run_id, r.data.metrics, r.data.params) for n, r in published(client).items()}
-    tracking.Publisher(place, client).step(final=False)
+    Publisher(place, client).step(final=False)
     runs = published(client)
     assert {n: (r.info.run_id, r.data.metrics, r.data.params) for n, r in runs.items()} == before
     assert len(client.get_metric_history(runs["trial-0000"].info.run_id, "loss")) == 2
@@ -155,7 +156,7 @@ def test_a_search_that_is_gone_leaves_no_run_running_and_its_resume_takes_the_sa
 ) -> None:
     place = here / "studies" / "quick"
     write(place).close()
-    tracking.Publisher(place, client).step(final=True)
+    Publisher(place, client).step(final=True)
     runs = published(client)
     assert runs["trial-0002"].info.status == "KILLED"
     assert runs["trial-0002"].data.tags["stop_reason"] == "interrupted"
@@ -164,7 +165,7 @@ def test_a_search_that_is_gone_leaves_no_run_running_and_its_resume_takes_the_sa
     journal = Journal(place)
     journal.begin_session([])
     journal.append("started", trial=2, worker="w2")
-    publisher = tracking.Publisher(place, client)
+    publisher = Publisher(place, client)
     publisher.step(final=False)
     assert published(client)["trial-0002"].info.status == "RUNNING"
     journal.append("report", trial=2, epoch=2, metrics={"loss": 0.25}, seconds=1.0)
@@ -206,7 +207,7 @@ def test_a_store_that_fails_again_and_again_ends_up_the_same(
 ) -> None:
     place = here / "studies" / "quick"
     journal = write(place)
-    publisher = tracking.Publisher(place, Broken(client, every, after))
+    publisher = Publisher(place, Broken(client, every, after))
     for _ in range(50):
         try:
             shown = publisher.step(final=False)

@@ -1,20 +1,16 @@
-"""MLflow as a projection of the journal: one parent run a study, one child run a trial, the best as a model.
+"""MLflow as a projection of the journal: where it is, and the process that writes to it.
 
-A process of its own reads the journal and writes to MLflow in batches, so the search neither waits for MLflow
-nor falls with it; `python -m raysweep.tracking FOLDER` is that process. It finds its runs by tag and may send
-anything twice, so it can be killed and started again. When the search that it serves is gone, it publishes
-what the journal holds, marks what was running as killed, and ends.
+That process (publisher.py) reads the journal and writes to MLflow in batches, so the search neither waits for
+MLflow nor falls with it. It can be killed and started again; when the search that it serves is gone, it publishes
+what the journal holds and ends.
 """
 
 from __future__ import annotations
 
 import base64
-import fcntl
 import http.client
 import json
-import math
 import os
-import re
 import subprocess
 import sys
 import time
@@ -22,33 +18,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from raysweep import views
 from raysweep.errors import TrackingError, scrubbed
-from raysweep.journal import FILE, History, in_use, read
-from raysweep.space import Space, encode, flat
-from raysweep.trial import Objective, Trial
-from raysweep.trial import best as best_of
 
-PERIOD = 1.0  # seconds between two looks at the journal
 DRAIN = 60.0  # seconds that the end of a search waits for MLflow
-METRICS, PAIRS = 800, 100  # what MLflow takes in one request: 100 parameters, 100 tags, 1000 of all together
 STATUS = "tracking.json"
-
-RUN_STATUS = {
-    "waiting": "SCHEDULED",
-    "running": "RUNNING",
-    "completed": "FINISHED",
-    "stopped": "FINISHED",
-    "diverged": "FAILED",
-    "out of memory": "FAILED",
-    "infeasible": "FAILED",
-    "failed": "FAILED",
-}
 
 
 @dataclass(frozen=True)
@@ -121,7 +97,7 @@ def start(place: Path, uri: str) -> subprocess.Popen[bytes]:
     (place / STATUS).unlink(missing_ok=True)
     with (place / "tracking.log").open("ab") as log:
         return subprocess.Popen(  # noqa: S603
-            (sys.executable, "-m", "raysweep.tracking", str(place)),
+            (sys.executable, "-m", "raysweep.publisher", str(place)),
             # The URI may hold a password: the environment is not shown to other users, arguments are.
             env={**os.environ, **QUIET, "MLFLOW_TRACKING_URI": uri},
             stdin=subprocess.DEVNULL,
@@ -157,326 +133,3 @@ def drain(place: Path, say: Callable[[str], None], patience: float = DRAIN) -> S
             f"MLflow is behind by {shown.pending} trials{trouble}. Nothing is lost: raysweep sync {place.name}"
         )
     return shown
-
-
-# --- the publishing process -------------------------------------------------------------------------------
-
-
-class Publisher:
-    """Brings one study's journal to MLflow. `step` may fail at any point and be called again."""
-
-    def __init__(self, place: Path, client: Any):
-        self._place, self.client = place, client
-        self._history, self._offset = History(), 0
-        self._changed: set[int] = set()
-        self._runs: dict[int, str] = {}
-        self._sent: dict[int, int] = {}  # reports of each trial that MLflow has
-        self._parent = self._experiment = self._model = ""
-        self._registered: tuple[int, int] | None = None
-        self._known = self._described = (
-            False  # whether we have seen what runs there are, and described the study
-        )
-        self._summed: Any = None
-
-    def step(self, final: bool) -> Status:
-        """Publish what is new. `final`: nobody writes to the journal any more."""
-        records, self._offset = read(self._place / FILE, self._offset)
-        for record in records:
-            self._history.add(record)
-        self._changed |= {r["trial"] for r in records if "trial" in r and r["kind"] != "best"}
-        if final:  # what was running when the search ended runs no longer
-            self._changed |= {t.number for t in self._history.trials if not t.ended}
-        if not self._history.trials:
-            return Status(over=final)  # a study that was refused leaves nothing in MLflow
-        try:
-            self._send(final)
-        except Exception:
-            self._known = (
-                False  # a request may have been carried out all the same: look again before the next
-            )
-            raise
-        return self.status(over=final)
-
-    def _send(self, final: bool) -> None:
-        if not self._known:
-            self._find()
-        for number in sorted(self._changed):
-            self._publish(self._history.trial(number), final)
-            self._changed.discard(number)
-        self._summarise(final)
-        best = self._history.best
-        if best and self._registered != (best["trial"], best["epoch"]):
-            self._model = self._register()
-            self._registered = (best["trial"], best["epoch"])
-
-    def status(self, error: str = "", over: bool = False) -> Status:
-        return Status(len(self._changed), error, self._experiment, self._model, over)
-
-    @property
-    def _study(self) -> dict[str, Any]:
-        study: dict[str, Any] = self._history.study["study"]
-        return study
-
-    @property
-    def _objective(self) -> Objective:
-        return Objective(self._study.get("maximize") or self._study["minimize"], "maximize" in self._study)
-
-    def _find(self) -> None:
-        """The experiment, the parent run and the trials' runs: those that are there, or new ones."""
-        self._experiment = self._find_experiment(self._history.study["task"])
-        identity = self._history.study["id"]
-        token, runs = None, []
-        while True:
-            page = self.client.search_runs(
-                [self._experiment], f"tags.study_id = '{identity}'", max_results=1000, page_token=token
-            )
-            runs += list(page)
-            token = page.token
-            if not token:
-                break
-        self._runs.clear()
-        self._sent.clear()  # what is sent twice stays the same; a run may have been deleted and begun anew
-        for run in sorted(runs, key=lambda r: -int(r.info.start_time)):  # of doubles the oldest wins
-            if run.data.tags.get("role") == "trial":
-                self._runs[int(run.data.tags["trial"])] = run.info.run_id
-        parents = [r for r in runs if r.data.tags.get("role") == "study"]
-        self._parent = (
-            min(parents, key=lambda r: int(r.info.start_time)).info.run_id if parents else self._begin()
-        )
-        if not self._described:
-            self._describe()
-            self._described = True
-        self._known = True
-
-    def _find_experiment(self, name: str) -> str:
-        import mlflow
-
-        found = self.client.get_experiment_by_name(name)
-        if found is not None:
-            if found.lifecycle_stage == "deleted":
-                raise TrackingError(f"the MLflow experiment '{name}' is deleted. Restore it, or name another")
-            identity: str = found.experiment_id
-            return identity
-        # A local store keeps artifacts beside its file; a server decides for itself.
-        artifacts = (
-            (self._place.parent / "artifacts").as_uri() if "sqlite" in mlflow.get_tracking_uri() else None
-        )
-        created: str = self.client.create_experiment(name, artifact_location=artifacts)
-        return created
-
-    def _begin(self) -> str:
-        record = self._history.study
-        git = record.get("git", {})
-        tags = {
-            "role": "study",
-            "study": self._study["name"],
-            "study_id": record["id"],
-            "objective": str(self._objective),
-            "algorithm": _text(self._study.get("algorithm", "random")),
-            "code_sha256": record["code"]["sha256"],
-            "command": " ".join(self._history.session.get("argv", [])),
-            **{f"version_{k.replace('-', '_')}": v for k, v in record["versions"].items()},
-            "mlflow.source.name": record["code"]["file"],
-            "mlflow.source.type": "LOCAL",
-            **({"mlflow.source.git.commit": git["commit"], "git_dirty": str(git["dirty"])} if git else {}),
-        }
-        run = self.client.create_run(
-            self._experiment, start_time=_ms(record["time"]), run_name=self._study["name"], tags=tags
-        )
-        identity: str = run.info.run_id
-        return identity
-
-    def _describe(self) -> None:
-        """The study as the parent run's parameters and file, and its view. Sent again, it is the same."""
-        record = self._history.study
-        space = {f"space_{k}": _text(v) for k, v in self._study["space"].items()}
-        rest = {k: _text(v) for k, v in self._study.items() if k not in {"space", "name"}}
-        self._batch(self._parent, params={**rest, **space})
-        self.client.log_text(self._parent, (self._place / "study.yaml").read_text(), "study.yaml")
-        views.write(self.client, self._experiment, record, Space(self._study["space"]), self._objective)
-
-    def _publish(self, trial: Trial, final: bool) -> None:
-        """One trial: create its run if need be, send the epochs that are new, and how it stands."""
-        if trial.number not in self._runs:
-            self._runs[trial.number] = self._create(trial)
-        run = self._runs[trial.number]
-        sent = self._sent.get(trial.number, 0)
-        if sent > len(trial.reports):  # a later attempt began again from an earlier epoch
-            sent = 0
-        metrics = [
-            (name, value, _ms(report.time), report.epoch)
-            for report in trial.reports[sent:]
-            for name, value in report.metrics.items()
-        ]
-        at = _ms(trial.finished or time.time())
-        report = trial.best(self._objective)
-        if trial.ended and report is not None:
-            value = report.metrics[self._objective.metric]
-            metrics += [
-                (f"best_{self._objective.metric}", value, at, 0),
-                ("best_epoch", float(report.epoch), at, 0),
-                ("seconds", trial.seconds, at, 0),
-            ]
-        stopped = final and not trial.ended
-        self._batch(
-            run,
-            metrics,
-            params={k: _text(v) for k, v in self._params(trial).items()}
-            if trial.number not in self._sent
-            else {},
-            tags={
-                "stop_reason": "interrupted" if stopped else trial.status,
-                "attempts": str(trial.attempts),
-                "worker": trial.worker,
-                **({"error": trial.error[:5000]} if trial.error else {}),
-            },
-        )
-        self._sent[trial.number] = len(trial.reports)
-        if stopped or trial.ended:
-            end = _ms(trial.finished) if trial.ended else _ms(time.time())
-            self.client.set_terminated(run, "KILLED" if stopped else RUN_STATUS[trial.status], end_time=end)
-        elif trial.attempts > 1 or sent == 0:
-            self.client.update_run(run, status=RUN_STATUS[trial.status])
-
-    def _create(self, trial: Trial) -> str:
-        tags = {
-            "role": "trial",
-            "study": self._study["name"],
-            "study_id": self._history.study["id"],
-            "trial": str(trial.number),
-            "seeds": ", ".join(map(str, trial.seeds)),
-            "mlflow.parentRunId": self._parent,
-        }
-        run = self.client.create_run(
-            self._experiment,
-            start_time=_ms(trial.started or trial.asked),
-            run_name=f"trial-{trial.number:04d}",
-            tags=tags,
-        )
-        identity: str = run.info.run_id
-        return identity
-
-    def _params(self, trial: Trial) -> dict[str, Any]:
-        """The point, flat; `log10_lr` beside a log-scaled `lr`, for MLflow's axes are linear."""
-        logs = {
-            f"log10_{name}": round(math.log10(trial.point[name]), 6)
-            for name, form in self._study["space"].items()
-            if isinstance(form, dict) and form.get("log") and "each" not in form and name in trial.point
-        }
-        return {**flat(trial.point), **logs}
-
-    def _batch(
-        self,
-        run: str,
-        metrics: list[tuple[str, float, int, int]] | None = None,
-        params: dict[str, str] | None = None,
-        tags: dict[str, str] | None = None,
-    ) -> None:
-        """Everything in as few requests as MLflow allows. Sent twice, it stays the same."""
-        from mlflow.entities import Metric, Param, RunTag
-
-        values = [Metric(_key(k), v, at, step) for k, v, at, step in metrics or []]
-        pairs = [Param(_key(k), v[:6000]) for k, v in (params or {}).items()]
-        labels = [RunTag(k, v) for k, v in (tags or {}).items()]
-        while values or pairs or labels:
-            self.client.log_batch(run, metrics=values[:METRICS], params=pairs[:PAIRS], tags=labels[:PAIRS])
-            values, pairs, labels = values[METRICS:], pairs[PAIRS:], labels[PAIRS:]
-
-    def _summarise(self, final: bool) -> None:
-        """The parent run: how far the study is, its best trial, and whether it goes on."""
-        trials, best, at = self._history.trials, self._history.best, _ms(time.time())
-        ended = [t for t in trials if t.ended]
-        winner = best_of(trials, self._objective)
-        summary = (len(ended), len(trials), best.get("trial"), final)
-        if summary == self._summed:
-            return
-        metrics = [("trials", float(len(ended)), at, 0)]
-        tags = {"data_fingerprint": ", ".join(self._history.data.values())}
-        if winner is not None:
-            metrics.append((f"best_{self._objective.metric}", winner.value(self._objective) or 0.0, at, 0))
-            tags |= {"best_trial": str(winner.number), "best_run_id": self._runs[winner.number]}
-            tags |= {"best_point": encode(winner.point)}
-        metrics += [(k, v, _ms(best["time"]), 0) for k, v in best.get("metrics", {}).items()]
-        self._batch(self._parent, metrics, tags=tags)
-        if final:
-            whole = self._history.over and len(ended) == len(trials)
-            self.client.set_terminated(self._parent, "FINISHED" if whole else "KILLED")
-        else:
-            self.client.update_run(self._parent, status="RUNNING")
-        self._summed = summary
-
-    def _register(self) -> str:
-        """The best trial's model, logged in its run and registered under the study's name as @best."""
-        import mlflow
-        import mlflow.pyfunc
-
-        from raysweep.models import log
-
-        best, name = self._history.best, self._study["name"]
-        number, run = best["trial"], self._runs[best["trial"]]
-        mark = f"{self._history.study['id']}/{number}/{best['epoch']}"
-        with suppress(mlflow.exceptions.MlflowException):  # no such model, or no such alias, yet
-            version = self.client.get_model_version_by_alias(name, "best")
-            if version.tags.get("raysweep") == mark:
-                return f"models:/{name}@best"
-        version = log(self._place / "best", run, name, self._history.study["versions"])
-        trial = self._history.trial(number)
-        # Logging needs an active run, and MLflow ends that run anew.
-        self.client.set_terminated(run, RUN_STATUS[trial.status], end_time=_ms(trial.finished))
-        for key, value in {"raysweep": mark, "study": name, "trial": str(number), "run_id": run}.items():
-            self.client.set_model_version_tag(name, version, key, value)
-        self.client.set_registered_model_alias(name, "best", version)
-        self._batch(
-            run, [(k, v, _ms(best["time"]), 0) for k, v in best["metrics"].items()], tags={"best": "true"}
-        )
-        return f"models:/{name}@best"
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[^\w\-. /]", "_", name)[:250]
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
-def main(place: Path) -> None:
-    """Publish until the journal is released and all of it is in MLflow."""
-    os.nice(19)  # the search comes first; what is left for us is enough
-    lock = (place / "tracking.lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)  # one publisher a study: a later one waits until an earlier one is done
-    from mlflow import MlflowClient
-
-    publisher, wait = Publisher(place, None), PERIOD
-    while True:
-        final = not in_use(place / FILE)
-        try:
-            publisher.client = publisher.client or MlflowClient()  # opens the store, which may fail
-            shown, wait = publisher.step(final), PERIOD
-        except Exception as error:
-            # MLflow may fail in any way it likes: the journal keeps what is pending, and we try again.
-            print(f"{type(error).__name__}: {error}", flush=True)
-            shown, wait = (
-                publisher.status(error=scrubbed(f"{type(error).__name__}: {error}"[:300])),
-                min(wait * 2, 30),
-            )
-        _write_status(place, shown)
-        if shown.over:
-            return
-        if final and wait >= 30:
-            return  # the search is gone and MLflow is away; `raysweep sync` sends the rest
-        time.sleep(wait if shown.error else PERIOD)
-
-
-def _write_status(place: Path, shown: Status) -> None:
-    temporary = place / f"{STATUS}.part"
-    temporary.write_text(json.dumps(asdict(shown)))
-    temporary.replace(place / STATUS)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
