@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 run: $(VENV)/run       ## the main job: search a perceptron on real digits, about a minute
 	$(BIN)/raysweep run search_spaces/digits_mlp.yaml
 
-test: $(VENV)/dev      ## the tests, about ten minutes on two cores
+test: $(VENV)/dev      ## the tests, about twelve minutes on two cores
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/dev
