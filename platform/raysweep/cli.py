@@ -75,13 +75,14 @@ def check(file: Path) -> None:
     \b
     raysweep check search_spaces/digits_mlp.yaml
     """
+    from raysweep.plans import amounts
     from raysweep.study import Study
 
     study = Study.load(file)
     objective: Objective = study.objective
     free = ", ".join(study.space.free) or "nothing"
     click.echo(f"{study.name}: {objective} of {study.found.name} by {study.algorithm.name} search")
-    click.echo(f"trials: {study.target} x {study.repeats}, each with {_amounts(study)}")
+    click.echo(f"trials: {study.target} x {study.repeats}, each with {amounts(study.per_trial.request())}")
     click.echo(f"may vary: {free}")
     if not study.found.builtin:
         click.echo(f"code: {study.found.file} (sha256 {study.found.sha256[:12]})")
@@ -94,10 +95,6 @@ def check(file: Path) -> None:
             problems = list(batch_problems(study, len(data.y_train)))
             if problems:
                 raise StudyError(problems, source=file.name)
-
-
-def _amounts(study: Study) -> str:
-    return ", ".join(f"{v:g} {k}" for k, v in study.per_trial.request().items() if v)
 
 
 @cli.command()

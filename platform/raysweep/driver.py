@@ -34,6 +34,7 @@ from raysweep.errors import (
 )
 from raysweep.journal import FORMAT, Journal
 from raysweep.params import Choice, Int
+from raysweep.plans import amounts
 from raysweep.study import Study
 from raysweep.trainables import Trainable
 from raysweep.trial import Point, Trial, best
@@ -269,20 +270,19 @@ def _token() -> None:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
     path.chmod(0o600)
-    logging.getLogger("ray._private.authentication").setLevel(
-        logging.ERROR
-    )  # it tells that it is on, each time
+    # It would tell, each time, that it is on.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
 
 
 def _slots(ray: Any, study: Study, say: Callable[[str], None]) -> int:
     """How many trials fit the cluster at once. Raises ClusterError when no node can ever hold one."""
-    wanted = {k.upper() if k in {"cpu", "gpu"} else k: v for k, v in study.per_trial.request().items() if v}
+    wanted = {k.upper() if k in {"cpu", "gpu"} else k: v for k, v in study.per_trial.request().items()}
     nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
     fits = [min(int(node.get(k, 0) / v + 1e-9) for k, v in wanted.items()) for node in nodes]
     if not any(fits):
         largest = {k: max(node.get(k, 0) for node in nodes) for k in wanted}
         raise ClusterError(
-            f"per_trial: a trial needs {_amounts(wanted)}, but no node has it (at most {_amounts(largest)})."
+            f"per_trial: a trial needs {amounts(wanted)}, but no node has it (at most {amounts(largest)})."
             " It would wait for ever"
         )
     if study.concurrency is not None and study.concurrency > sum(fits):
@@ -290,10 +290,6 @@ def _slots(ray: Any, study: Study, say: Callable[[str], None]) -> int:
     if not study.per_trial.gpu and any(node.get("GPU") for node in nodes):
         say("This cluster has GPUs and the study asks for none: per_trial: {gpu: 1} would use them.")
     return min(sum(fits), study.concurrency or sum(fits), max(study.target, 1))
-
-
-def _amounts(resources: dict[str, float]) -> str:
-    return ", ".join(f"{v:g} {k}" for k, v in resources.items())
 
 
 def _load_data(ray: Any, study: Study, journal: Journal, say: Callable[[str], None]) -> dict[str, Any]:

@@ -125,12 +125,13 @@ class Range(Param):
 
     def _spread(self, n: int) -> list[float]:
         """n numbers from low to high, evenly on the parameter's scale, both ends exactly."""
+        return [self.low, *(self._scaled(i / (n - 1)) for i in range(1, n - 1)), self.high]
+
+    def _scaled(self, u: float) -> float:
+        """The number at the share `u` of the way from low to high, on the parameter's scale."""
         if self.log:
-            ratio = math.log(self.high / self.low)
-            inner = [self.low * math.exp(ratio * i / (n - 1)) for i in range(1, n - 1)]
-        else:
-            inner = [self.low + (self.high - self.low) * i / (n - 1) for i in range(1, n - 1)]
-        return [self.low, *inner, self.high]
+            return float(self.low * math.exp(u * math.log(self.high / self.low)))
+        return float(self.low + u * (self.high - self.low))
 
     def form(self) -> Any:
         return {self.kind: [self.low, self.high], **self._more()}
@@ -160,11 +161,7 @@ class Float(Range):
     def at(self, u: float) -> float:
         if self.step is not None:
             return float(self.at_step(min(int(u * self._steps()), self._steps() - 1)))
-        if self.log:
-            value = self.low * math.exp(u * math.log(self.high / self.low))
-        else:
-            value = self.low + u * (self.high - self.low)
-        return min(max(float(value), self.low), self.high)  # rounding must not leave the range
+        return min(max(self._scaled(u), self.low), self.high)  # rounding must not leave the range
 
     def legal(self, value: Any) -> bool:
         if type(value) is not float or not self.low <= value <= self.high:

@@ -30,8 +30,13 @@ class Resources(BaseModel):
         return gpu
 
     def request(self) -> dict[str, float]:
-        """The resources by the names Ray Tune gives them."""
-        return {"cpu": self.cpu, "gpu": self.gpu, **self.custom}
+        """What is asked for, by the names Ray Tune gives it."""
+        return {k: v for k, v in {"cpu": self.cpu, "gpu": self.gpu, **self.custom}.items() if v}
+
+
+def amounts(resources: Mapping[str, float]) -> str:
+    """Resources as a person says them: `1 cpu, 0.25 gpu`."""
+    return ", ".join(f"{v:g} {k}" for k, v in resources.items())
 
 
 class _Algorithm(BaseModel):

@@ -52,9 +52,8 @@ class Publisher:
         self._sent: dict[int, int] = {}  # reports of each trial that MLflow has
         self._parent = self._experiment = self._model = ""
         self._registered: tuple[int, int] | None = None
-        self._known = self._described = (
-            False  # whether we have seen what runs there are, and described the study
-        )
+        self._known = False  # whether we have seen what runs there are
+        self._described = False  # whether the parent run says what the study is
         self._summed: Any = None
 
     def step(self, final: bool) -> Status:
@@ -70,9 +69,8 @@ class Publisher:
         try:
             self._send(final)
         except Exception:
-            self._known = (
-                False  # a request may have been carried out all the same: look again before the next
-            )
+            # A request may have been carried out all the same: look again before the next.
+            self._known = False
             raise
         return self.status(over=final)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -150,7 +151,7 @@ class Study(BaseModel):
     def objective(self) -> Objective:
         return Objective(self.maximize or self.minimize or "", self.maximize is not None)
 
-    @property
+    @cached_property
     def target(self) -> int:
         """How many trials make the study complete."""
         if self.algorithm.name == "grid":
@@ -166,7 +167,7 @@ class Study(BaseModel):
             return max(numbers) if numbers else None
         return p.high if isinstance(p, Int) else None
 
-    @property
+    @cached_property
     def cardinality(self) -> int | None:
         """How many different points there are, or None when they cannot be counted."""
         space = self.space.without_grids()
