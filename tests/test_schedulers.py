@@ -10,7 +10,11 @@ import pytest
 
 import raysweep
 from conftest import quick
-from raysweep.schedulers import Rungs, rungs_of, scheduler_of
+from raysweep import Study
+from raysweep.journal import Journal
+from raysweep.loop import Loop, legs_of
+from raysweep.rungs import Rungs, replay
+from raysweep.schedulers import scheduler_of
 from raysweep.trial import Objective, Report, Trial
 
 LOSS = Objective("loss", maximize=False)
@@ -18,25 +22,25 @@ SPACE = {"x": {"float": [-1.0, 1.0]}, "epochs": 18}
 
 
 def test_rungs_promote_the_best_third_highest_rung_first() -> None:
-    rungs = Rungs(LOSS, grace=2, reduction=3, epochs=18)
+    rungs = Rungs(LOSS, first=2, reduction=3, epochs=18)
     assert rungs.milestones == {2, 6}
     for number in range(9):
         rungs.report(number, 2, float(number))
         assert rungs.waits(number, 2)
     waiting = set(range(9))
-    assert [rungs.promote(waiting) for _ in range(4)] == [0, 1, 2, None]
+    assert [rungs.call(waiting) for _ in range(4)] == [0, 1, 2, None]
     for number in (2, 1, 0):
         rungs.report(number, 6, float(number))
-    assert rungs.promote({0, 1, 2, *range(3, 9)}) == 0, "one of three goes on from the higher rung"
+    assert rungs.call({0, 1, 2, *range(3, 9)}) == 0, "one of three goes on from the higher rung"
     rungs.report(9, 2, -1.0)
-    assert rungs.promote({9, 3}) == 9, "a better latecomer goes before those that waited"
+    assert rungs.call({9, 3}) == 9, "a better latecomer goes before those that waited"
 
 
 def test_more_is_better_where_the_study_says_so() -> None:
-    rungs = Rungs(Objective("accuracy", maximize=True), grace=1, reduction=2, epochs=4)
+    rungs = Rungs(Objective("accuracy", maximize=True), first=1, reduction=2, epochs=4)
     for number, value in enumerate([0.1, 0.9]):
         rungs.report(number, 1, value)
-    assert rungs.promote({0, 1}) == 1
+    assert rungs.call({0, 1}) == 1
 
 
 def trial(number: int, values: list[float], status: Any = "waiting") -> Trial:
@@ -44,21 +48,23 @@ def trial(number: int, values: list[float], status: Any = "waiting") -> Trial:
 
 
 def test_rungs_replayed_from_a_journal_are_as_they_were() -> None:
-    live = Rungs(LOSS, grace=1, reduction=2, epochs=8)
+    live = Rungs(LOSS, first=1, reduction=2, epochs=8)
     curves = [[0.5, 0.4, 0.3, 0.2], [0.6, 0.5], [0.7], [0.4, 0.3], [0.9]]
     for epoch in range(4):
         for number, curve in enumerate(curves):
             if epoch < len(curve):
                 live.report(number, epoch + 1, curve[epoch])
-    again = Rungs(LOSS, grace=1, reduction=2, epochs=8)
-    again.replay(trial(n, c) for n, c in enumerate(curves))
+    again = Rungs(LOSS, first=1, reduction=2, epochs=8)
+    replay(again, (trial(n, c) for n, c in enumerate(curves)), LOSS)
     assert vars(again) == vars(live)
 
 
 @pytest.mark.parametrize(
     "plan", [{"name": "asha", "grace": 1, "reduction": 2}, {"name": "median", "grace": 1, "samples": 2}]
 )
-def test_a_stopping_rule_told_the_journal_decides_as_the_one_that_was_killed(plan: dict[str, Any]) -> None:
+def test_a_stopping_rule_told_the_journal_decides_as_the_one_that_was_killed(
+    plan: dict[str, Any], tmp_path: Path
+) -> None:
     study = quick(space=SPACE, scheduler=plan)
     curves = {n: [(n * 7 % 5) + 1 / e for e in range(1, 9)] for n in range(8)}
 
@@ -74,7 +80,7 @@ def test_a_stopping_rule_told_the_journal_decides_as_the_one_that_was_killed(pla
             scheduler.on_trial_complete(None, tune_trial, {"done": True})
         return told
 
-    live = scheduler_of(study, [], None)
+    live = scheduler_of(loop_of(study, tmp_path / "live", []))
     before = decisions(live, 0, range(5))
     assert "STOP" in before and "CONTINUE" in before
     known, at = [], 0
@@ -82,7 +88,22 @@ def test_a_stopping_rule_told_the_journal_decides_as_the_one_that_was_killed(pla
         end = next((i for i, d in enumerate(before[at : at + 8], 1) if d == "STOP"), 8)
         known.append(trial(number, curves[number][:end], "stopped" if end < 8 else "completed"))
         at += end
-    assert decisions(scheduler_of(study, known, None), 0, range(5, 8)) == decisions(live, 0, range(5, 8))
+    again = scheduler_of(loop_of(study, tmp_path / "again", known))
+    assert decisions(again, 0, range(5, 8)) == decisions(live, 0, range(5, 8))
+
+
+def loop_of(study: Study, folder: Path, trials: list[Trial]) -> Loop:
+    """A loop whose journal holds `trials`, and those that the tests make up as they go."""
+    journal = Journal(folder)
+    for one in [*trials, *(trial(n, []) for n in range(len(trials), 8))]:
+        journal.append("asked", trial=one.number, point={"x": 0.0, "epochs": 18}, seeds=[0])
+        for report in one.reports:
+            journal.append(
+                "report", trial=one.number, epoch=report.epoch, metrics=report.metrics, seconds=0.0
+            )
+        if one.ended:
+            journal.append("ended", trial=one.number, status=one.status, seconds=0.0, error="")
+    return Loop(study, journal)
 
 
 @pytest.mark.parametrize("kind", ["stopping", "promotion"])
@@ -100,7 +121,7 @@ def test_asha_spends_its_epochs_on_the_good(kind: str, ray: Any, here: Path) -> 
         assert abs(result.best.point["x"]) == min(abs(t.point["x"]) for t in result.trials)
 
 
-def test_only_promotion_has_rungs_to_wait_at() -> None:
-    assert rungs_of(quick(space=SPACE)) is None
-    assert rungs_of(quick(space=SPACE, scheduler="asha")) is None
-    assert rungs_of(quick(space=SPACE, scheduler={"name": "asha", "kind": "promotion"})) is not None
+def test_only_some_schedulers_make_trials_wait() -> None:
+    assert legs_of(quick(space=SPACE)) is None
+    assert legs_of(quick(space=SPACE, scheduler="asha")) is None
+    assert legs_of(quick(space=SPACE, scheduler={"name": "asha", "kind": "promotion"})) is not None

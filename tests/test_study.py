@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT, quick
 from raysweep import Float, Int, Study, StudyError
 from raysweep.files import read_yaml
-from raysweep.study import schema
+from raysweep.schema import schema
 
 FILES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 
@@ -86,18 +86,31 @@ REFUSED = {
     "trials without freedom": (f"{HEAD}space: {{lr: 0.1}}", "trials: 3 trials of a space without freedom"),
     "unknown algorithm": (f"algorithm: bayes\n{space('lr: 0.1')}", "algorithm: 'bayes' is unknown. One of: grid, hyperopt, optuna, random"),
     "unknown option": (f"algorithm: {{name: hyperopt, gama: 0.1}}\n{space('lr: 0.1')}", "algorithm: unknown key 'gama'. Did you mean 'gamma'?"),
-    "illegal option": (f"algorithm: {{name: optuna, sampler: bo}}\n{space('lr: 0.1')}", "algorithm: sampler must be 'tpe' or 'gp', got \"bo\""),
+    "illegal option": (f"algorithm: {{name: optuna, sampler: bo}}\n{space('lr: 0.1')}", "algorithm: sampler must be 'tpe', 'gp', 'cmaes', 'nsga2' or 'qmc', got \"bo\""),
     "option of another": (f"algorithm: {{name: random, gamma: 0.1}}\n{space('lr: 0.1')}", "algorithm: unknown key 'gamma'. One of: name."),
-    "unknown scheduler": (f"scheduler: hyperbnad\n{space('lr: 0.1')}", "scheduler: 'hyperbnad' is unknown. One of: asha, median, none"),
+    "unknown scheduler": (f"scheduler: hyperbnad\n{space('lr: 0.1')}", "scheduler: 'hyperbnad' is unknown. Did you mean 'hyperband'?"),
     "grace beyond the epochs": (f"scheduler: {{name: asha, grace: 5}}\n{space('epochs: 5')}", "scheduler: grace 5 of 5 epochs: no trial would ever be stopped"),
     "reduction of one": (f"scheduler: {{name: asha, reduction: 1}}\n{space('epochs: 5')}", "scheduler: reduction must be greater than or equal to 2, got 1"),
     "point outside": (f"points: [{{dropout: 0.9}}]\n{space('lr: 0.1')}", "points[0].dropout: 0.9 is outside"),
     "point of another name": (f"points: [{{dropout: 0.1}}, {{dropuot: 0.1}}]\n{space('lr: 0.1')}", "points[1].dropuot: is not in the space. Did you mean 'dropout'?"),
     "more points than trials": (f"points: [{{dropout: 0.1}}, {{dropout: 0.2}}, {{dropout: 0.3}}, {{dropout: 0.4}}]\n{space('lr: 0.1')}", "points: 4 points but only 3 trials"),
     "nothing but startup": (f"algorithm: optuna\n{space('lr: 0.1')}", "algorithm: startup 10 of 3 trials: the search would be purely random"),
-    "no objective": (space("lr: 0.1").replace("maximize: val_accuracy\n", ""), "maximize: give one of maximize and minimize"),
-    "two objectives": (f"minimize: val_loss\n{space('lr: 0.1')}", "maximize: give one of maximize and minimize"),
-    "empty metric": (space("lr: 0.1").replace("val_accuracy", "''"), "maximize: String should have at least 1 character"),
+    "no objective": (space("lr: 0.1").replace("maximize: val_accuracy\n", ""), "maximize: say what is best: maximize or minimize, with the metric's name"),
+    "an objective twice": (f"minimize: [val_accuracy]\n{space('lr: 0.1')}", "maximize: 'val_accuracy' is named twice"),
+    "empty metric": (space("lr: 0.1").replace("val_accuracy", "''"), "maximize: must be the name of a metric, or a list of names, got \"\""),
+    "several with hyperopt": (f"minimize: val_loss\nalgorithm: hyperopt\n{space('lr: 0.1')}", "algorithm: hyperopt has one objective only. Use optuna for several"),
+    "several with asha": (f"minimize: val_loss\nscheduler: asha\n{space('epochs: 9')}", "scheduler: asha ranks by one objective. With several, use none"),
+    "several and a target": (f"minimize: val_loss\nstop: {{value: 0.9}}\n{space('epochs: 9')}", "stop.value: is a rule for one objective"),
+    "no requirement": (f"require: {{params: small}}\n{space('epochs: 9')}", "require.params: must be <, <=, > or >= and a number, as '< 1e6', got \"small\""),
+    "unknown rule": (f"stop: {{tiem: 5}}\n{space('epochs: 9')}", "stop: unknown key 'tiem'. Did you mean 'time'?"),
+    "no duration": (f"stop: {{time: soon}}\n{space('epochs: 9')}", "stop.time: must be a valid number, got \"soon\""),
+    "no timeout": (f"trial_timeout: 0\n{space('epochs: 9')}", "trial_timeout: must be greater than 0, got 0"),
+    "hyperband without epochs": ("trainable: trainables:parabola\nminimize: loss\nscheduler: hyperband\ntrials: 9\nspace: {x: {float: [0, 1]}}", "scheduler: hyperband must know how many epochs there are. Put epochs in the space"),
+    "a small population": (f"scheduler: pbt\n{space('epochs: 9')}", "trials: a population of 3 is too small. Use 4 or more"),
+    "a population's long interval": (f"scheduler: {{name: pbt, interval: 9}}\n{space('epochs: 9').replace('trials: 3', 'trials: 8')}", "scheduler: interval 9 of 9 epochs: nobody would ever give up"),
+    "varying what is fixed": ("scheduler: {name: pbt, vary: [lr]}\n" + space("epochs: 9\n  lr: 0.1").replace("trials: 3", "trials: 8"), "scheduler: vary: 'lr' must be free, one value, and no condition of others"),
+    "varying what is not there": (f"scheduler: {{name: pbt, vary: [dropuot]}}\n{space('epochs: 9').replace('trials: 3', 'trials: 8')}", "scheduler: vary: 'dropuot' is not in the space. Did you mean 'dropout'?"),
+    "nothing to vary": ("trainable: trainables:parabola\nminimize: loss\nscheduler: pbt\ntrials: 9\nspace: {x: {float: [0, 1]}, epochs: 9}", "scheduler: vary: say which hyperparameters may change in the middle of a training"),
     "negative resources": (f"per_trial: {{cpu: -1}}\n{space('lr: 0.1')}", "per_trial.cpu: must be greater than 0, got -1"),
     "resources of NaN": (f"per_trial: {{gpu: .nan}}\n{space('lr: 0.1')}", "per_trial.gpu: must be a finite number, got"),
     "unknown resource": (f"per_trial: {{gpus: 1}}\n{space('lr: 0.1')}", "per_trial: unknown key 'gpus'. Did you mean 'gpu'?"),

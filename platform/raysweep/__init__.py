@@ -29,6 +29,7 @@ from raysweep.trial import Trial
 
 if TYPE_CHECKING:
     from raysweep.driver import Result, run
+    from raysweep.loop import Loop
     from raysweep.study import Study
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ __all__ = [
     "Infeasible",
     "Int",
     "JournalError",
+    "Loop",
     "RaysweepError",
     "Result",
     "Space",
@@ -51,7 +53,12 @@ __all__ = [
     "run",
 ]
 
-_LATER = {"Study": "raysweep.study", "run": "raysweep.driver", "Result": "raysweep.driver"}
+_LATER = {
+    "Loop": "raysweep.loop",
+    "Result": "raysweep.driver",
+    "Study": "raysweep.study",
+    "run": "raysweep.driver",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from raysweep import __version__
-from raysweep.errors import JournalError, RaysweepError, StudyError, scrubbed
+from raysweep.errors import JournalError, Problem, RaysweepError, StudyError, scrubbed
 
 if TYPE_CHECKING:
     from raysweep.journal import History
@@ -76,13 +76,14 @@ def check(file: Path) -> None:
     raysweep check search_spaces/digits_mlp.yaml
     """
     from raysweep.plans import amounts
-    from raysweep.study import Study
+    from raysweep.study import UNBOUNDED, Study
 
     study = Study.load(file)
     objective: Objective = study.objective
     free = ", ".join(study.space.free) or "nothing"
     click.echo(f"{study.name}: {objective} of {study.found.name} by {study.algorithm.name} search")
-    click.echo(f"trials: {study.target} x {study.repeats}, each with {amounts(study.per_trial.request())}")
+    count = "as many as fit" if study.target >= UNBOUNDED else study.target
+    click.echo(f"trials: {count} x {study.repeats}, each with {amounts(study.per_trial.request())}")
     click.echo(f"may vary: {free}")
     if not study.found.builtin:
         click.echo(f"code: {study.found.file} (sha256 {study.found.sha256[:12]})")
@@ -140,9 +141,9 @@ def run(file: Path, folder: Path, tracking: str | None, address: str | None, qui
     say: Callable[[str], None] = (lambda text: None) if quiet else _say
     result = driver.run(study, folder=folder, address=address, store=tracking, watch=watch, say=say)
     if result.interrupted:
-        done = sum(t.ended for t in result.trials)
+        done = report.of(sum(t.ended for t in result.trials), study.target)
         more = _again(folder, tracking) + (f" --address {address}" if address else "")
-        _say(f"Stopped after {done} of {study.target} trials. Continue with: raysweep run {file}{more}")
+        _say(f"Stopped after {done} trials. Continue with: raysweep run {file}{more}")
         sys.exit(130)
     winner = result.best
     if winner is None:
@@ -168,7 +169,8 @@ def _print_best(winner: Trial, objective: Objective, test: dict[str, float]) -> 
     from raysweep.report import number
 
     tested = ", ".join(f"{k} {number(v)}" for k, v in test.items())
-    value = f"{objective.metric} {number(winner.value(objective))}"
+    values = zip(objective.all, winner.values(objective) or (), strict=True)
+    value = ", ".join(f"{o.metric} {number(v)}" for o, v in values)
     click.echo(f"best: trial {winner.number}, {value}{f'; {tested}' if tested else ''}")
 
 
@@ -237,7 +239,7 @@ def trials(study: str, folder: Path, as_json: bool, as_csv: bool) -> None:
 @study_argument
 @folder_option
 def best(study: str, folder: Path) -> None:
-    """Print the best point as a study file without freedom.
+    """Print the best point as a study file without freedom; of several objectives, the Pareto front as one.
 
     \b
     raysweep best digits_mlp > best.yaml && raysweep run best.yaml
@@ -249,9 +251,27 @@ def best(study: str, folder: Path) -> None:
     winner = best_of(history.trials, what.objective)
     if winner is None:
         raise RaysweepError(_no_result(tuple(history.trials)))
+    if what.objective.more:
+        _print_front(history.trials, what)
+        return
     value = number(winner.value(what.objective))
     click.echo(f"# trial {winner.number} of {what.name}: {what.objective.metric} {value}")
     click.echo(what.fixed(winner.point).to_yaml(), nl=False)
+
+
+def _print_front(trials: list[Trial], study: Study) -> None:
+    """The points that no other beats in everything, as a study that tries just these."""
+    from raysweep.report import number
+    from raysweep.trial import front
+
+    names = [o.metric for o in study.objective.all]
+    found = front(trials, study.objective)
+    click.echo(f"# the Pareto front of {study.name}: {study.objective}")
+    for trial in found:
+        values = trial.values(study.objective) or ()
+        told = ", ".join(f"{n} {number(v)}" for n, v in zip(names, values, strict=True))
+        click.echo(f"# trial {trial.number}: {told}")
+    click.echo(study.only([t.point for t in found]).to_yaml(), nl=False)
 
 
 @cli.command()
@@ -264,7 +284,8 @@ def show(study: str, trial: int, folder: Path) -> None:
     from rich.table import Table
 
     from raysweep.files import write_yaml
-    from raysweep.report import duration, number
+    from raysweep.plans import duration
+    from raysweep.report import number
 
     _, history, what = _open(folder, study)
     found = next((t for t in history.trials if t.number == trial), None)
@@ -285,6 +306,34 @@ def show(study: str, trial: int, folder: Path) -> None:
         mark = "*" if report is top else ""
         curve.add_row(f"{report.epoch}{mark}", *(number(report.metrics.get(n)) for n in names))
     Console(width=None if sys.stdout.isatty() else 200).print(curve)
+
+
+@cli.command()
+@study_argument
+@click.argument("values", nargs=-1, required=True, metavar="NAME=VALUE...")
+@folder_option
+def enqueue(study: str, values: tuple[str, ...], folder: Path) -> None:
+    """Hand a point to a study, running or not: it is tried before any other. Plain values may be left out.
+
+    \b
+    raysweep enqueue digits_mlp layers=2 units=[64,32] activation=relu optimizer=adam lr=1e-3 batch_size=64
+    """
+    from raysweep import queue
+    from raysweep.files import parse_yaml
+
+    place, history, what = _open(folder, study)
+    pairs = [v.partition("=") for v in values]
+    if not all(equals for _, equals, _ in pairs):
+        raise StudyError([Problem("", f"write NAME=VALUE, got {v}") for v in values if "=" not in v])
+    point = what.whole(dict(parse_yaml("\n".join(f"{n}: {v}" for n, _, v in pairs))))
+    problems = what.space.check(point)
+    if problems:
+        raise StudyError(problems, source=what.name)
+    queue.put(place, point)
+    asked = sum(t.parent is None for t in history.trials)
+    if asked >= what.target:
+        _say(f"{what.name} has its {what.target} trials. Raise trials in its file, and run it again")
+    click.echo(f"queued for {what.name}: {point}")
 
 
 @cli.command()
@@ -365,6 +414,6 @@ def schema() -> None:
     \b
     raysweep schema > raysweep.schema.json
     """
-    from raysweep.study import schema as study_schema
+    from raysweep.schema import schema as study_schema
 
     click.echo(json.dumps(study_schema(), indent=2))

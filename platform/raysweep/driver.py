@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import itertools
 import logging
 import os
-import platform
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysweep import __version__, tracking
+from raysweep import tracking
 from raysweep.errors import (
     ClusterError,
     DataError,
@@ -30,21 +26,21 @@ from raysweep.errors import (
     Problem,
     RaysweepError,
     StudyError,
-    scrubbed,
 )
-from raysweep.journal import FORMAT, Journal
+from raysweep.journal import Journal
 from raysweep.params import Choice, Int
 from raysweep.plans import amounts
+from raysweep.sessions import admit
+from raysweep.stopping import Rules
 from raysweep.study import Study
 from raysweep.trainables import Trainable
 from raysweep.trial import Point, Trial, best
+from raysweep.warm_start import take_over
 
 STUDIES = Path("studies")
 RAY = (2, 60)
 KEPT = 5
 """How many of the best trials keep their checkpoints; the others' are deleted as they are beaten."""
-MAY_CHANGE = ("trials", "concurrency", "per_trial")
-"""What a study may say differently when it is continued; all else would make it another study."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +80,11 @@ def run(
     tracking.check(uri)
     journal = Journal(place)
     try:
-        _admit(study, journal, uri)
+        admit(study, journal, uri)
+        for line in take_over(study, journal, uri):
+            say(line)
         if _complete(study, journal) and not _to_export(study, journal):
-            say(f"{study.name} is complete: {study.target} of {study.target} trials.")
+            say(f"{study.name} is complete: {_why(study, journal)}.")
             tracking.start(place, uri)
             journal.append("over")
         else:
@@ -109,7 +107,14 @@ def run(
 
 def _complete(study: Study, journal: Journal) -> bool:
     trials = journal.trials
-    return len(trials) >= study.target and all(t.ended for t in trials)
+    asked = sum(t.parent is None for t in trials)
+    return all(t.ended for t in trials) and (asked >= study.target or bool(Rules(study, journal).why))
+
+
+def _why(study: Study, journal: Journal) -> str:
+    """What made a study complete."""
+    count = sum(t.parent is None for t in journal.trials)
+    return Rules(study, journal).why or f"{count} of {study.target} trials"
 
 
 def _to_export(study: Study, journal: Journal) -> tuple[Trial, int] | None:
@@ -126,72 +131,6 @@ def _to_export(study: Study, journal: Journal) -> tuple[Trial, int] | None:
 def _tested(study: Study, journal: Journal) -> dict[str, float]:
     metrics: dict[str, float] = journal.history.best.get("metrics", {})
     return {} if _to_export(study, journal) else metrics
-
-
-def _admit(study: Study, journal: Journal, uri: str) -> None:
-    """Begin the study's journal, or see that it is this study's."""
-    if not journal.trials:
-        journal.begin_anew()  # it was refused before its first trial: what it said then binds nobody
-    known = journal.history.study
-    if not known:
-        journal.append(
-            "study",
-            format=FORMAT,
-            id=uuid.uuid4().hex,
-            study=study.to_dict(),
-            task=study.task,
-            code={"file": study.found.file, "sha256": study.found.sha256},
-            versions=_versions(),
-            git=_git(),
-        )
-        (journal.path.parent / "study.yaml").write_text(study.to_yaml(), encoding="utf-8")
-    else:
-        if known["format"] > FORMAT:
-            raise JournalError(f"{journal.path} was written by a newer raysweep. Update this one")
-        changes = list(_changes(known["study"], study.to_dict()))
-        if changes:
-            raise JournalError(
-                f"study '{study.name}' exists and is not this one: {'; '.join(changes)}."
-                f" Only {', '.join(MAY_CHANGE)} may change. Give this one another name, or delete {journal.path.parent}"
-            )
-    journal.begin_session(sys.argv, scrubbed(uri))
-
-
-def _changes(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
-    if list(old["space"]) != list(new["space"]) and old["space"] == new["space"]:
-        yield "space has its names in another order"
-    for key in sorted((old.keys() | new.keys()) - set(MAY_CHANGE)):
-        a, b = old.get(key), new.get(key)
-        if a == b:
-            continue
-        if isinstance(a, dict) and isinstance(b, dict):
-            for name in [n for n in {**a, **b} if a.get(n) != b.get(n)]:
-                yield f"{key}.{name} was {a.get(name)}, is {b.get(name)}"
-        else:
-            yield f"{key} was {a}, is {b}"
-
-
-def _versions() -> dict[str, str]:
-    packages = ("ray", "torch", "torchvision", "mlflow", "numpy", "pandas", "scikit-learn")
-    return {
-        "raysweep": __version__,
-        "python": platform.python_version(),
-        **{p: importlib.metadata.version(p) for p in packages},
-    }
-
-
-def _git() -> dict[str, Any]:
-    """The commit of the folder we run in, and whether it has changes; empty outside a repository."""
-
-    def ask(*arguments: str) -> str:
-        run = subprocess.run(("git", *arguments), capture_output=True, text=True, timeout=10)  # noqa: S603, S607
-        return run.stdout.strip()
-
-    try:
-        commit = ask("rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(ask("status", "--porcelain"))} if commit else {}
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
 
 
 # --- Ray --------------------------------------------------------------------------------------------------
@@ -216,6 +155,9 @@ def _search(
         if not _complete(study, journal):
             with watch(study, journal, place) if watch else nullcontext():
                 _tune(study, journal, place, data, slots)
+        why = Rules(study, journal).why
+        if why:
+            say(f"Enough: {why}.")
         chosen = _to_export(study, journal)
         if _complete(study, journal) and chosen:
             _export(ray, study, journal, place, data, say, *chosen)
@@ -352,10 +294,11 @@ def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slo
     from ray import tune
 
     from raysweep import worker
-    from raysweep.schedulers import rungs_of, scheduler_of
-    from raysweep.search import Recorder, Retention, Searcher
+    from raysweep.loop import Loop
+    from raysweep.schedulers import scheduler_of
+    from raysweep.search import Recorder, Retention, Searcher, Timeout
 
-    found, rungs = study.found, rungs_of(study)
+    found, loop = study.found, Loop(study, journal)
     job = worker.Job(
         found.name if found.builtin else _pickled(found),
         str(Path(found.file).parent),
@@ -364,10 +307,12 @@ def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slo
         str(place),
         max(1, int(study.per_trial.cpu)),
         data,
-        rungs.milestones if rungs else frozenset(),
+        loop.legs.milestones if loop.legs else frozenset(),
     )
     runs: Any = tune.with_parameters(worker.Worker, job=job) if found.yields else worker.tune_function(job)
-    searcher = Searcher(study, journal, rungs)
+    callbacks: list[Any] = [Recorder(loop), Retention(study, journal, place / "trials", KEPT)]
+    if study.trial_timeout is not None:
+        callbacks.append(Timeout(loop, study.trial_timeout))
     scratch = tempfile.mkdtemp(prefix="raysweep-")  # Tune wants a place for files that we make no use of
     main = threading.current_thread() is threading.main_thread()  # only there may signals be handled
     previous = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT)) if main else None
@@ -377,8 +322,8 @@ def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slo
             tune_config=tune.TuneConfig(
                 metric=study.objective.metric,
                 mode="max" if study.objective.maximize else "min",
-                search_alg=searcher,
-                scheduler=scheduler_of(study, journal.trials, rungs),
+                search_alg=Searcher(loop),
+                scheduler=scheduler_of(loop),
                 num_samples=-1,
                 max_concurrent_trials=slots,  # without it Tune would start a searcher's trials one by one
                 reuse_actors=True,
@@ -389,7 +334,7 @@ def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slo
                 name="tune",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[Recorder(searcher, journal), Retention(study, journal, place / "trials", KEPT)],
+                callbacks=callbacks,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False) if found.yields else None,
             ),
         ).fit()

@@ -52,6 +52,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise StudyError([Problem("", f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError:
         raise StudyError([Problem("", "is not UTF-8 text")]) from None
+    return parse_yaml(text)
+
+
+def parse_yaml(text: str) -> dict[str, Any]:
+    """The mapping that `text` writes, as `read_yaml` reads it from a file."""
     try:
         node = yaml.compose(text, Loader=_Loader)
         problems = [] if node is None else list(_node_problems(node, set()))

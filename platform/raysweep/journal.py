@@ -68,6 +68,11 @@ class History:
         self.over = False
         """Whether the last session ended by itself, complete or interrupted."""
         self.session: Record = {}
+        self.warm: list[Record] = []
+        """What was taken over from each earlier study: its name, its trials, how many did not fit."""
+        self.computed = 0.0
+        """Seconds that all trials have computed, together."""
+        self._elapsed, self._began, self._latest = 0.0, 0.0, 0.0
         self._trials: dict[int, Trial] = {}
         self._new: dict[int, list[Report]] = {}  # reports not yet in the frozen trials, to append in O(1)
         for record in records:
@@ -76,6 +81,11 @@ class History:
     def add(self, record: Record) -> None:
         """Fold one more record in. Kinds that this version does not know are passed over."""
         kind = record["kind"]
+        if kind == "session":
+            self._elapsed, self._began = self.elapsed(self._latest), record["time"]
+            self._latest = self._began
+        self._latest = max(self._latest, record["time"])
+        self.computed += record.get("seconds", 0.0)
         if kind == "study":
             self.study = record
         elif kind == "session":
@@ -86,16 +96,27 @@ class History:
             self._lose()
         elif kind == "best":
             self.best = record
+        elif kind == "warm":
+            self.warm.append(record)
         elif kind == "data":
             self.data[record["key"]] = record["fingerprint"]
         elif kind == "asked":
+            parent = record.get("parent")
             self._trials[record["trial"]] = Trial(
-                record["trial"], record["point"], seeds=tuple(record["seeds"]), asked=record["time"]
+                record["trial"],
+                record["point"],
+                seeds=tuple(record["seeds"]),
+                asked=record["time"],
+                parent=(parent[0], parent[1]) if parent else None,
             )
         elif kind == "paused":
             self._trials[record["trial"]] = replace(self._trials[record["trial"]], status="waiting")
         elif kind in {"started", "report", "ended"}:
             self._update(kind, record)
+
+    def elapsed(self, now: float) -> float:
+        """Seconds that the study has been run for at the time `now`, over all sessions."""
+        return self._elapsed + (max(0.0, now - self._began) if self.session else 0.0)
 
     def _lose(self) -> None:
         """Nothing outlives the session that started it: what was running waits for the next."""

@@ -133,6 +133,22 @@ class Range(Param):
             return float(self.low * math.exp(u * math.log(self.high / self.low)))
         return float(self.low + u * (self.high - self.low))
 
+    def share(self, value: float) -> float:
+        """Where `value` stands in the range, from 0 at low to 1 at high, on the parameter's scale."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return float((value - self.low) / (self.high - self.low))
+
+    def nearest(self, wanted: float) -> Any:
+        """The legal value nearest to `wanted`."""
+        if self.step is None and isinstance(self.low, float):
+            return min(max(wanted, self.low), self.high)
+        step = self.step or 1
+        last = round((self.high - self.low) / step)
+        return type(self.low)(
+            _exact(self.low) + min(max(round((wanted - self.low) / step), 0), last) * _exact(step)
+        )
+
     def form(self) -> Any:
         return {self.kind: [self.low, self.high], **self._more()}
 

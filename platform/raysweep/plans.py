@@ -1,7 +1,8 @@
-"""How a study is run: what a trial holds, how points are chosen, when a trial is stopped. Values, no more."""
+"""How a study is run: what a trial holds, how points are chosen, when to stop. Values, no more."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -39,6 +40,59 @@ def amounts(resources: Mapping[str, float]) -> str:
     return ", ".join(f"{v:g} {k}" for k, v in resources.items())
 
 
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _seconds(value: Any) -> Any:
+    """`90 s`, `30 min`, `1.5 h` or `2 d` as seconds; a number is seconds."""
+    found = re.fullmatch(r"([0-9.]+)\s*(s|min|h|d)", value.strip()) if isinstance(value, str) else None
+    if found is None or found[1].count(".") > 1:
+        return value
+    return float(found[1]) * _UNITS[found[2]]
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds, json_schema_input_type=float | str),
+    Field(gt=0, allow_inf_nan=False),
+]
+
+
+class Stop(BaseModel):
+    """When the whole study has had enough. What still runs is stopped at the end of its epoch, and counts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    time: Annotated[Seconds, Field(description="as 90 min or 2 h, over all sessions")] | None = None
+    gpu_hours: (
+        Annotated[float, Field(gt=0, description="of all trials: their hours x per_trial.gpu")] | None
+    ) = None
+    value: Annotated[float, Field(allow_inf_nan=False, description="of the metric, to be reached")] | None = (
+        None
+    )
+    no_improvement: Annotated[int, Field(ge=1, description="trials in a row without a new best")] | None = (
+        None
+    )
+    terminator: Annotated[
+        bool, Field(description="Optuna's: what is still to be gained is less than the noise")
+    ] = False
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it ends any study, whatever its trials bring."""
+        return self.time is not None or self.gpu_hours is not None
+
+
 class _Algorithm(BaseModel):
     """How points are chosen. Options of an algorithm stand beside its name."""
 
@@ -66,11 +120,16 @@ class HyperOptAlgorithm(_Algorithm):
 
 
 class OptunaAlgorithm(_Algorithm):
-    """Optuna's multivariate TPE, or a Gaussian process."""
+    """Optuna's samplers: multivariate TPE, a Gaussian process, CMA-ES, NSGA-II; or a Sobol sequence (qmc)."""
 
     name: Literal["optuna"] = "optuna"
-    sampler: Literal["tpe", "gp"] = "tpe"
+    sampler: Literal["tpe", "gp", "cmaes", "nsga2", "qmc"] = "tpe"
     startup: Annotated[int, Field(ge=0, description="random points before the model is asked")] = 10
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what it asks depends on what it asked before, and not on results alone."""
+        return self.sampler in {"cmaes", "nsga2"}
 
 
 ALGORITHMS: dict[str, type[_Algorithm]] = {
@@ -110,6 +169,17 @@ class AshaScheduler(_Scheduler):
     reduction: Annotated[int, Field(ge=2, description="of so many trials one goes on")] = 3
 
 
+class HyperbandScheduler(_Scheduler):
+    """Hyperband, asynchronous: brackets of successive halving by promotion, each with a later first decision."""
+
+    name: Literal["hyperband"] = "hyperband"
+    grace: Annotated[
+        int, Field(ge=1, description="epochs before the first decision of the first bracket")
+    ] = 2
+    reduction: Annotated[int, Field(ge=2, description="of so many trials one goes on")] = 3
+    brackets: Annotated[int, Field(ge=1, description="at most so many")] | None = None
+
+
 class MedianScheduler(_Scheduler):
     """A trial ends when its best is worse than the median of the others' running means (Golovin et al. 2017)."""
 
@@ -118,10 +188,28 @@ class MedianScheduler(_Scheduler):
     samples: Annotated[int, Field(ge=1, description="trials that a median is taken of at least")] = 3
 
 
+class PopulationScheduler(_Scheduler):
+    """pbt: every `interval` epochs the worst of the `trials` give up, and go on from the checkpoint of one of the
+    best with other hyperparameters (Jaderberg et al. 2017). pb2 chooses these by a bandit (Parker-Holder et al. 2020).
+    """
+
+    name: Literal["pbt", "pb2"] = "pbt"
+    interval: Annotated[int, Field(ge=1, description="epochs between decisions")] = 2
+    quantile: Annotated[float, Field(gt=0, le=0.5, description="the share that gives up each time")] = 0.25
+    resample: Annotated[float, Field(ge=0, le=1, description="how often a value is drawn anew")] = 0.25
+    vary: list[str] | None = Field(
+        None,
+        description="what may change in the middle of a training; the trainable's own list when not given",
+    )
+
+
 SCHEDULERS: dict[str, type[_Scheduler]] = {
     "none": NoScheduler,
     "asha": AshaScheduler,
+    "hyperband": HyperbandScheduler,
     "median": MedianScheduler,
+    "pbt": PopulationScheduler,
+    "pb2": PopulationScheduler,
 }
 
 
@@ -151,7 +239,10 @@ def _option_problem(model: type[BaseModel], error: Any) -> str:
     return f"{option} {sentence(error)}, got {show(error['input'])}"
 
 
-Scheduler = Annotated[NoScheduler | AshaScheduler | MedianScheduler, _named(SCHEDULERS)]
+Scheduler = Annotated[
+    NoScheduler | AshaScheduler | HyperbandScheduler | MedianScheduler | PopulationScheduler,
+    _named(SCHEDULERS),
+]
 Algorithm = Annotated[Plain | HyperOptAlgorithm | OptunaAlgorithm, _named(ALGORITHMS)]
 
 

@@ -28,6 +28,7 @@ from raysweep.trial import best as best_of
 
 PERIOD = 1.0  # seconds between two looks at the journal
 METRICS, PAIRS = 800, 100  # what MLflow takes in one request: 100 parameters, 100 tags, 1000 of all together
+TAG = 5000  # characters that every MLflow store takes in a tag
 
 RUN_STATUS = {
     "waiting": "SCHEDULED",
@@ -37,6 +38,7 @@ RUN_STATUS = {
     "diverged": "FAILED",
     "out of memory": "FAILED",
     "infeasible": "FAILED",
+    "timeout": "FAILED",
     "failed": "FAILED",
 }
 
@@ -96,7 +98,7 @@ class Publisher:
 
     @property
     def _objective(self) -> Objective:
-        return Objective(self._study.get("maximize") or self._study["minimize"], "maximize" in self._study)
+        return Objective.of(self._study)
 
     def _find(self) -> None:
         """The experiment, the parent run and the trials' runs: those that are there, or new ones."""
@@ -188,9 +190,9 @@ class Publisher:
         at = _ms(trial.finished or time.time())
         report = trial.best(self._objective)
         if trial.ended and report is not None:
-            value = report.metrics[self._objective.metric]
+            names = [n for n in sorted(self._objective.names) if n in report.metrics]
             metrics += [
-                (f"best_{self._objective.metric}", value, at, 0),
+                *((f"best_{name}", report.metrics[name], at, 0) for name in names),
                 ("best_epoch", float(report.epoch), at, 0),
                 ("seconds", trial.seconds, at, 0),
             ]
@@ -224,6 +226,11 @@ class Publisher:
             "seeds": ", ".join(map(str, trial.seeds)),
             "mlflow.parentRunId": self._parent,
         }
+        if trial.parent is not None:
+            tags |= {"parent_trial": str(trial.parent[0]), "parent_epoch": str(trial.parent[1])}
+        text = encode(trial.point)
+        if len(text) <= TAG:
+            tags["point"] = text  # exact, with its types: what `warm_start: [mlflow:NAME]` reads
         run = self.client.create_run(
             self._experiment,
             start_time=_ms(trial.started or trial.asked),

@@ -19,16 +19,17 @@ from rich.table import Table
 from rich.text import Text
 
 from raysweep.journal import Journal
+from raysweep.plans import duration
 from raysweep.space import Space, flat
-from raysweep.study import Study
-from raysweep.trial import NO_RESULT, Objective, Trial, ranking
+from raysweep.study import UNBOUNDED, Study
+from raysweep.trial import NO_RESULT, Objective, Report, Trial, ranking
 
 SHOWN = 10  # trials in the live table
 STYLE = {
     "running": "cyan",
     "stopped": "yellow",
     "waiting": "dim",
-    **dict.fromkeys((*NO_RESULT, "failed"), "red"),
+    **dict.fromkeys((*NO_RESULT, "timeout", "failed"), "red"),
 }
 
 
@@ -48,16 +49,6 @@ def value_text(value: Any) -> str:
     return str(value)
 
 
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
 def rows(trials: Iterable[Trial], objective: Objective) -> list[dict[str, Any]]:
     """Trials as flat records: number, status, the metric at its best epoch, seconds, error, parameters.
 
@@ -69,7 +60,7 @@ def rows(trials: Iterable[Trial], objective: Objective) -> list[dict[str, Any]]:
         own: dict[str, Any] = {
             "trial": trial.number,
             "status": trial.status,
-            objective.metric: report.metrics[objective.metric] if report else None,
+            **{o.metric: report.metrics[o.metric] if report else None for o in objective.all},
             "best_epoch": report.epoch if report else None,
             "last_epoch": trial.last.epoch if trial.last else 0,
             "seconds": round(trial.seconds, 3),
@@ -98,26 +89,37 @@ def table(trials: Sequence[Trial], objective: Objective, space: Space) -> Table:
     """Trials as a table: what varies, how good it was, how it ended."""
     names = space.free
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("trial", objective.metric, "epoch", "seconds"):
+    metrics = [o.metric for o in objective.all]
+    for heading in ("trial", *metrics, "epoch", *(["seconds"] if "seconds" not in metrics else [])):
         shown.add_column(heading, justify="right", no_wrap=True)
     for heading in ("status", *names):
         shown.add_column(heading)
     for trial in trials:
         report = trial.best(objective)
-        spread = report.metrics.get(f"{objective.metric}_std") if report else None
-        metric = number(report.metrics[objective.metric]) if report else ""
         shown.add_row(
             str(trial.number),
-            metric if spread is None else f"{metric} ± {number(spread)}",
+            *(_with_spread(report, m) for m in metrics),
             str(report.epoch) if report else "",
-            f"{trial.seconds:.1f}",
+            *([f"{trial.seconds:.1f}"] if "seconds" not in metrics else []),
             Text(trial.status, style=STYLE.get(trial.status, "")),
             *(value_text(trial.point[n]) if n in trial.point else "" for n in names),
         )
     return shown
 
 
+def _with_spread(report: Report | None, metric: str) -> str:
+    if report is None:
+        return ""
+    spread = report.metrics.get(f"{metric}_std")
+    return number(report.metrics[metric]) + ("" if spread is None else f" ± {number(spread)}")
+
+
 # --- while it runs ----------------------------------------------------------------------------------------
+
+
+def of(count: int, target: int) -> str:
+    """How many of how many, where that is known."""
+    return str(count) if target >= UNBOUNDED else f"{count}/{target}"
 
 
 class Progress:
@@ -133,17 +135,18 @@ class Progress:
 
     def line(self, trials: Sequence[Trial]) -> str:
         """Done, running, failed, throughput and the time left, on one line."""
-        ended = sum(t.ended for t in trials)
+        ended, target = sum(t.ended for t in trials), self._study.target
         running = sum(t.status == "running" for t in trials)
-        broken = sum(t.status in NO_RESULT or t.status == "failed" for t in trials)
-        parts = [f"{ended}/{self._study.target} trials", f"{running} running"]
+        broken = sum(t.status in {*NO_RESULT, "timeout", "failed"} for t in trials)
+        parts = [f"{of(ended, target)} trials", f"{running} running"]
         if broken:
             parts.append(f"{broken} without result")
         seconds = time.monotonic() - self._began
         done = ended - self._before
         if done:
             parts.append(f"{done / seconds * 60:.1f} trials/min")
-            parts.append(f"{duration((self._study.target - ended) * seconds / done)} left")
+            if target < UNBOUNDED:
+                parts.append(f"{duration((target - ended) * seconds / done)} left")
         return " · ".join([*parts, f"{duration(seconds)} so far"])
 
     def view(self) -> Group:
@@ -180,7 +183,7 @@ def lines(study: Study, journal: Journal, place: Path) -> Iterator[None]:
         for trial in [t for t in trials if t.ended and t.number not in told]:
             told.add(trial.number)
             how = trial.error or f"{objective.metric} {number(trial.value(objective))}"
-            done = f"{len(told)}/{study.target}"
+            done = of(len(told), study.target)
             print(
                 f"{done} trial {trial.number} {trial.status}: {how}, {duration(trial.seconds)}",
                 file=sys.stderr,

@@ -23,21 +23,28 @@ from raysweep.errors import Problem, StudyError, did_you_mean
 from raysweep.files import on_one_line, read_yaml, write_yaml
 from raysweep.params import Choice, Int, Param, show
 from raysweep.plans import (
-    ALGORITHMS,
-    SCHEDULERS,
     Algorithm,
     NoScheduler,
     Plain,
+    PopulationScheduler,
     Resources,
     Scheduler,
+    Seconds,
+    Stop,
     sentence,
 )
 from raysweep.space import Space
-from raysweep.trainables import BUILTIN, GIVEN, Trainable, find
-from raysweep.trial import Objective, Point
+from raysweep.trainables import Trainable, find
+from raysweep.trial import Objective, Point, Requirement
 
+Metric = Annotated[str, Field(min_length=1)]
+UNBOUNDED = 10**9
+"""How many trials a study may have whose end is a matter of time."""
 GRID_LIMIT = 10_000
 """More points than this are a mistake more often than a wish."""
+
+SEARCH = frozenset({"algorithm", "scheduler", "trials", "points", "warm_start", "stop"})
+"""What of a study says how to search, and means nothing for one point."""
 
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -58,13 +65,25 @@ class Study(BaseModel):
     trainable: Annotated[str | Callable[..., Any], WithJsonSchema({"type": "string"})] = Field(
         description="mlp, or your own as package.module:function"
     )
-    maximize: str | None = Field(None, min_length=1, description="the metric of which more is better")
-    minimize: str | None = Field(None, min_length=1, description="the metric of which less is better")
+    maximize: Metric | list[Metric] | None = Field(None, description="the metric of which more is better")
+    minimize: Metric | list[Metric] | None = Field(
+        None, description="the metric of which less is better; several metrics make a Pareto front"
+    )
+    require: dict[str, str] = Field(
+        {}, description="what other metrics must be for an epoch to count, as params: '< 1e6'"
+    )
     algorithm: Algorithm = Plain()
     scheduler: Scheduler = NoScheduler()
     trials: Annotated[int, Field(ge=1)] | None = Field(None, description="how many points to try")
+    stop: Stop = Stop()
+    trial_timeout: Seconds | None = Field(
+        None, description="what one trial may compute, as 30 min; then it is ended, killed if need be"
+    )
     points: list[dict[str, Any]] = Field(
         [], description="points to try first, in order, whatever the algorithm; plain values may be left out"
+    )
+    warm_start: list[Annotated[str, Field(min_length=1)]] = Field(
+        [], description="earlier studies to learn from: a name, a study's folder, or mlflow:NAME"
     )
     repeats: Annotated[int, Field(ge=1)] = Field(
         1, description="executions of each point with different seeds; their mean ranks it"
@@ -80,6 +99,16 @@ class Study(BaseModel):
     space: Annotated[Space, WithJsonSchema({"type": "object", "minProperties": 1})] = Field(
         description="the trainable's arguments: plain values, and what may vary"
     )
+
+    @pydantic.field_validator("maximize", "minimize", mode="before")
+    @classmethod
+    def _metrics(cls, given: Any) -> Any:
+        names = [given] if isinstance(given, str) else given
+        if given is None or (
+            isinstance(names, list) and names and all(isinstance(n, str) and n for n in names)
+        ):
+            return given
+        raise ValueError(f"must be the name of a metric, or a list of names, got {show(given)}")
 
     @pydantic.field_validator("name")
     @classmethod
@@ -99,18 +128,19 @@ class Study(BaseModel):
         except ValidationError as error:
             problems += [_problem(e) for e in error.errors()]
             whole = False
-        problems += _objective_problems(raw)
-        if not _recorded:
-            found = self._find(raw.get("trainable"), _beside, problems)
-            if found is not None:
-                problems += _trainable_problems(found, space, raw.get("repeats", 1))
-        if whole:
+        problems += (unclear := list(_objective_problems(raw)))
+        found = None if _recorded else self._find(raw.get("trainable"), _beside, problems)
+        if found is not None:
+            problems += _trainable_problems(found, space, raw.get("repeats", 1))
+        if whole and not unclear:
+            self._found = found
             problems += self._budget_problems()
+            problems += self._scheduler_problems()
+            if self.objective.more:
+                problems += _several_problems(raw, self.algorithm.name, self.scheduler.name, self.stop)
             problems += self._point_problems()
         if problems:
             raise StudyError(problems)
-        if not _recorded:
-            self._found = found
 
     @staticmethod
     def _find(trainable: Any, beside: Path | None, problems: list[Problem]) -> Trainable | None:
@@ -147,16 +177,18 @@ class Study(BaseModel):
             raise RuntimeError("this study was read from a journal, without its code")
         return self._found
 
-    @property
+    @cached_property
     def objective(self) -> Objective:
-        return Objective(self.maximize or self.minimize or "", self.maximize is not None)
+        return Objective.of(self.model_dump(include={"maximize", "minimize", "require"}))
 
     @cached_property
     def target(self) -> int:
-        """How many trials make the study complete."""
+        """How many trials make the study complete; UNBOUNDED where only its rules do. A population's trials
+        count once, however often they go on from one another."""
         if self.algorithm.name == "grid":
             return self.space.size()
-        return min(self.trials or 1, self.cardinality or self.trials or 1)
+        most = self.trials or (UNBOUNDED if self.space.free else 1)
+        return min(most, self.cardinality or most)
 
     @property
     def epochs(self) -> int | None:
@@ -200,10 +232,14 @@ class Study(BaseModel):
 
     def fixed(self, point: Point) -> Study:
         """This study of one point only: no freedom, one trial."""
-        raw = {
-            k: v for k, v in self.to_dict().items() if k not in {"algorithm", "scheduler", "trials", "points"}
-        }
+        raw = {k: v for k, v in self.to_dict().items() if k not in SEARCH}
         raw |= {"name": f"{self.name[:59]}_best", "space": self.space.fixed(point).forms()}
+        return Study.recorded(raw)
+
+    def only(self, points: list[Point]) -> Study:
+        """This study of these points and no others."""
+        raw = {k: v for k, v in self.to_dict().items() if k not in SEARCH}
+        raw |= {"name": f"{self.name[:58]}_front", "trials": len(points), "points": points}
         return Study.recorded(raw)
 
     def to_yaml(self) -> str:
@@ -216,32 +252,74 @@ class Study(BaseModel):
         free = self.space.free
         if self.algorithm.name == "grid":
             yield from self._grid_problems()
-        elif self.trials is None and free:
-            yield Problem("trials", "say how many points to try")
+        elif self.trials is None and free and not self.stop.bounded:
+            yield Problem("trials", "say how many points to try, or under stop a time")
         elif self.trials is not None and self.trials > 1 and not free:
             yield Problem(
                 "trials", f"{self.trials} trials of a space without freedom. Remove it, or use repeats"
             )
-        grace = getattr(self.scheduler, "grace", 1)
+        startup = getattr(self.algorithm, "startup", 0)
+        if getattr(self.algorithm, "sampler", "") == "qmc":
+            return  # has no start-up
+        if free and self.trials is not None and startup >= self.trials and not self.warm_start:
+            what = f"startup {startup} of {self.trials} trials: the search would be purely random"
+            yield Problem("algorithm", f"{what}. Lower startup, or use random")
+
+    def _scheduler_problems(self) -> Iterator[Problem]:
+        plan = self.scheduler
+        grace = getattr(plan, "grace", 1)
         if self.epochs is not None and grace >= self.epochs and grace > 1:
             yield Problem(
                 "scheduler", f"grace {grace} of {self.epochs} epochs: no trial would ever be stopped"
             )
-        startup = getattr(self.algorithm, "startup", 0)
-        if free and self.trials is not None and startup >= self.trials:
-            what = f"startup {startup} of {self.trials} trials: the search would be purely random"
-            yield Problem("algorithm", f"{what}. Lower startup, or use random")
+        if plan.name in {"hyperband", "pbt", "pb2"} and self.epochs is None:
+            yield Problem(
+                "scheduler", f"{plan.name} must know how many epochs there are. Put epochs in the space"
+            )
+        if isinstance(plan, PopulationScheduler):
+            yield from self._population_problems(plan)
 
-    def first(self) -> list[Point]:
-        """The points to try first, whole: with the space's plain values, in its order."""
+    def _population_problems(self, plan: PopulationScheduler) -> Iterator[Problem]:
+        where, space = "scheduler", self.space
+        if self._found is not None and "state" not in self._found.takes:
+            yield Problem(where, f"{plan.name} needs a trainable that takes state, and goes on from it")
+        if self.epochs is not None and plan.interval >= self.epochs:
+            yield Problem(
+                where, f"interval {plan.interval} of {self.epochs} epochs: nobody would ever give up"
+            )
+        if self.target < 4:
+            yield Problem("trials", f"a population of {self.target} is too small. Use 4 or more")
+        conditions = {a for p in space.values() for a in (*(p.when or {}), p.each) if a}
+        for name in plan.vary or []:
+            if name not in space:
+                yield Problem(where, f"vary: '{name}' is not in the space.{did_you_mean(name, space.free)}")
+            elif name not in space.free or space[name].each or name in conditions:
+                yield Problem(where, f"vary: '{name}' must be free, one value, and no condition of others")
+        if not self.vary and not plan.vary and self._found is not None:
+            yield Problem(where, "vary: say which hyperparameters may change in the middle of a training")
+
+    @property
+    def vary(self) -> list[str]:
+        """What a population's trials may change in the middle of a training."""
+        plan = self.scheduler
+        if not isinstance(plan, PopulationScheduler):
+            return []
+        if plan.vary is not None or self._found is None:
+            return plan.vary or []
+        return [n for n in self.space.free if n in self._found.adjustable and not self.space[n].each]
+
+    def whole(self, given: Point) -> Point:
+        """`given` with the space's plain values, which may be left out, in its order."""
         fixed = {
             n: p.options[0] for n, p in self.space.items() if isinstance(p, Choice) and len(p.options) == 1
         }
-        return [
-            {n: given[n] if n in given else fixed[n] for n in self.space if n in given or n in fixed}
-            | {n: v for n, v in given.items() if n not in self.space}
-            for given in self.points
-        ]
+        return {n: given[n] if n in given else fixed[n] for n in self.space if n in given or n in fixed} | {
+            n: v for n, v in given.items() if n not in self.space
+        }
+
+    def first(self) -> list[Point]:
+        """The points to try first, whole."""
+        return [self.whole(given) for given in self.points]
 
     def _point_problems(self) -> Iterator[Problem]:
         if self.points and self.algorithm.name == "grid":
@@ -274,10 +352,35 @@ class Study(BaseModel):
 
 
 def _objective_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
-    given = [k for k in ("maximize", "minimize") if raw.get(k) is not None]
-    if len(given) != 1:
-        got = "both" if given else "neither"
-        yield Problem("maximize", f"give one of maximize and minimize, with the metric's name; got {got}")
+    try:
+        objective = Objective.of({**raw, "require": {}})
+    except TypeError:
+        return  # neither text nor a list: pydantic has said so
+    names = [o.metric for o in objective.all]
+    if names == [""]:
+        yield Problem("maximize", "say what is best: maximize or minimize, with the metric's name")
+    for name in {n for n in names if names.count(n) > 1}:
+        yield Problem("maximize", f"'{name}' is named twice")
+    require = raw.get("require", {})
+    for metric, text in require.items() if isinstance(require, Mapping) else ():
+        try:
+            Requirement.read(str(metric), str(text))
+        except ValueError:
+            rule = "must be <, <=, > or >= and a number, as '< 1e6'"
+            yield Problem(f"require.{metric}", f"{rule}, got {show(text)}")
+
+
+def _several_problems(
+    raw: Mapping[str, Any], algorithm: str, scheduler: str, stop: Stop
+) -> Iterator[Problem]:
+    """What does not go with several objectives."""
+    if algorithm == "hyperopt":
+        yield Problem("algorithm", "hyperopt has one objective only. Use optuna for several")
+    if scheduler != "none":
+        yield Problem("scheduler", f"{scheduler} ranks by one objective. With several, use none")
+    for rule in ("value", "no_improvement", "terminator"):
+        if getattr(stop, rule):
+            yield Problem(f"stop.{rule}", "is a rule for one objective")
 
 
 def _trainable_problems(found: Trainable, space: Space, repeats: Any) -> Iterator[Problem]:
@@ -321,7 +424,7 @@ def _problem(error: Any) -> Problem:
     *above, last = [str(part) for part in error["loc"]] or [""]
     where = ".".join([*above, last])
     if error["type"] == "extra_forbidden":
-        model: Any = {"per_trial": Resources}.get(above[0] if above else "", Study)
+        model: Any = {"per_trial": Resources, "stop": Stop}.get(above[0] if above else "", Study)
         custom = " Other resources go under custom." if model is Resources else ""
         return Problem(
             ".".join(above), f"unknown key '{last}'.{did_you_mean(last, model.model_fields)}{custom}"
@@ -333,49 +436,3 @@ def _problem(error: Any) -> Problem:
     if error["type"] == "value_error":
         return Problem(where, str(error["ctx"]["error"]))
     return Problem(where, f"{sentence(error)}, got {show(error['input'])}")
-
-
-# --- the schema that editors complete from ---------------------------------------------------------------------
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema of a study file, with the built-in trainables' arguments as names of the space."""
-    scalar: dict[str, Any] = {"type": ["number", "string", "boolean", "null"]}
-    number = {"type": "number"}
-    more: dict[str, Any] = {
-        "when": {"type": "object", "description": "exists only where these names above have these values"},
-        "each": {"type": "string", "description": "the integer above that says how many values"},
-    }
-    ranged = {"log": {"type": "boolean"}, "step": number, "grid": {"type": "integer", "minimum": 2}, **more}
-
-    def form(kind: str, value: Any, rest: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "type": "object",
-            "required": [kind],
-            "additionalProperties": False,
-            "properties": {kind: value, **rest},
-        }
-
-    pair = {"type": "array", "minItems": 2, "maxItems": 2}
-    forms = [
-        scalar,
-        {"type": "array", "minItems": 1, "description": "one of these"},
-        form("float", {**pair, "items": number}, ranged),
-        form("int", {**pair, "items": {"type": "integer"}}, ranged),
-        form("choice", {"type": "array", "minItems": 1}, more),
-    ]
-    names = {
-        n: {"$ref": "#/$defs/Param"} for t in BUILTIN for n in inspect.signature(find(t).function).parameters
-    }
-    model = Study.model_json_schema()
-    model["$defs"] = {**model.get("$defs", {}), "Param": {"anyOf": forms}}
-    tables: dict[str, Mapping[str, type[BaseModel]]] = {"algorithm": ALGORITHMS, "scheduler": SCHEDULERS}
-    for key, table in tables.items():
-        model["properties"][key]["anyOf"].insert(0, {"enum": list(table)})
-        for options in set(table.values()):
-            model["$defs"][options.__name__]["required"] = ["name"]
-    model["properties"]["space"] |= {
-        "properties": {n: s for n, s in names.items() if n not in GIVEN},
-        "additionalProperties": {"$ref": "#/$defs/Param"},
-    }
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model, "title": "raysweep study"}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,33 +12,125 @@ Point = dict[str, Any]
 Metrics = Mapping[str, float]
 
 Status = Literal[
-    "waiting", "running", "completed", "stopped", "diverged", "out of memory", "infeasible", "failed"
+    "waiting",
+    "running",
+    "completed",
+    "stopped",
+    "diverged",
+    "out of memory",
+    "infeasible",
+    "timeout",
+    "failed",
 ]
 """waiting (for a worker, or to be promoted) and running are not over; completed ran all its epochs; stopped
-was ended by the scheduler; diverged reported a number that is not finite; out of memory is what it says;
-infeasible is what the trainable said of the point; failed raised another error or never reported the metric."""
+was ended by the scheduler or by a rule of the study; diverged reported a number that is not finite; out of
+memory is what it says; infeasible is what the trainable said of the point; timeout took longer than the study
+allows; failed raised another error or never reported the metric."""
 
 ENDED: frozenset[str] = frozenset(
-    {"completed", "stopped", "diverged", "out of memory", "infeasible", "failed"}
+    {"completed", "stopped", "diverged", "out of memory", "infeasible", "timeout", "failed"}
 )
 NO_RESULT: frozenset[str] = frozenset({"diverged", "out of memory", "infeasible"})
 """Ends that say something of the point, from which a search learns. An error in the code says nothing of it."""
 RANKED: frozenset[str] = frozenset({"completed", "stopped"})
 
 
+_SIGNS = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What a metric must be for a result to count: `params < 1e6`."""
+
+    metric: str
+    sign: str
+    bound: float
+
+    @classmethod
+    def read(cls, metric: str, text: str) -> Requirement:
+        """The requirement that a study writes as `metric: "< 1e6"`. Raises ValueError when it is none."""
+        sign = next((s for s in _SIGNS if text.strip().startswith(s)), "")
+        bound = float(text.strip().removeprefix(sign) if sign else "nan")
+        if not math.isfinite(bound):
+            raise ValueError(f"{text} is no requirement")
+        return cls(metric, sign, bound)
+
+    def met(self, metrics: Metrics) -> bool:
+        """Whether the metric is there and is what it must be."""
+        return self.metric in metrics and bool(_SIGNS[self.sign](metrics[self.metric], self.bound))
+
+    def excess(self, metrics: Metrics) -> float:
+        """How far beyond the bound the metric is, from 0 (met) to 1."""
+        if self.met(metrics):
+            return 0.0
+        if self.metric not in metrics:
+            return 1.0
+        distance = abs(metrics[self.metric] - self.bound)
+        return max(distance / (distance + abs(self.bound) + 1e-12), 1e-6)
+
+
 @dataclass(frozen=True)
 class Objective:
-    """What is optimised: the name of a metric, and whether more of it is better."""
+    """What is optimised: the name of a metric, and whether more of it is better.
+
+    `more` are further objectives, which then make a Pareto front; `metric` is the leading one, whose best epoch
+    stands for the trial. Epochs that do not meet what is required do not count.
+    """
 
     metric: str
     maximize: bool
+    more: tuple[Objective, ...] = ()
+    require: tuple[Requirement, ...] = ()
+
+    @classmethod
+    def of(cls, study: Mapping[str, Any]) -> Objective:
+        """What a study, as a file or a journal has it, optimises. Of several objectives the one written first leads;
+        where some are maximised and some minimised, a maximised one."""
+
+        def named(key: str) -> list[str]:
+            given = study.get(key) or []
+            return [given] if isinstance(given, str) else list(given)
+
+        every = [cls(m, True) for m in named("maximize")] + [cls(m, False) for m in named("minimize")]
+        first, *more = every or [cls("", False)]
+        require = tuple(Requirement.read(m, text) for m, text in (study.get("require") or {}).items())
+        return cls(first.metric, first.maximize, tuple(more), require)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every metric that it looks at."""
+        return frozenset({o.metric for o in self.all} | {r.metric for r in self.require})
+
+    @property
+    def all(self) -> tuple[Objective, ...]:
+        """The leading objective and the others."""
+        return (self, *self.more)
 
     def better(self, a: float, b: float) -> bool:
-        """Whether `a` is strictly better than `b`."""
+        """Whether `a` is strictly better than `b`, in the leading metric."""
         return a > b if self.maximize else a < b
 
+    def loss(self, value: float) -> float:
+        """The value as a number of which less is better."""
+        return -value if self.maximize else value
+
+    def values(self, metrics: Metrics) -> tuple[float, ...] | None:
+        """The value of every objective, or None when one is missing or a requirement is not met."""
+        found = tuple(metrics.get(o.metric, math.nan) for o in self.all)
+        counts = all(map(math.isfinite, found)) and all(r.met(metrics) for r in self.require)
+        return found if counts else None
+
+    def leading(self, metrics: Metrics) -> float | None:
+        """The leading metric, or None when these metrics do not count."""
+        values = self.values(metrics)
+        return values[0] if values else None
+
+    def excess(self, metrics: Metrics) -> float:
+        """How far metrics are from what is required, from 0 (all met) to 1."""
+        return max((r.excess(metrics) for r in self.require), default=0.0)
+
     def __str__(self) -> str:
-        return f"{'maximize' if self.maximize else 'minimize'} {self.metric}"
+        return ", ".join(f"{'maximize' if o.maximize else 'minimize'} {o.metric}" for o in self.all)
 
 
 @dataclass(frozen=True)
@@ -66,6 +159,8 @@ class Trial:
     seconds: float = 0.0
     """Time spent computing, in seconds: set-up and epochs, over all attempts; waiting is not counted."""
     error: str = ""
+    parent: tuple[int, int] | None = None
+    """The trial, and its epoch, from whose checkpoint this one went on with another point."""
 
     @property
     def ended(self) -> bool:
@@ -76,30 +171,83 @@ class Trial:
         return self.reports[-1] if self.reports else None
 
     def best(self, objective: Objective) -> Report | None:
-        """The epoch whose metric is best (the earliest of equals), or None if it was never reported."""
+        """The epoch whose leading metric is best (the earliest of equals) of those that count, or None."""
         chosen: Report | None = None
         for report in self.reports:
-            value = report.metrics.get(objective.metric, math.nan)
-            if math.isfinite(value) and (
-                chosen is None or objective.better(value, chosen.metrics[objective.metric])
-            ):
+            if objective.values(report.metrics) is None:
+                continue
+            value = report.metrics[objective.metric]
+            if chosen is None or objective.better(value, chosen.metrics[objective.metric]):
                 chosen = report
         return chosen
 
     def value(self, objective: Objective) -> float | None:
-        """The metric at the best epoch. This is what ranks a trial, everywhere."""
+        """The leading metric at the best epoch. This is what ranks a trial, everywhere."""
         report = self.best(objective)
         return None if report is None else report.metrics[objective.metric]
 
+    def values(self, objective: Objective) -> tuple[float, ...] | None:
+        """Every objective's metric at the best epoch, of a trial that ended well; None if it has no result."""
+        report = self.best(objective) if self.status in RANKED else None
+        return None if report is None else objective.values(report.metrics)
 
-def ranking(trials: Iterable[Trial], objective: Objective) -> list[Trial]:
-    """The trials that count, best first: they ended well and reported the metric. Ties go to the earlier."""
-    valued = [(t.value(objective), t) for t in trials if t.status in RANKED]
-    known = [(v, t) for v, t in valued if v is not None]
-    sign = -1.0 if objective.maximize else 1.0
-    return [t for _, t in sorted(known, key=lambda pair: (sign * pair[0], pair[1].number))]
+    def excess(self, objective: Objective) -> float:
+        """How far an ended trial is from a result that counts, from 0 (it has one) to 1 (it broke down).
+
+        An error in the code, which says nothing of the point, counts as 0.
+        """
+        if self.status in NO_RESULT:
+            return 1.0
+        if self.status not in RANKED or self.best(objective) is not None:
+            return 0.0
+        return min((objective.excess(r.metrics) for r in self.reports), default=0.0)
 
 
-def best(trials: Iterable[Trial], objective: Objective) -> Trial | None:
+def ranking(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
+    """The trials that count, best first: they ended well and have a result. Ties go to the earlier.
+
+    With several objectives the Pareto front comes first, then the front of the rest, and so on (Deb et al. 2002),
+    each sorted by the leading one.
+    """
+    known, losses = {t.number: t for t in trials}, _losses(trials, objective)
+    ranked: list[Trial] = []
+    while losses:
+        layer = _undominated(losses) if objective.more else list(losses)
+        ranked += [known[n] for n in sorted(layer, key=lambda n: (losses[n][0], n))]
+        for number in layer:
+            del losses[number]
+    return ranked
+
+
+def front(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
+    """The trials that none beats in every objective, sorted by the leading one."""
+    best = set(_undominated(_losses(trials, objective)))
+    return [t for t in ranking(trials, objective) if t.number in best]
+
+
+def _losses(trials: Iterable[Trial], objective: Objective) -> dict[int, tuple[float, ...]]:
+    """The objectives of each trial that has a result, as numbers of which less is better."""
+    values = {t.number: t.values(objective) for t in trials}
+    return {
+        number: tuple(o.loss(v) for o, v in zip(objective.all, found, strict=True))
+        for number, found in values.items()
+        if found is not None
+    }
+
+
+def _undominated(losses: Mapping[int, tuple[float, ...]]) -> list[int]:
+    """The numbers whose losses no other's are at most as high as, in all, and lower in one."""
+    found: list[int] = []
+    for number in sorted(losses, key=lambda n: (losses[n], n)):  # who dominates comes first
+        mine = losses[number]
+        beaten = any(
+            all(a <= b for a, b in zip(losses[n], mine, strict=True)) and losses[n] != mine for n in found
+        )
+        if not beaten:
+            found.append(number)
+    return found
+
+
+def best(trials: Sequence[Trial], objective: Objective) -> Trial | None:
     """The best of many trials, or None when none of them counts."""
     return next(iter(ranking(trials, objective)), None)

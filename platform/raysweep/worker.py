@@ -113,6 +113,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         self._job = job
         self._settling = ThreadPoolExecutor(1)  # a disk's time is not a training's
         self._trainable = prepared(job)
+        self._timed = "seconds" in job.objective.names
         self._loaded: dict[str, Any] = {}
         self.reset_config(config)
 
@@ -133,8 +134,10 @@ class Worker(tune.Trainable):  # type: ignore[misc]
                 self._trial.flush()
                 self._trial = None
                 return self._ended(records, began, "completed", "")
+            if self._timed:
+                metrics["seconds"] = self._trial.seconds = self._trial.seconds + time.perf_counter() - began
             due = self._trial.epoch in self._job.milestones
-            self._trial.save_when_due(metrics[self._job.objective.metric], due)
+            self._trial.save_when_due(self._job.objective.leading(metrics), due)
         except _Ends as end:
             self._drop()
             return self._ended(records, began, end.status, str(end))
@@ -191,7 +194,12 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         ]
         # A trainable that cannot resume starts over, and so do its numbers.
         return _Running(
-            executions, folder, self._job.objective, saved if "state" in takes else None, self._settling
+            executions,
+            folder,
+            self._job.objective,
+            saved if "state" in takes else None,
+            self._settling,
+            config["begins"],
         )
 
     def _arguments(self, point: dict[str, Any]) -> dict[str, Any]:
@@ -216,15 +224,20 @@ class _Running:
         objective: Objective,
         saved: dict[str, Any] | None,
         settling: Executor,
+        begins: int,
     ):
         self._settling = settling
         self._executions: list[Execution | None] = list(executions)
         self._folder, self._objective = folder, objective
         self.epoch: int = saved["epoch"] if saved else 0
         self._states: list[Any] = list(saved["states"]) if saved else [None] * len(executions)
+        self.seconds: float = saved["seconds"] if saved else 0.0
         self._metrics: list[dict[str, float]] = list(saved["metrics"]) if saved else [{} for _ in executions]
-        self._best_value: float | None = saved["best_value"] if saved else None
-        self._best_epoch: int = saved["best_epoch"] if saved else 0
+        own = (
+            saved if saved and saved["epoch"] > begins else None
+        )  # else it is the parent's, with another point
+        self._best_value: float | None = own["best_value"] if own else None
+        self._best_epoch: int = own["best_epoch"] if own else 0
         self._best: dict[str, Any] | None = None  # a copy, until it is written
         self._flushed = time.monotonic()
         self._dirty, self._verified = False, False
@@ -258,14 +271,18 @@ class _Running:
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise _Ends("diverged", f"{name} = {value} at epoch {self.epoch + 1}")
-        if self._objective.metric not in metrics:
+        missing = sorted(self._objective.names - metrics.keys() - {"seconds"})  # these are measured here
+        if missing:
             said = f"Reported: {', '.join(metrics)}"
-            raise _Ends("failed", f"epoch {self.epoch + 1} did not report '{self._objective.metric}'. {said}")
+            raise _Ends("failed", f"epoch {self.epoch + 1} did not report '{missing[0]}'. {said}")
         return metrics
 
-    def save_when_due(self, value: float, now: bool) -> None:
-        """Keep a copy of the best epoch; write it and the last one every FLUSH seconds, or now."""
-        if self._best_value is None or self._objective.better(value, self._best_value):
+    def save_when_due(self, value: float | None, now: bool) -> None:
+        """Keep a copy of the best epoch; write it and the last one every FLUSH seconds, or now. An epoch that does
+        not count has no value."""
+        if value is not None and (
+            self._best_value is None or self._objective.better(value, self._best_value)
+        ):
             from raysweep import checkpoints
 
             self._best_value, self._best_epoch = value, self.epoch
@@ -294,6 +311,7 @@ class _Running:
         return {
             "best_execution": pick(range(len(self._metrics)), key=lambda i: self._metrics[i][name]),
             "epoch": self.epoch,
+            "seconds": self.seconds,
             "states": self._states,
             "metrics": self._metrics,
             "best_value": self._best_value,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
-from raysweep.samplers.plain import Grid, Random
+from raysweep.plans import OptunaAlgorithm
+from raysweep.samplers.plain import Grid, QuasiRandom, Random
 from raysweep.samplers.wary import Wary
 from raysweep.space import Space
 from raysweep.study import Study
@@ -26,16 +28,24 @@ class Sampler(Protocol):
         ...
 
 
+ATTEMPTS = 20
+"""Asks for a point that no trial has had."""
+
+
 def _hyperopt(space: Space, objective: Objective, seed: int, **options: Any) -> Sampler:
     from raysweep.samplers.hyperopt import HyperOpt
 
-    return Wary(HyperOpt(space, objective, seed, **options), space, seed)
+    return Wary(HyperOpt(space, objective, seed, **options), space, objective, seed)
 
 
-def _optuna(space: Space, objective: Objective, seed: int, **options: Any) -> Sampler:
+def _optuna(
+    space: Space, objective: Objective, seed: int, sampler: str = "tpe", startup: int = 10
+) -> Sampler:
+    if sampler == "qmc":
+        return QuasiRandom(space, objective, seed)
     from raysweep.samplers.optuna import Optuna
 
-    return Wary(Optuna(space, objective, seed, **options), space, seed)
+    return Wary(Optuna(space, objective, seed, sampler, startup), space, objective, seed)
 
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
@@ -46,10 +56,30 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
 }
 
 
-def sampler_of(study: Study, trials: Iterable[Trial] = ()) -> Sampler:
-    """The sampler that a study's algorithm names, told what became of `trials`."""
+def sampler_of(study: Study, trials: Sequence[Trial] = (), earlier: Sequence[Trial] = ()) -> Sampler:
+    """The sampler that a study's algorithm names, told what became of `trials`, and of those of earlier studies,
+    which stand in for its start-up."""
     options = study.algorithm.model_dump(exclude={"name"})
+    if "startup" in options:
+        options["startup"] = max(0, options["startup"] - len(earlier))
     sampler = SAMPLERS[study.algorithm.name](study.space, study.objective, study.seed, **options)
-    for trial in trials:
+    for trial in earlier:
         sampler.tell(trial)
+    remembers = isinstance(study.algorithm, OptunaAlgorithm) and study.algorithm.remembers
+    retell(sampler, trials, remembers, len(study.points))
     return sampler
+
+
+def retell(sampler: Sampler, trials: Sequence[Trial], remembers: bool, given: int = 0) -> None:
+    """Tell a sampler each trial as it was when it was asked for and, if it has ended, as it is: in the order in
+    which all of that happened. One that remembers its asks is also asked again, until it says what it said then.
+    (The first `given` trials were not its own.)
+    """
+    moments = [(t.asked, 0, replace(t, status="waiting", reports=())) for t in trials]
+    moments += [(t.finished, 1, t) for t in trials if t.ended]
+    for _, _, trial in sorted(moments, key=lambda m: (m[0], m[1], m[2].number)):
+        if remembers and not trial.ended and trial.number >= given:
+            for attempt in range(ATTEMPTS):
+                if sampler.ask(trial.number, attempt) == trial.point:
+                    break
+        sampler.tell(trial)

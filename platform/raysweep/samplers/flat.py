@@ -6,7 +6,7 @@ models: an option's index, the index of a step, else the value itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,10 +45,9 @@ class Coordinate:
         if isinstance(p, Choice):
             return p.options[int(raw)]
         if isinstance(p, Float):
-            return p.at_step(int(raw)) if p.step is not None else min(max(float(raw), p.low), p.high)
+            return p.at_step(int(raw)) if p.step is not None else p.nearest(float(raw))
         if isinstance(p, Int):
-            step = p.step or 1
-            return int(min(max(p.low + step * round((raw - p.low) / step), p.low), p.high))
+            return p.nearest(raw)
         raise TypeError(f"{p} is of no known kind")
 
 
@@ -83,14 +82,23 @@ def every(space: Space) -> list[Coordinate]:
     return found
 
 
-def point_of(space: Space, raw_of: Any) -> Point:
+def point_of(space: Space, raw_of: Callable[[Coordinate], Any]) -> Point:
     """The point whose active coordinates have the numbers `raw_of(coordinate)`."""
+    return _point(space, lambda c: c.value(raw_of(c)))
+
+
+def point_at(space: Space, share_of: Callable[[str], float]) -> Point:
+    """The point whose active coordinates stand at the shares `share_of(label)`, from 0 to 1, of their ranges."""
+    return _point(space, lambda c: c.param.at(share_of(c.label)))
+
+
+def _point(space: Space, value_of: Callable[[Coordinate], Any]) -> Point:
     point: Point = {}
     for name, p in space.items():
         if not space.active(name, point):
             continue
         length = space.length(name, point)
-        found = [c.value(raw_of(c)) for c in coordinates(space, name, length)]
+        found = [value_of(c) for c in coordinates(space, name, length)]
         if isinstance(p, Choice) and len(p.options) == 1:
             point[name] = p.options[0] if length is None else [p.options[0]] * length
         else:

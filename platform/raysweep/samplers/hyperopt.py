@@ -20,7 +20,7 @@ from hyperopt import anneal, base, hp, rand, tpe
 from raysweep.params import Choice, Float, Int
 from raysweep.samplers.flat import Coordinate, every, point_of, raws
 from raysweep.space import Space
-from raysweep.trial import NO_RESULT, RANKED, Objective, Point, Trial
+from raysweep.trial import Objective, Point, Trial
 
 logging.getLogger("hyperopt").setLevel(logging.WARNING)
 
@@ -61,16 +61,16 @@ class HyperOpt:
         return point_of(self._space, lambda c: _raw(c, values[c.label][0]))
 
     def tell(self, trial: Trial) -> None:
-        value = trial.value(self._objective) if trial.status in RANKED else None
-        if value is None and trial.status not in NO_RESULT:
+        values = trial.values(self._objective)
+        if values is None and not trial.excess(self._objective):
             return  # pending, or an error in the code that says nothing of the point
-        if value is None:
+        if values is None:
             # Told as failed it would be forgotten and proposed again. It is worse than the worst, by as much as
             # the results spread, so that the penalty moves with the data.
             spread = max(self._losses, default=0.0) - min(self._losses, default=0.0)
             loss = max(self._losses, default=0.0) + (spread or 1.0)
         else:
-            loss = -value if self._objective.maximize else value
+            loss = self._objective.loss(values[0])
             self._losses.append(loss)
         self._trials.insert_trial_docs([self._document(trial, loss)])
         self._trials.refresh()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import optuna
@@ -17,34 +17,45 @@ from optuna.trial import TrialState
 from raysweep.params import Choice, Float, Int
 from raysweep.samplers.flat import Coordinate, point_of, raws
 from raysweep.space import Space
-from raysweep.trial import NO_RESULT, RANKED, Objective, Point, Trial
+from raysweep.trial import Objective, Point, Trial
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-# Startup is ours (see Optuna.ask), so theirs is none.
-KINDS: dict[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: samplers.TPESampler(
+POPULATION = 20  # of nsga2; Optuna's own 50 are a whole study for many
+Params = dict[str, Any]
+
+# Startup is ours (see Optuna.ask), so theirs is none. Each is made for one ask, of a seed and the best start-up point.
+KINDS: dict[str, Callable[[int, Params | None], BaseSampler]] = {
+    "tpe": lambda seed, best: samplers.TPESampler(
         seed=seed, n_startup_trials=0, multivariate=True, group=True, constant_liar=True
     ),
-    "gp": lambda seed: samplers.GPSampler(seed=seed, n_startup_trials=0),
+    "gp": lambda seed, best: samplers.GPSampler(seed=seed, n_startup_trials=0),
+    "cmaes": lambda seed, best: samplers.CmaEsSampler(x0=best, seed=seed, n_startup_trials=1),
+    "nsga2": lambda seed, best: samplers.NSGAIISampler(seed=seed, population_size=POPULATION),
 }
 
 
 class Optuna:
-    """tpe (multivariate, with a constant liar for pending trials) or gp.
+    """tpe (multivariate, with a constant liar for pending trials), gp, cmaes or nsga2.
 
     The first `startup` points are our own random ones, exactly so many however parallel the search is. Every
-    ask makes its sampler anew from (seed, number), so that it depends on what was told and on nothing else.
+    ask makes its sampler anew from (seed, number), so that it depends on what was told and on nothing else;
+    cmaes and nsga2 also on which of their own points they have seen evaluated, so they are to be asked again
+    for what they asked before. (cmaes begins at the best start-up point, learns from its own points only, and
+    moves numbers that every point has; it draws all else at random.)
     """
 
     def __init__(
         self, space: Space, objective: Objective, seed: int, sampler: str = "tpe", startup: int = 10
     ):
         self._space, self._objective, self._seed, self._startup = space, objective, seed, startup
-        self._make = KINDS[sampler]
-        self._study = optuna.create_study(direction="maximize" if objective.maximize else "minimize")
+        self._make, self._constrained = KINDS[sampler], sampler != "cmaes"
+        self._best: tuple[float, Params] | None = None  # loss and parameters, of the start-up
+        self._study = optuna.create_study(
+            directions=["maximize" if o.maximize else "minimize" for o in objective.all]
+        )
         self._trials: dict[int, optuna.Trial] = {}  # those that are pending, by our number
-        self._told: list[float] = []
+        self._told: list[tuple[float, ...]] = []
 
     def ask(self, number: int, attempt: int = 0) -> Point:
         rng = random.Random(f"{self._seed}/{number}/{attempt}")
@@ -54,7 +65,7 @@ class Optuna:
             self._study.tell(self._trials.pop(number), state=TrialState.FAIL)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # multivariate and group are experimental
-            self._study.sampler = self._make(rng.getrandbits(32))
+            self._study.sampler = self._make(rng.getrandbits(32), self._best[1] if self._best else None)
             trial = self._trials[number] = self._study.ask()
             return point_of(self._space, lambda c: _suggested(trial, c))
 
@@ -68,20 +79,31 @@ class Optuna:
         if not trial.ended:
             return
         known = self._trials.pop(trial.number)
-        value = trial.value(self._objective) if trial.status in RANKED else None
-        if value is None and trial.status not in NO_RESULT:
+        values, excess = trial.values(self._objective), trial.excess(self._objective)
+        if values is None and not excess:
             self._study.tell(
                 known, state=TrialState.FAIL
             )  # an error in the code; the point may be a good one
             return
         # A point that gives no result breaks a constraint; for algorithms that see values only, it is as bad as the
         # worst. (The constraint is set on every trial: gp wants the same on all.)
-        known.set_constraint("result", 1.0 if value is None else 0.0)
-        if value is None:
-            value = (min if self._objective.maximize else max)(self._told, default=0.0)
+        if self._constrained:
+            known.set_constraint("result", excess)
+        if values is None:
+            values = self._worst()
         else:
-            self._told.append(value)
-        self._study.tell(known, value)
+            self._told.append(values)
+            loss = self._objective.loss(values[0])
+            if trial.number < self._startup and (self._best is None or loss < self._best[0]):
+                self._best = (loss, known.params)
+        self._study.tell(known, values)
+
+    def _worst(self) -> tuple[float, ...]:
+        """The worst value of each objective so far."""
+        return tuple(
+            (min if o.maximize else max)((told[i] for told in self._told), default=0.0)
+            for i, o in enumerate(self._objective.all)
+        )
 
     def _pending(self, trial: Trial) -> optuna.Trial:
         """A trial that Optuna did not ask for: of the start-up, of an earlier session or study."""
@@ -114,3 +136,18 @@ def _distribution(coordinate: Coordinate) -> BaseDistribution:
     if isinstance(p, Int):
         return IntDistribution(p.low, p.high, log=p.log, step=p.step or 1)
     raise TypeError(f"{p} is of no known kind")
+
+
+def enough(space: Space, objective: Objective, trials: Iterable[Trial]) -> bool:
+    """Whether Optuna's terminator would end a search of these trials (Ishibashi et al. 2023): an upper bound of what
+    one more trial may gain is less than the median of what was gained."""
+    from optuna import terminator  # imports torch
+
+    told = Optuna(space, objective, 0)
+    for trial in trials:
+        told.tell(trial)
+    improvement = terminator.EMMREvaluator(seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        judge = terminator.Terminator(improvement, terminator.MedianErrorEvaluator(improvement))
+        return judge.should_terminate(told._study)

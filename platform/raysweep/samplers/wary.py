@@ -8,14 +8,13 @@ has set its mind on such a place proposes it again and again, of chance.
 
 from __future__ import annotations
 
-import math
 import random
 from typing import TYPE_CHECKING
 
-from raysweep.params import Choice
+from raysweep.params import Choice, Range
 from raysweep.samplers.flat import Coordinate, raws
 from raysweep.space import Space
-from raysweep.trial import NO_RESULT, RANKED, Point, Trial
+from raysweep.trial import NO_RESULT, RANKED, Objective, Point, Trial
 
 if TYPE_CHECKING:
     from raysweep.samplers import Sampler
@@ -30,8 +29,8 @@ Place = dict[str, float | str]
 class Wary:
     """Asks `sampler` again where a point is likely to fail. Without failures it is that sampler, unchanged."""
 
-    def __init__(self, sampler: Sampler, space: Space, seed: int):
-        self._sampler, self._space, self._seed = sampler, space, seed
+    def __init__(self, sampler: Sampler, space: Space, objective: Objective, seed: int):
+        self._sampler, self._space, self._objective, self._seed = sampler, space, objective, seed
         self._known: list[tuple[Place, bool]] = []  # where, and whether there was no result
         self._failures = 0
 
@@ -56,7 +55,7 @@ class Wary:
     def tell(self, trial: Trial) -> None:
         self._sampler.tell(trial)
         if trial.status in NO_RESULT or trial.status in RANKED:
-            failed = trial.status in NO_RESULT
+            failed = trial.excess(self._objective) > 0
             self._known.append((self._place(trial.point), failed))
             self._failures += failed
 
@@ -77,10 +76,9 @@ def _unit(coordinate: Coordinate, raw: float) -> float | str:
         return str(raw)
     if coordinate.options:
         return raw / max(1, coordinate.options - 1)
-    low, high = p.low, p.high  # type: ignore[attr-defined]
-    if p.log:  # type: ignore[attr-defined]
-        return math.log(raw / low) / math.log(high / low)
-    return float((raw - low) / (high - low))
+    if not isinstance(p, Range):
+        raise TypeError(f"{p} is of no known kind")
+    return p.share(raw)
 
 
 def _distance(a: Place, b: Place) -> float:

@@ -23,6 +23,7 @@ from raysweep.errors import Problem, StudyError, did_you_mean
 # Each built-in trainable is a module that holds a generator of the same name, and may hold
 #   load(...)                                    the data, which the trials of a node then share
 #   export(point, state, data, folder) -> dict   writes the trained model into folder, returns its test metrics
+#   ADJUSTABLE                                   the arguments with other values of which a state can go on
 BUILTIN = {"mlp": "raysweep.trainables.mlp"}
 
 GIVEN = frozenset({"seed", "state"})
@@ -37,6 +38,8 @@ class Trainable:
     function: Callable[..., Any]
     load: Callable[..., Any] | None = None
     export: Callable[..., dict[str, float]] | None = None
+    adjustable: frozenset[str] = frozenset()
+    """Hyperparameters that may change in the middle of a training."""
     file: str = ""
     sha256: str = ""
     """Of the file that holds the function; part of what makes a study reproducible."""
@@ -85,6 +88,7 @@ def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Tra
             found.function,
             getattr(module, "load", None),
             getattr(module, "export", None),
+            getattr(module, "ADJUSTABLE", frozenset()),
             found.file,
             found.sha256,
         )

@@ -24,6 +24,10 @@ Share = Annotated[float, Ge(0.0), Lt(1.0)]
 Positive = Annotated[float, Gt(0.0)]
 NotNegative = Annotated[float, Ge(0.0)]
 
+ADJUSTABLE = frozenset(
+    {"lr", "momentum", "weight_decay", "l1", "dropout", "label_smoothing", "batch_size", "schedule", "warmup"}
+)
+
 
 def mlp(
     data: str | Data = "digits",

@@ -1,0 +1,288 @@
+"""The search, whoever runs its trials: which comes next, what became of it, when it is over.
+
+Ray Tune's searcher (search.py) is one user; a person with a loop of their own is another:
+
+    with raysweep.Loop.open(study) as loop:
+        while trial := loop.ask():
+            loop.tell(trial, {"loss": train(**trial.point)})
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import random
+import shutil
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from raysweep import queue
+from raysweep.errors import Problem, RaysweepError, StudyError
+from raysweep.journal import Journal
+from raysweep.plans import AshaScheduler, HyperbandScheduler, PopulationScheduler
+from raysweep.population import Fork, Population
+from raysweep.rungs import MANY_EPOCHS, Brackets, Legs, Rungs, replay
+from raysweep.samplers import ATTEMPTS, sampler_of
+from raysweep.sessions import admit
+from raysweep.space import encode
+from raysweep.stopping import Rules
+from raysweep.study import GRID_LIMIT, Study
+from raysweep.trial import ENDED, Point, Status, Trial
+from raysweep.warm_start import take_over, taken
+
+PARENT_FILES = ("epoch-{:06d}.pt", "epoch-{:06d}.json")  # the data first: the manifest makes it count
+
+
+class Loop:
+    """A study whose journal is open: hands out trials, unfinished ones of an earlier session first, and takes
+    in what became of them."""
+
+    def __init__(self, study: Study, journal: Journal):
+        self.study, self.journal = study, journal
+        trials = journal.trials
+        self._sampler = sampler_of(study, trials, taken(journal.history))
+        self._seen = {encode(t.point) for t in trials}
+        self.legs = legs_of(study)
+        if self.legs is not None:
+            replay(self.legs, trials, study.objective)
+        self.rules = Rules(study, journal)
+        self._waiting = {t.number for t in trials if not t.ended and self._waits(t)}
+        self._unfinished = deque(t for t in trials if not t.ended and t.number not in self._waiting)
+        self._running: set[int] = set()
+        self._next = len(trials)
+        self._asked = sum(t.parent is None for t in trials)
+
+    @classmethod
+    @contextmanager
+    def open(cls, study: Study, folder: str | Path = "studies", store: str = "") -> Iterator[Loop]:
+        """The loop of a study whose trials you run yourself; its journal is in `folder`/NAME, as with `run`.
+
+        `raysweep trials`, `best` and `sync` work on it. When to stop a trial is for you to say, so the study must
+        have no scheduler. Raises a RaysweepError when the study is another's or is being run.
+        """
+        if study.scheduler.name != "none":
+            what = "a loop of your own decides itself when a trial stops. Remove scheduler"
+            raise StudyError([Problem("scheduler", what)])
+        journal = Journal(Path(folder).resolve() / study.name)
+        try:
+            admit(study, journal, store)
+            for _ in take_over(study, journal, store):
+                pass
+            yield cls(study, journal)
+            journal.append("over")
+        finally:
+            journal.close()
+
+    # --- a loop of one's own -----------------------------------------------------------------------------------
+
+    def ask(self) -> Trial | None:
+        """A trial to run now, or None when the study has enough."""
+        trial = self.next()
+        if trial is not None:
+            worker = f"{platform.node()} (process {os.getpid()})"
+            self.journal.append("started", trial=trial.number, worker=worker)
+            trial = self.journal.trial(trial.number)
+        return trial
+
+    def tell(
+        self,
+        trial: Trial,
+        metrics: Mapping[str, float] | Sequence[Mapping[str, float]] = (),
+        status: Status = "completed",
+        error: str = "",
+    ) -> None:
+        """What became of a trial: the metrics of its one epoch or of each, and how it ended.
+
+        A metric that is not finite makes it `diverged`; `infeasible` and `out of memory` are learned from,
+        `failed` is not held against the point. Raises RaysweepError when a trial that is said to have completed
+        reports no objective, or has been told before.
+        """
+        if trial.number not in self._running:
+            raise RaysweepError(
+                f"trial {trial.number} is not running: it was told already, or never asked for"
+            )
+        if status not in ENDED:
+            raise RaysweepError(f"'{status}' is no end of a trial. One of: {', '.join(sorted(ENDED))}")
+        epochs = [metrics] if isinstance(metrics, Mapping) else list(metrics)
+        names = {o.metric for o in self.study.objective.all}
+        if status == "completed" and not all(names <= set(m) for m in epochs or [{}]):
+            raise RaysweepError(f"trial {trial.number} must report {', '.join(sorted(names))}")
+        seconds = (time.time() - self.journal.trial(trial.number).started) / max(1, len(epochs))
+        for epoch, given in enumerate(epochs, 1):
+            values = {k: float(v) for k, v in given.items()}
+            bad = next((f"{k} = {v} at epoch {epoch}" for k, v in values.items() if not math.isfinite(v)), "")
+            if bad:
+                status, error = "diverged", bad
+                break
+            self.journal.append("report", trial=trial.number, epoch=epoch, metrics=values, seconds=seconds)
+            self.rules.reported(values)
+        self.end(trial.number, status, error)
+
+    # --- what a runner needs -----------------------------------------------------------------------------------
+
+    def next(self) -> Trial | None:
+        """The trial that comes next, or None: for now if the study is `blocked`, else for good."""
+        trial = None
+        if self.rules.why:  # what was begun in an earlier session is not taken up again
+            self._waiting |= {t.number for t in self._unfinished}
+            self._unfinished.clear()
+        else:
+            trial = (self._unfinished.popleft() if self._unfinished else None) or self._chosen()
+        if trial is None:
+            if not self.blocked:
+                for number in sorted(self._waiting):
+                    self.end(number, "stopped", "")
+            return None
+        self._running.add(trial.number)
+        return trial
+
+    @property
+    def blocked(self) -> bool:
+        """Whether trials wait that those which run may make room for."""
+        return bool(self._waiting and self._running) and not self.rules.why
+
+    def left(self, number: int) -> None:
+        """A trial's runner has let it go. If it did not say how it ended, it was stopped, or has to wait."""
+        self._running.discard(number)
+        trial = self.journal.trial(number)
+        if not trial.ended and self._waits(trial) and not self.rules.why:
+            self.journal.append("paused", trial=number)
+            self._waiting.add(number)
+        else:
+            self.end(number, "stopped", "")
+
+    def end(self, number: int, status: str, error: str) -> None:
+        """Journal the end of a trial unless the journal has it, and let the sampler learn from it."""
+        self._running.discard(number)
+        self._waiting.discard(number)
+        if not self.journal.trial(number).ended:
+            self.journal.append("ended", trial=number, status=status, seconds=0.0, error=error)
+        self._sampler.tell(self.journal.trial(number))
+        self.rules.ended()
+
+    def _waits(self, trial: Trial) -> bool:
+        last = trial.last
+        return self.legs is not None and last is not None and self.legs.waits(trial.number, last.epoch)
+
+    def _chosen(self) -> Trial | None:
+        """A population is filled first; elsewhere who waits at a rung comes before who is new."""
+        if isinstance(self.legs, Population):
+            return self._ask() or self._called()
+        return self._called() or self._ask()
+
+    def _called(self) -> Trial | None:
+        """A trial that waits and may go on, or the one that it gives way to."""
+        number = self.legs.call(self._waiting) if self.legs is not None else None
+        if number is None:
+            return None
+        if isinstance(self.legs, Population):
+            fork = self.legs.fork(number, self.journal.trials, self._saved)
+            if fork is not None and (child := self._forked(fork)) is not None:
+                self.end(number, "stopped", "")
+                return child
+        self._waiting.discard(number)
+        return self.journal.trial(number)
+
+    def _ask(self) -> Trial | None:
+        if self._asked >= self.study.target:
+            return None
+        trial = self._queued()
+        if trial is None:
+            point = self._fresh(self._next)
+            if point is None:
+                return None
+            problems = self.study.space.check(point)
+            if problems:
+                raise RuntimeError(f"the sampler left the space: {'; '.join(map(str, problems))}")
+            trial = self._journalled(point)
+        self._asked += 1
+        return trial
+
+    def _queued(self) -> Trial | None:
+        """The oldest point that a person has queued and that no trial has had."""
+        if self._asked < len(self.study.points):
+            return None
+        while (queued := queue.oldest(self.journal.path.parent, self.study.space)) is not None:
+            path, point = queued
+            known = encode(point) in self._seen
+            trial = None if known else self._journalled(point)
+            path.unlink()  # only now: what is killed in between is not lost
+            if trial is not None:
+                return trial
+        return None
+
+    def _journalled(self, point: Point, **more: Any) -> Trial:
+        number = self._next
+        self._next += 1
+        rng = random.Random(f"{self.study.seed}/{number}/seeds")
+        seeds = [rng.getrandbits(31) for _ in range(self.study.repeats)]
+        self.journal.append("asked", trial=number, point=point, seeds=seeds, **more)
+        self._seen.add(encode(point))
+        trial = self.journal.trial(number)
+        self._sampler.tell(trial)
+        return trial
+
+    def _fresh(self, number: int) -> Point | None:
+        """A point that no trial has had. (Repeats are for `repeats:`, where they are counted as such.)"""
+        if self._asked < len(self.study.points):
+            return self.study.first()[self._asked]
+        for attempt in range(ATTEMPTS):
+            point = self._sampler.ask(number, attempt)
+            if point is None or encode(point) not in self._seen:
+                return point
+        if (self.study.cardinality or GRID_LIMIT + 1) > GRID_LIMIT:
+            return point
+        # A small space, of which the sampler likes what it knows: what is left of it, in order.
+        every = self.study.space.without_grids().grid()
+        return next((p for p in every if encode(p) not in self._seen), None)
+
+    # --- the checkpoint that a fork begins with ---------------------------------------------------------------
+
+    def _folder(self, number: int) -> Path:
+        return self.journal.path.parent / "trials" / f"{number:06d}"
+
+    def _saved(self, number: int) -> int | None:
+        """The epoch of a trial's newest checkpoint."""
+        manifests = sorted(self._folder(number).glob("epoch-*.json"))
+        return int(manifests[-1].stem.removeprefix("epoch-")) if manifests else None
+
+    def _forked(self, fork: Fork) -> Trial | None:
+        """The new trial, with a copy of its parent's checkpoint; None if that was deleted in this instant."""
+        folder = self._folder(self._next)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            for name in PARENT_FILES:
+                shutil.copyfile(
+                    self._folder(fork.parent) / name.format(fork.epoch), folder / name.format(fork.epoch)
+                )
+        except FileNotFoundError:
+            shutil.rmtree(folder)
+            return None
+        return self._journalled(fork.point, parent=[fork.parent, fork.epoch])
+
+
+def legs_of(study: Study) -> Legs | None:
+    """What cuts the trials of a study into legs, where they have to wait; or None."""
+    plan, objective, epochs = study.scheduler, study.objective, study.epochs or MANY_EPOCHS
+    if isinstance(plan, AshaScheduler) and plan.kind == "promotion":
+        return Rungs(objective, plan.grace, plan.reduction, epochs)
+    if isinstance(plan, HyperbandScheduler):
+        return Brackets(objective, plan.grace, plan.reduction, epochs, plan.brackets)
+    if isinstance(plan, PopulationScheduler):
+        return Population(
+            study.space,
+            objective,
+            study.seed,
+            plan.interval,
+            epochs,
+            study.vary,
+            plan.quantile,
+            plan.resample,
+            plan.name == "pb2",
+        )
+    return None
