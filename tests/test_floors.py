@@ -16,7 +16,7 @@ FLOORS = [
     {"errors"},
     {"trial", "params"},
     {"space", "journal", "trainables", "plans", "files", "rungs"},
-    {"study", "checkpoints", "views", "models", "queue", "population"},
+    {"study", "checkpoints", "views", "models", "queue", "population", "retention"},
     {"samplers", "report", "schema", "sessions", "warm_start"},
     {"stopping"},
     {"loop", "tracking", "worker"},

@@ -65,6 +65,34 @@ def test_every_way_to_end_badly_ends_that_trial_and_no_other(ray: Any, here: Pat
     assert len({t.worker for t in trials}) <= 2, "the worker outlives a trial that fails"
 
 
+def test_a_trial_that_takes_too_long_is_ended_even_if_it_says_nothing(ray: Any, here: Path) -> None:
+    space = {"x": {"float": [0.0, 1.0]}, "epochs": [1, 9], "pause": [0.0, 60.0]}
+    points = [{"x": 0.1, "epochs": 9, "pause": 60.0}, {"x": 0.2, "epochs": 9, "pause": 0.0}]
+    result = raysweep.run(quick(trials=2, space=space, points=points, trial_timeout="3 s", concurrency=1))
+    assert [t.status for t in result.trials] == ["timeout", "completed"]
+    assert result.trials[0].error == "it took longer than 3.0 s"
+    assert not result.interrupted
+
+
+def test_a_rule_ends_a_study_and_what_runs(ray: Any, here: Path) -> None:
+    said: list[str] = []
+    space = {"x": {"float": [-1.0, 1.0]}, "epochs": 10_000, "pause": 0.01}
+    study = quick(trials=None, space=space, stop={"time": "4 s"})
+    result = raysweep.run(study, say=said.append)
+    assert not result.interrupted and {t.status for t in result.trials} == {"stopped"}
+    assert "Enough: its time, 4.0 s, is up." in said
+    again = raysweep.run(study, say=said.append)
+    assert again.trials == result.trials and "quick is complete: its time, 4.0 s, is up." in said
+
+
+def test_seconds_are_an_objective_of_every_trainable(ray: Any, here: Path) -> None:
+    result = raysweep.run(quick(minimize=["loss", "seconds"], require={"seconds": "< 50"}))
+    assert all(r.metrics["seconds"] > 0 for t in result.trials for r in t.reports)
+    assert [t.reports[0].metrics["seconds"] < t.reports[-1].metrics["seconds"] for t in result.trials] == [
+        True
+    ] * 4
+
+
 @pytest.mark.parametrize(
     "algorithm", ["random", {"name": "optuna", "startup": 3}, {"name": "hyperopt", "startup": 3}]
 )
@@ -194,7 +222,7 @@ def test_the_mlp_is_searched_tested_and_exported(ray: Any, here: Path) -> None:
 
 
 def test_only_the_best_trials_keep_their_checkpoints(ray: Any, here: Path) -> None:
-    from raysweep.driver import KEPT
+    from raysweep.retention import KEPT
     from raysweep.trial import ranking
 
     study = quick(trials=9)

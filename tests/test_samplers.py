@@ -110,7 +110,7 @@ def test_a_sampler_told_what_another_was_goes_on_as_that_one(
 @pytest.mark.parametrize("name", LEARNING)
 def test_what_is_learned_shows(name: str) -> None:
     gains = []
-    for seed in range(SEEDS.get(name, 5)):
+    for seed in range(SEEDS.get(name, 11)):
         learned = [bowl(p) for p in search(make(name, seed), bowl, range(40))[25:]]
         drawn = [bowl(p) for p in search(make("random", seed), bowl, range(40))[25:]]
         gains.append(statistics.median(learned) / statistics.median(drawn))
@@ -153,11 +153,29 @@ def test_another_attempt_is_another_point(name: str) -> None:
     assert len({encode(sampler.ask(10, attempt) or {}) for attempt in range(5)}) > 1
 
 
-@pytest.mark.parametrize("name", DRAWING)
-def test_start_up_is_exactly_as_many_random_points_however_parallel(name: str) -> None:
+@pytest.mark.parametrize("name", [n for n in DRAWING if n != "random"])
+def test_start_up_is_exactly_as_many_quasi_random_points_however_parallel(name: str) -> None:
     sampler = make(name, 3)
     asked = [sampler.ask(n) for n in range(5)]  # all at once, nothing told
-    assert asked == [make("random", 3).ask(n) for n in range(5)]
+    assert asked == [make("optuna qmc", 3).ask(n) for n in range(5)]
+
+
+@pytest.mark.parametrize("name", [n for n in LEARNING if n != "optuna gp"])
+def test_a_trial_that_waits_is_learned_from_and_told_again_replaces_what_it_was(name: str) -> None:
+    def told(*losses: float, status: Any) -> Sampler:
+        sampler = make(name, 5)
+        for number in range(12):
+            point = make("optuna qmc", 5).ask(number)
+            assert point is not None
+            sampler.tell(Trial(number, point))
+            for i, loss in enumerate(losses, 1):
+                reports = tuple(Report(e, {"loss": loss + bowl(point)}, 0.0) for e in range(1, i + 1))
+                sampler.tell(Trial(number, point, status if i == len(losses) else "waiting", reports))
+        return sampler
+
+    once, twice = told(0.5, status="completed"), told(3.0, 0.5, status="completed")
+    waiting, unknown = told(0.5, status="waiting"), told(status="waiting")
+    assert once.ask(12) == twice.ask(12) == waiting.ask(12) != unknown.ask(12)
 
 
 @pytest.mark.parametrize("name", DRAWING)

@@ -11,9 +11,9 @@ import pytest
 import raysweep
 from conftest import quick
 from raysweep import Study
-from raysweep.journal import Journal
+from raysweep.journal import FILE, Journal, read
 from raysweep.loop import Loop, legs_of
-from raysweep.rungs import Rungs, replay
+from raysweep.rungs import Brackets, Rungs, replay
 from raysweep.schedulers import scheduler_of
 from raysweep.trial import Objective, Report, Trial
 
@@ -115,10 +115,39 @@ def test_asha_spends_its_epochs_on_the_good(kind: str, ray: Any, here: Path) -> 
     lasts = sorted(t.last.epoch for t in result.trials if t.last)
     assert set(lasts) <= {2, 6, 18}
     assert all([r.epoch for r in t.reports] == list(range(1, len(t.reports) + 1)) for t in result.trials)
+    records, _ = read(here / "studies" / "quick" / FILE)
+    assert sum(r["kind"] == "report" for r in records) == sum(lasts), "no epoch is computed twice"
     if kind == "promotion":
         assert lasts == [2] * 6 + [6] * 2 + [18]
         assert result.best is not None and result.best.status == "completed"
         assert abs(result.best.point["x"]) == min(abs(t.point["x"]) for t in result.trials)
+
+
+@pytest.mark.parametrize("name", ["pbt", "pb2"])
+def test_a_population_moves_to_better_points_from_checkpoints(name: str, ray: Any, here: Path) -> None:
+    plan = {"name": name, "interval": 2, "vary": ["x"], "resample": 0.0}
+    result = raysweep.run(quick(trials=4, space={**SPACE, "epochs": 8}, scheduler=plan))
+    assert not result.interrupted
+    members, children = result.trials[:4], result.trials[4:]
+    assert children and all(t.parent is None for t in members)
+    assert sum(t.status == "completed" for t in result.trials) == 4, "the population stays as large as it was"
+    for child in children:
+        parent, epoch = child.parent or pytest.fail()
+        assert child.reports[0].epoch == epoch + 1, "it went on from its parent's checkpoint"
+        assert child.point["x"] != result.trials[parent].point["x"]
+        if name == "pbt":
+            assert child.point["x"] / result.trials[parent].point["x"] == pytest.approx(1.0, abs=0.21)
+
+
+def test_hyperband_has_trials_that_nobody_stops(ray: Any, here: Path) -> None:
+    plan = {"name": "hyperband", "grace": 2, "reduction": 3}
+    result = raysweep.run(quick(trials=9, space=SPACE, scheduler=plan))
+    assert not result.interrupted
+    brackets = legs_of(quick(trials=9, space=SPACE, scheduler=plan))
+    assert isinstance(brackets, Brackets)
+    for trial in result.trials:
+        rungs = {0: {2, 6, 18}, 1: {6, 18}, 2: {18}}[brackets.bracket(trial.number)]
+        assert trial.last is not None and trial.last.epoch in rungs
 
 
 def test_only_some_schedulers_make_trials_wait() -> None:

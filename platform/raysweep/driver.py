@@ -39,8 +39,6 @@ from raysweep.warm_start import take_over
 
 STUDIES = Path("studies")
 RAY = (2, 60)
-KEPT = 5
-"""How many of the best trials keep their checkpoints; the others' are deleted as they are beaten."""
 
 
 @dataclass(frozen=True)
@@ -296,7 +294,7 @@ def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slo
     from raysweep import worker
     from raysweep.loop import Loop
     from raysweep.schedulers import scheduler_of
-    from raysweep.search import Recorder, Retention, Searcher, Timeout
+    from raysweep.search import Recorder, Searcher, Timeout
 
     found, loop = study.found, Loop(study, journal)
     job = worker.Job(
@@ -310,7 +308,7 @@ def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slo
         loop.legs.milestones if loop.legs else frozenset(),
     )
     runs: Any = tune.with_parameters(worker.Worker, job=job) if found.yields else worker.tune_function(job)
-    callbacks: list[Any] = [Recorder(loop), Retention(study, journal, place / "trials", KEPT)]
+    callbacks: list[Any] = [Recorder(loop)]
     if study.trial_timeout is not None:
         callbacks.append(Timeout(loop, study.trial_timeout))
     scratch = tempfile.mkdtemp(prefix="raysweep-")  # Tune wants a place for files that we make no use of
@@ -339,6 +337,7 @@ def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slo
             ),
         ).fit()
     finally:
+        loop.kept.sweep()  # a worker may have written once more after its trial was beaten
         if main:
             signal.signal(signal.SIGTERM, previous)
         shutil.rmtree(scratch, ignore_errors=True)

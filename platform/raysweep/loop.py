@@ -26,6 +26,7 @@ from raysweep.errors import Problem, RaysweepError, StudyError
 from raysweep.journal import Journal
 from raysweep.plans import AshaScheduler, HyperbandScheduler, PopulationScheduler
 from raysweep.population import Fork, Population
+from raysweep.retention import Retention
 from raysweep.rungs import MANY_EPOCHS, Brackets, Legs, Rungs, replay
 from raysweep.samplers import ATTEMPTS, sampler_of
 from raysweep.sessions import admit
@@ -50,7 +51,7 @@ class Loop:
         self.legs = legs_of(study)
         if self.legs is not None:
             replay(self.legs, trials, study.objective)
-        self.rules = Rules(study, journal)
+        self.rules, self.kept = Rules(study, journal), Retention(journal, study.objective)
         self._waiting = {t.number for t in trials if not t.ended and self._waits(t)}
         self._unfinished = deque(t for t in trials if not t.ended and t.number not in self._waiting)
         self._running: set[int] = set()
@@ -143,8 +144,8 @@ class Loop:
 
     @property
     def blocked(self) -> bool:
-        """Whether trials wait that those which run may make room for."""
-        return bool(self._waiting and self._running) and not self.rules.why
+        """Whether those which run may come to wait, or make room for those that do."""
+        return self.legs is not None and bool(self._running) and not self.rules.why
 
     def left(self, number: int) -> None:
         """A trial's runner has let it go. If it did not say how it ended, it was stopped, or has to wait."""
@@ -153,6 +154,7 @@ class Loop:
         if not trial.ended and self._waits(trial) and not self.rules.why:
             self.journal.append("paused", trial=number)
             self._waiting.add(number)
+            self._sampler.tell(self.journal.trial(number))
         else:
             self.end(number, "stopped", "")
 
@@ -163,6 +165,7 @@ class Loop:
         if not self.journal.trial(number).ended:
             self.journal.append("ended", trial=number, status=status, seconds=0.0, error=error)
         self._sampler.tell(self.journal.trial(number))
+        self.kept.ended(number)
         self.rules.ended()
 
     def _waits(self, trial: Trial) -> bool:
@@ -243,22 +246,19 @@ class Loop:
 
     # --- the checkpoint that a fork begins with ---------------------------------------------------------------
 
-    def _folder(self, number: int) -> Path:
-        return self.journal.path.parent / "trials" / f"{number:06d}"
-
     def _saved(self, number: int) -> int | None:
         """The epoch of a trial's newest checkpoint."""
-        manifests = sorted(self._folder(number).glob("epoch-*.json"))
+        manifests = sorted(self.kept.folder(number).glob("epoch-*.json"))
         return int(manifests[-1].stem.removeprefix("epoch-")) if manifests else None
 
     def _forked(self, fork: Fork) -> Trial | None:
         """The new trial, with a copy of its parent's checkpoint; None if that was deleted in this instant."""
-        folder = self._folder(self._next)
+        folder = self.kept.folder(self._next)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             for name in PARENT_FILES:
                 shutil.copyfile(
-                    self._folder(fork.parent) / name.format(fork.epoch), folder / name.format(fork.epoch)
+                    self.kept.folder(fork.parent) / name.format(fork.epoch), folder / name.format(fork.epoch)
                 )
         except FileNotFoundError:
             shutil.rmtree(folder)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,27 +74,31 @@ class Population:
         return number
 
     def fork(self, number: int, trials: Iterable[Trial], saved: Callable[[int], int | None]) -> Fork | None:
-        """What the waiting trial `number` is to give way to, if it is among the worst of the population.
+        """What the waiting trial `number` is to give way to, if it is among the worst of the population at its
+        epoch, of which more than half must have come so far.
 
         `saved(n)` is the epoch of the newest checkpoint of a trial, or None.
         """
         every = {t.number: t for t in trials}
-        scores = {n: s for n, t in every.items() if _member(t) and (s := self._score(t)) is not None}
+        members = [t for t in every.values() if not t.ended or t.status == "completed"]
+        epoch = self._epochs.get(number, 0)
+        scores = {t.number: s for t in members if (s := self._score(t, epoch)) is not None}
         ranked = sorted(scores, key=lambda n: (scores[n], n))
-        share = max(1, math.floor(len(ranked) * self._quantile)) if len(ranked) > 1 else 0
-        if number not in ranked[len(ranked) - share :]:
+        share = max(1, math.floor(len(ranked) * self._quantile))
+        if 2 * len(ranked) <= len(members) or number not in ranked[max(1, len(ranked) - share) :]:
             return None
-        rng = random.Random(f"{self._seed}/{number}/{self._epochs.get(number, 0)}/fork")
-        best = [(n, epoch) for n in ranked[:share] if (epoch := saved(n)) is not None]
+        rng = random.Random(f"{self._seed}/{number}/{epoch}/fork")
+        # Only from a milestone: who is at the end has nothing left to go on with.
+        best = [(n, at) for n in ranked[:share] if (at := saved(n)) is not None and at in self.milestones]
         if not best:
             return None
-        parent, epoch = rng.choice(best)
-        point = self._changed(every[parent].point, every, epoch, rng)
-        return Fork(parent, epoch, point)
+        parent, begins = rng.choice(best)
+        return Fork(parent, begins, self._changed(every[parent].point, every, begins, rng))
 
-    def _score(self, trial: Trial) -> float | None:
-        """How good the last epoch of a trial is; less is better."""
-        value = self._objective.leading(trial.last.metrics) if trial.last else None
+    def _score(self, trial: Trial, epoch: int) -> float | None:
+        """How good a trial was at `epoch`; less is better."""
+        report = next((r for r in reversed(trial.reports) if r.epoch == epoch), None)
+        value = self._objective.leading(report.metrics) if report else None
         return None if value is None else self._objective.loss(value)
 
     def _changed(self, point: Point, trials: dict[int, Trial], epoch: int, rng: random.Random) -> Point:
@@ -114,11 +119,6 @@ class Population:
             return p.nearest(value + (step if up else -step)) if near == value else near
         at = next(i for i, option in enumerate(p.values()) if same(option, value)) + (1 if up else -1)
         return p.values()[min(max(at, 0), len(p.values()) - 1)]
-
-
-def _member(trial: Trial) -> bool:
-    """Whether a trial is of the population as it is now: it goes on, or has come to its end."""
-    return not trial.ended or trial.status == "completed"
 
 
 # --- PB2's bandit ------------------------------------------------------------------------------------------
@@ -155,7 +155,11 @@ def _bandit(
     x[:, 0] /= span
     y = (y - y.mean()) / (y.std() + 1e-12)
     kernel = ConstantKernel(1.0) * RBF([1.0] * x.shape[1], (0.05, 10.0)) + WhiteKernel(0.1, (1e-4, 1.0))
-    process = GaussianProcessRegressor(kernel, random_state=rng.getrandbits(31)).fit(x, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # a length at its bound: a hyperparameter that makes no difference yet
+        process = GaussianProcessRegressor(kernel, random_state=rng.getrandbits(31)).fit(x, y)
     shares = [[rng.random() for _ in ranges] for _ in range(CANDIDATES)]
     mean, spread = process.predict(np.array([[(epoch + 1) / span, *s] for s in shares]), return_std=True)
     chosen = shares[int(np.argmax(mean + 2.0 * spread))]

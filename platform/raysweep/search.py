@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,11 +12,8 @@ from ray.tune import search
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.result import AUTO_RESULT_KEYS
 
-from raysweep.journal import Journal
 from raysweep.loop import Loop
 from raysweep.plans import duration
-from raysweep.study import Study
-from raysweep.trial import ranking
 
 
 class Searcher(search.Searcher):  # type: ignore[misc]
@@ -105,27 +100,6 @@ def _plain_records(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
             error = f"{name} = {value} at epoch {epoch}"
             return [("ended", {"status": "diverged", "seconds": 0.0, "error": error})]
     return [("report", {"epoch": epoch, "metrics": metrics, "seconds": 0.0})]
-
-
-class Retention(tune.Callback):  # type: ignore[misc]
-    """Keeps the checkpoints of the best trials and deletes the others' as they are beaten."""
-
-    def __init__(self, study: Study, journal: Journal, folder: Path, kept: int):
-        self._objective, self._journal, self._folder = study.objective, journal, folder
-        self._most = kept
-        self._kept = [t.number for t in ranking(journal.trials, study.objective)[:kept]]
-
-    def on_trial_complete(
-        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
-    ) -> None:
-        number = trial.config["number"]
-        those = [self._journal.trial(n) for n in {*self._kept, number}]
-        self._kept = [t.number for t in ranking(those, self._objective)]
-        for beaten in {*self._kept[self._most :], number} - set(self._kept[: self._most]):
-            shutil.rmtree(self._folder / f"{beaten:06d}", ignore_errors=True)
-        del self._kept[self._most :]
-
-    on_trial_error = on_trial_complete
 
 
 class Timeout(tune.Callback):  # type: ignore[misc]

@@ -186,9 +186,13 @@ class Trial:
         report = self.best(objective)
         return None if report is None else report.metrics[objective.metric]
 
-    def values(self, objective: Objective) -> tuple[float, ...] | None:
-        """Every objective's metric at the best epoch, of a trial that ended well; None if it has no result."""
-        report = self.best(objective) if self.status in RANKED else None
+    def values(self, objective: Objective, unfinished: bool = False) -> tuple[float, ...] | None:
+        """Every objective's metric at the best epoch, of a trial that ended well; None if it has no result.
+
+        With `unfinished`, that of a trial which waits to go on counts too.
+        """
+        counts = self.status in RANKED or (unfinished and self.status == "waiting")
+        report = self.best(objective) if counts else None
         return None if report is None else objective.values(report.metrics)
 
     def excess(self, objective: Objective) -> float:

@@ -19,6 +19,7 @@ from hyperopt import anneal, base, hp, rand, tpe
 
 from raysweep.params import Choice, Float, Int
 from raysweep.samplers.flat import Coordinate, every, point_of, raws
+from raysweep.samplers.plain import QuasiRandom
 from raysweep.space import Space
 from raysweep.trial import Objective, Point, Trial
 
@@ -28,8 +29,9 @@ logging.getLogger("hyperopt").setLevel(logging.WARNING)
 class HyperOpt:
     """tpe (options `startup`, `candidates`, `gamma`), anneal or random.
 
-    The first `startup` points are our own random ones, exactly so many however parallel the search is. What it
-    asks depends on (seed, number) and on the trials that have ended.
+    The first `startup` points are a Sobol sequence's, exactly so many however parallel the search is. A trial
+    that was stopped early, or waits at a rung, is told with its best value so far. What it asks depends on
+    (seed, number) and on the trials that have a result.
     """
 
     def __init__(
@@ -51,17 +53,19 @@ class HyperOpt:
         self._domain = base.Domain(lambda point: 0.0, {c.label: _node(c) for c in every(space)})
         self._trials = base.Trials()
         self._losses: list[float] = []
+        self._results: dict[int, dict[str, Any]] = {}  # as HyperOpt holds them, by our number
+        self._first = QuasiRandom(space, objective, seed)
 
     def ask(self, number: int, attempt: int = 0) -> Point:
         rng = random.Random(f"{self._seed}/{number}/{attempt}")
         if number < self._startup:
-            return self._space.sample(rng)
+            return self._first.ask(number, attempt)
         (document,) = self._suggest([number], self._domain, self._trials, rng.getrandbits(31))
         values = document["misc"]["vals"]
         return point_of(self._space, lambda c: _raw(c, values[c.label][0]))
 
     def tell(self, trial: Trial) -> None:
-        values = trial.values(self._objective)
+        values = trial.values(self._objective, unfinished=bool(trial.reports))
         if values is None and not trial.excess(self._objective):
             return  # pending, or an error in the code that says nothing of the point
         if values is None:
@@ -72,8 +76,12 @@ class HyperOpt:
         else:
             loss = self._objective.loss(values[0])
             self._losses.append(loss)
+        if trial.number in self._results:
+            self._results[trial.number]["loss"] = loss  # it waited at a rung, and has gone on
+            return
         self._trials.insert_trial_docs([self._document(trial, loss)])
         self._trials.refresh()
+        self._results[trial.number] = self._trials.results[-1]
 
     def _document(self, trial: Trial, loss: float) -> dict[str, Any]:
         number = trial.number

@@ -12,10 +12,12 @@ import optuna
 from optuna import samplers
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from raysweep.params import Choice, Float, Int
 from raysweep.samplers.flat import Coordinate, point_of, raws
+from raysweep.samplers.plain import QuasiRandom
 from raysweep.space import Space
 from raysweep.trial import Objective, Point, Trial
 
@@ -35,14 +37,22 @@ KINDS: dict[str, Callable[[int, Params | None], BaseSampler]] = {
 }
 
 
+class _Revisable(InMemoryStorage):
+    """A storage in which a trial that was told may be told again."""
+
+    def check_trial_is_updatable(self, trial_id: int, trial_state: TrialState) -> None:
+        pass
+
+
 class Optuna:
     """tpe (multivariate, with a constant liar for pending trials), gp, cmaes or nsga2.
 
-    The first `startup` points are our own random ones, exactly so many however parallel the search is. Every
-    ask makes its sampler anew from (seed, number), so that it depends on what was told and on nothing else;
-    cmaes and nsga2 also on which of their own points they have seen evaluated, so they are to be asked again
-    for what they asked before. (cmaes begins at the best start-up point, learns from its own points only, and
-    moves numbers that every point has; it draws all else at random.)
+    The first `startup` points are a Sobol sequence's, exactly so many however parallel the search is. A trial
+    that was stopped early, or waits at a rung, is told with its best value so far. Every ask makes its sampler
+    anew from (seed, number), so that it depends on what was told and on nothing else; cmaes and nsga2 also on
+    which of their own points they have seen evaluated, so they are to be asked again for what they asked before.
+    (cmaes begins at the best start-up point, learns from its own points only, and moves numbers that every point
+    has; it draws all else at random.)
     """
 
     def __init__(
@@ -51,16 +61,22 @@ class Optuna:
         self._space, self._objective, self._seed, self._startup = space, objective, seed, startup
         self._make, self._constrained = KINDS[sampler], sampler != "cmaes"
         self._best: tuple[float, Params] | None = None  # loss and parameters, of the start-up
+        self._first = QuasiRandom(space, objective, seed)
+        # Generations count what was told once; and a front is of trials that have ended.
+        self._early = sampler in {"tpe", "gp"} and not objective.more
+        self._storage = _Revisable()
         self._study = optuna.create_study(
-            directions=["maximize" if o.maximize else "minimize" for o in objective.all]
+            storage=self._storage,
+            directions=["maximize" if o.maximize else "minimize" for o in objective.all],
         )
+        self._identity = self._storage.get_study_id_from_name(self._study.study_name)
         self._trials: dict[int, optuna.Trial] = {}  # those that are pending, by our number
         self._told: list[tuple[float, ...]] = []
 
     def ask(self, number: int, attempt: int = 0) -> Point:
         rng = random.Random(f"{self._seed}/{number}/{attempt}")
         if number < self._startup:
-            return self._space.sample(rng)
+            return self._first.ask(number, attempt)
         if number in self._trials:  # an earlier attempt, which was turned down
             self._study.tell(self._trials.pop(number), state=TrialState.FAIL)
         with warnings.catch_warnings():
@@ -76,14 +92,19 @@ class Optuna:
             self._study.tell(self._trials.pop(trial.number), state=TrialState.FAIL)
         if trial.number not in self._trials:
             self._trials[trial.number] = self._pending(trial)
-        if not trial.ended:
-            return
-        known = self._trials.pop(trial.number)
+        known = self._trials[trial.number]
+        if trial.ended:
+            del self._trials[trial.number]
+            self._end(trial, known)
+        elif self._early and trial.reports:  # it waits at a rung, with a result for now
+            values = trial.values(self._objective, unfinished=True)
+            if values is not None:
+                self._finish(known, trial, values)
+
+    def _end(self, trial: Trial, known: optuna.Trial) -> None:
         values, excess = trial.values(self._objective), trial.excess(self._objective)
         if values is None and not excess:
-            self._study.tell(
-                known, state=TrialState.FAIL
-            )  # an error in the code; the point may be a good one
+            self._finish(known, trial, None)  # an error in the code; the point may be a good one
             return
         # A point that gives no result breaks a constraint; for algorithms that see values only, it is as bad as the
         # worst. (The constraint is set on every trial: gp wants the same on all.)
@@ -96,7 +117,16 @@ class Optuna:
             loss = self._objective.loss(values[0])
             if trial.number < self._startup and (self._best is None or loss < self._best[0]):
                 self._best = (loss, known.params)
-        self._study.tell(known, values)
+        self._finish(known, trial, values)
+
+    def _finish(self, known: optuna.Trial, trial: Trial, values: tuple[float, ...] | None) -> None:
+        """Tell Optuna how a trial ended, or how it stands where it waits: then it may be told again."""
+        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        identity = self._storage.get_trial_id_from_study_id_trial_number(self._identity, known.number)
+        if self._storage.get_trial(identity).state.is_finished():
+            self._storage.set_trial_state_values(identity, state, values)
+        else:
+            self._study.tell(known, values, state)
 
     def _worst(self) -> tuple[float, ...]:
         """The worst value of each objective so far."""
@@ -146,8 +176,8 @@ def enough(space: Space, objective: Objective, trials: Iterable[Trial]) -> bool:
     told = Optuna(space, objective, 0)
     for trial in trials:
         told.tell(trial)
-    improvement = terminator.EMMREvaluator(seed=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # it is experimental
+        improvement = terminator.EMMREvaluator(seed=0)
         judge = terminator.Terminator(improvement, terminator.MedianErrorEvaluator(improvement))
         return judge.should_terminate(told._study)
