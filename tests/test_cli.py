@@ -143,6 +143,42 @@ def test_best_prints_a_study_that_loads(raysweep: Callable[..., Result], here: P
     assert raysweep("check", "best.yaml").exit_code == 0
 
 
+def test_best_of_several_objectives_prints_the_front_as_a_study(
+    raysweep: Callable[..., Result], here: Path
+) -> None:
+    from conftest import quick
+    from raysweep import Loop, Study
+
+    with Loop.open(quick(name="pair", minimize=["loss", "size"]), here / "studies") as loop:
+        for loss, size in [(1.0, 3.0), (2.0, 1.0), (3.0, 2.0), (0.5, 9.0)]:
+            trial = loop.ask()
+            assert trial is not None
+            loop.tell(trial, {"loss": loss, "size": size})
+    out = raysweep("best", "pair")
+    assert out.stdout.splitlines()[:4] == [
+        "# the Pareto front of pair: minimize loss, minimize size",
+        "# trial 3: loss 0.5000, size 9.0000",
+        "# trial 0: loss 1.0000, size 3.0000",
+        "# trial 1: loss 2.0000, size 1.0000",
+    ]
+    (here / "front.yaml").write_text(out.stdout)
+    again = Study.load(here / "front.yaml")
+    assert again.target == 3 and len(again.first()) == 3
+    assert "size" in raysweep("trials", "pair").stdout.splitlines()[0]
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_point_is_queued_for_a_study(raysweep: Callable[..., Result], here: Path) -> None:
+    out = raysweep("enqueue", "tiny", "x=1e-1")
+    assert (out.exit_code, out.stdout) == (0, "queued for tiny: {'x': 0.1, 'epochs': 2}\n")
+    assert "tiny has its 2 trials. Raise trials in its file" in out.stderr
+    assert [p.read_text() for p in (here / "studies/tiny/queue").iterdir()] == ['{"x": 0.1, "epochs": 2}']
+    wrong = raysweep("enqueue", "tiny", "x=5.0", "y=1")
+    assert wrong.exit_code == 2
+    assert "tiny: y: is not in the space" in wrong.stderr and "tiny: x: 5.0 is outside" in wrong.stderr
+    assert "write NAME=VALUE, got x" in raysweep("enqueue", "tiny", "x").stderr
+
+
 @pytest.mark.usefixtures("finished")
 def test_show_prints_one_trial_with_its_curve(raysweep: Callable[..., Result]) -> None:
     done = raysweep("show", "tiny", "0")

@@ -65,6 +65,23 @@ def equal(client: Any, run: Any, trial: Trial) -> None:
         assert held == [(r.epoch, r.metrics[name]) for r in trial.reports if name in r.metrics]
 
 
+def test_a_study_starts_from_what_mlflow_holds_of_an_earlier_one(client: Any, here: Path) -> None:
+    journal = write(here / "studies" / "quick")
+    Publisher(here / "studies" / "quick", client).step(final=False)
+    journal.close()
+    space = {"x": {"float": [0.0, 0.55]}, "epochs": 2}
+    study = quick(name="later", space=space, warm_start=["mlflow:quick"])
+    with raysweep.Loop.open(study) as loop:
+        (record,) = loop.journal.history.warm
+    assert record["trials"] == [
+        {"point": {"x": 0.5, "epochs": 2}, "status": "completed", "metrics": {"loss": 1.0}}
+    ]
+    assert record["dropped"] == 2, "one is outside, one still runs"
+    nobody = quick(name="nobody", warm_start=["mlflow:nobody"])
+    with pytest.raises(TrackingError, match="has no trials of a study 'nobody'"), raysweep.Loop.open(nobody):
+        pass
+
+
 def test_mlflow_holds_what_the_journal_holds(client: Any, here: Path) -> None:
     place = here / "studies" / "quick"
     journal = write(place)

@@ -33,6 +33,7 @@ from raysweep.sessions import admit
 from raysweep.space import encode
 from raysweep.stopping import Rules
 from raysweep.study import GRID_LIMIT, Study
+from raysweep.tracking import store_of
 from raysweep.trial import ENDED, Point, Status, Trial
 from raysweep.warm_start import take_over, taken
 
@@ -60,19 +61,22 @@ class Loop:
 
     @classmethod
     @contextmanager
-    def open(cls, study: Study, folder: str | Path = "studies", store: str = "") -> Iterator[Loop]:
+    def open(cls, study: Study, folder: str | Path = "studies", store: str | None = None) -> Iterator[Loop]:
         """The loop of a study whose trials you run yourself; its journal is in `folder`/NAME, as with `run`.
 
-        `raysweep trials`, `best` and `sync` work on it. When to stop a trial is for you to say, so the study must
-        have no scheduler. Raises a RaysweepError when the study is another's or is being run.
+        `raysweep trials`, `best` and `sync` (which brings it to MLflow, at `store`) work on it. When to stop a
+        trial is for you to say, so the study must have no scheduler. Raises a RaysweepError when the study is
+        another's or is being run.
         """
         if study.scheduler.name != "none":
             what = "a loop of your own decides itself when a trial stops. Remove scheduler"
             raise StudyError([Problem("scheduler", what)])
-        journal = Journal(Path(folder).resolve() / study.name)
+        place = Path(folder).resolve() / study.name
+        uri = store_of(place, store)
+        journal = Journal(place)
         try:
-            admit(study, journal, store)
-            for _ in take_over(study, journal, store):
+            admit(study, journal, uri)
+            for _ in take_over(study, journal, uri):
                 pass
             yield cls(study, journal)
             journal.append("over")
