@@ -13,8 +13,8 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "platform" / "raysweep"
 FLOORS = [
-    {"errors"},
-    {"trial", "params"},
+    {"errors", "disk"},
+    {"trial", "params", "lock"},
     {"space", "journal", "trainables", "plans", "files", "rungs"},
     {"study", "checkpoints", "views", "models", "queue", "population", "retention"},
     {"samplers", "report", "schema", "sessions", "warm_start", "tracking"},

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from raysweep.errors import JournalError
-from raysweep.journal import History, Journal, in_use, line, parse, read
+from raysweep.journal import History, Journal, line, parse, read
+from raysweep.lock import in_use
 from raysweep.trial import Objective, Report, Trial, best, ranking
 
 RECORDS: list[dict[str, Any]] = [

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 SUFFIXES = (".pt", ".json")
+CLAIM = "attempt"
 
 
 def save(folder: Path, epoch: int, content: dict[str, Any], verify: bool = False) -> None:
@@ -43,9 +44,13 @@ def save(folder: Path, epoch: int, content: dict[str, Any], verify: bool = False
 
 def _write(path: Path, data: bytes | memoryview) -> None:
     temporary = path.with_suffix(path.suffix + ".part")
-    with open(temporary, "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
-        file.write(data)
-    temporary.replace(path)
+    try:
+        with open(temporary, "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
+            file.write(data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # half a file takes room and helps nobody
+        raise
 
 
 def epochs(folder: Path) -> list[int]:
@@ -68,9 +73,36 @@ def load(folder: Path, epoch: int) -> dict[str, Any] | None:
 
 
 def newest(folder: Path, at_most: int) -> dict[str, Any] | None:
-    """The newest checkpoint that is whole and not of an epoch after `at_most`, or None."""
-    found = (load(folder, epoch) for epoch in epochs(folder) if epoch <= at_most)
-    return next((content for content in found if content is not None), None)
+    """The newest checkpoint that is whole and not of an epoch after `at_most`, or None.
+
+    Those after it that are damaged are set aside as `.bad`, for a person to look at.
+    """
+    for epoch in epochs(folder):
+        if epoch > at_most:
+            continue
+        content = load(folder, epoch)
+        if content is not None:
+            return content
+        for suffix in SUFFIXES:
+            stem = folder / f"epoch-{epoch:06d}{suffix}"
+            with suppress(FileNotFoundError):
+                stem.replace(stem.with_name(f"{stem.name}.bad"))
+    return None
+
+
+def claim(folder: Path, attempt: int) -> None:
+    """Make the checkpoints of a trial those of this attempt: an earlier one that still runs somewhere, cut off
+    from the search, must write no more."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _write(folder / CLAIM, str(attempt).encode())
+
+
+def claimed(folder: Path) -> int:
+    """The attempt whose checkpoints these are; 0 when nobody said."""
+    try:
+        return int((folder / CLAIM).read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def settle(folder: Path, kept: Collection[int]) -> None:

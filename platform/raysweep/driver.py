@@ -152,7 +152,7 @@ def _search(
             say(f"The space has {study.cardinality} points; each is tried once.")
         if not _complete(study, journal):
             with watch(study, journal, place) if watch else nullcontext():
-                _tune(study, journal, place, data, slots)
+                _tune(study, journal, place, data, slots, say)
         why = Rules(study, journal).why
         if why:
             say(f"Enough: {why}.")
@@ -287,14 +287,21 @@ def batch_problems(study: Study, train: int) -> Iterator[Problem]:
         yield Problem("space.batch_size", f"{largest:,} is larger than the training set ({train:,})")
 
 
-def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slots: int) -> None:
+def _tune(
+    study: Study,
+    journal: Journal,
+    place: Path,
+    data: dict[str, Any],
+    slots: int,
+    say: Callable[[str], None],
+) -> None:
     """One Tuner, and we are its only caller. Ctrl-C and SIGTERM end it in order."""
     from ray import tune
 
     from raysweep import worker
     from raysweep.loop import Loop
     from raysweep.schedulers import scheduler_of
-    from raysweep.search import Recorder, Searcher, Timeout
+    from raysweep.search import Recorder, Room, Searcher, Timeout, contain_out_of_memory
 
     found, loop = study.found, Loop(study, journal)
     job = worker.Job(
@@ -308,9 +315,10 @@ def _tune(study: Study, journal: Journal, place: Path, data: dict[str, Any], slo
         loop.legs.milestones if loop.legs else frozenset(),
     )
     runs: Any = tune.with_parameters(worker.Worker, job=job) if found.yields else worker.tune_function(job)
-    callbacks: list[Any] = [Recorder(loop)]
-    if study.trial_timeout is not None:
-        callbacks.append(Timeout(loop, study.trial_timeout))
+    callbacks: list[Any] = [Recorder(loop), Room(loop, say)]
+    if study.trial_timeout or study.no_progress_timeout:
+        callbacks.append(Timeout(loop, study.trial_timeout, study.no_progress_timeout))
+    contain_out_of_memory()
     scratch = tempfile.mkdtemp(prefix="raysweep-")  # Tune wants a place for files that we make no use of
     main = threading.current_thread() is threading.main_thread()  # only there may signals be handled
     previous = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT)) if main else None

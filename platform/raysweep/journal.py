@@ -8,10 +8,11 @@ which is what a power failure may cost.
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import json
 import os
 import platform
+import sys
 import threading
 import time
 import zlib
@@ -21,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from raysweep.errors import JournalError
-from raysweep.trial import Report, Trial
+from raysweep.lock import HEARTBEAT, Holder, Lock
+from raysweep.trial import Loss, Report, Trial
 
 FILE = "journal.jsonl"
 FORMAT = 1
 SYNC = 0.25
+FULL = 1.0  # seconds between two tries to write to a disk that is full
 
 Record = dict[str, Any]
 
@@ -111,6 +114,13 @@ class History:
             )
         elif kind == "paused":
             self._trials[record["trial"]] = replace(self._trials[record["trial"]], status="waiting")
+        elif kind == "lost":
+            trial = self.trial(record["trial"])
+            loss = Loss(record["cause"], trial.last.epoch if trial.last else 0, record["error"])
+            self._trials[trial.number] = replace(trial, status="waiting", losses=(*trial.losses, loss))
+        elif kind == "again":
+            trial = self.trial(record["trial"])
+            self._trials[trial.number] = replace(trial, status="waiting", error="", losses=(), finished=0.0)
         elif kind in {"started", "report", "ended"}:
             self._update(kind, record)
 
@@ -176,15 +186,15 @@ class Journal:
     def __init__(self, folder: Path):
         """Open (or begin) the journal in `folder`. Raises JournalError if another process has it open."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _private(folder)
         self.path = folder / FILE
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        if not _locked(self._file):
+        try:
+            self._lock = Lock(folder, self._file)
+        except JournalError:
             os.close(self._file)
-            who = History(read(self.path)[0]).session
-            raise JournalError(
-                f"study '{folder.name}' is being run by process {who.get('pid')} on {who.get('host')}."
-                " Wait for it, or stop it"
-            ) from None
+            raise
+        self._usurper: Holder | None = None
         records, self._end = read(self.path)
         self.history = History(records)
         os.ftruncate(self._file, self._end)  # a torn last line would hide what is written after it
@@ -200,13 +210,29 @@ class Journal:
         with self.lock:
             if self._closed:
                 raise JournalError(f"{self.path} is closed")
+            if self._usurper is not None:
+                raise JournalError(f"study '{self.path.parent.name}' was taken over by {self._usurper}")
             data = line(record)
-            if os.write(self._file, data) < len(data):
-                os.ftruncate(self._file, self._end)
-                raise JournalError(f"{self.path} cannot be written: the disk is full")
+            self._write(data)
             self._end += len(data)
             self.history.add(record)
         self._dirty.set()
+
+    def _write(self, data: bytes) -> None:
+        """Write a line, whole; while the disk is full, wait for room: what happened must not be forgotten."""
+        told = False
+        while True:
+            try:
+                if os.write(self._file, data) == len(data):
+                    return
+            except OSError as error:
+                if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                    raise
+            os.ftruncate(self._file, self._end)
+            if not told:
+                print(f"The disk is full. Waiting for room to write {self.path}", file=sys.stderr, flush=True)
+                told = True
+            time.sleep(FULL)
 
     @property
     def trials(self) -> list[Trial]:
@@ -238,32 +264,29 @@ class Journal:
         self._dirty.set()
         self._syncer.join()
         os.fsync(self._file)
+        self._lock.release()
         os.close(self._file)
 
     def _sync(self) -> None:
+        beaten = time.monotonic()
         while not self._closed:
-            self._dirty.wait()
-            time.sleep(SYNC)
-            self._dirty.clear()
-            os.fsync(self._file)
+            if self._dirty.wait(HEARTBEAT):
+                time.sleep(SYNC)
+                self._dirty.clear()
+                os.fsync(self._file)
+            if time.monotonic() - beaten >= HEARTBEAT:
+                beaten = time.monotonic()
+                self._usurper = self._lock.beat()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Ray Tune pickles what it is given, for snapshots that we do not use. A copy of a journal reads, no more.
         return History, ()
 
 
-def _locked(file: int, tries: int = 5) -> bool:
-    """Take the file's lock, which the death of its holder releases. `in_use` may hold it for an instant."""
-    for left in reversed(range(tries)):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError:
-            time.sleep(0.05 if left else 0)
-    return False
-
-
-def in_use(path: Path) -> bool:
-    """Whether a process has the journal at `path` open for writing."""
-    with path.open("rb") as file:
-        return not _locked(file.fileno(), tries=1)
+def _private(folder: Path) -> None:
+    """See that nobody else can write to a study: its journal decides what is run. Raises JournalError."""
+    about = folder.stat()
+    if about.st_uid != os.getuid():
+        raise JournalError(f"{folder} belongs to another user. Copy it, and run your copy")
+    if about.st_mode & 0o022:
+        raise JournalError(f"{folder} can be written to by others. Close it: chmod go-w {folder}")

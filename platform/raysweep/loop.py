@@ -34,9 +34,10 @@ from raysweep.space import encode
 from raysweep.stopping import Rules
 from raysweep.study import GRID_LIMIT, Study
 from raysweep.tracking import store_of
-from raysweep.trial import ENDED, Point, Status, Trial
+from raysweep.trial import ENDED, Cause, Loss, Point, Status, Trial
 from raysweep.warm_start import take_over, taken
 
+NODES = 10  # that a trial may lose one after the other without an epoch in between
 PARENT_FILES = ("epoch-{:06d}.pt", "epoch-{:06d}.json")  # the data first: the manifest makes it count
 
 
@@ -56,6 +57,8 @@ class Loop:
         self._waiting = {t.number for t in trials if not t.ended and self._waits(t)}
         self._unfinished = deque(t for t in trials if not t.ended and t.number not in self._waiting)
         self._running: set[int] = set()
+        self.paused = False
+        """Whether no trial is handed out for now: the disk is full."""
         self._next = len(trials)
         self._asked = sum(t.parent is None for t in trials)
 
@@ -133,6 +136,8 @@ class Loop:
     def next(self) -> Trial | None:
         """The trial that comes next, or None: for now if the study is `blocked`, else for good."""
         trial = None
+        if self.paused:
+            return None
         if self.rules.why:  # what was begun in an earlier session is not taken up again
             self._waiting |= {t.number for t in self._unfinished}
             self._unfinished.clear()
@@ -148,11 +153,13 @@ class Loop:
 
     @property
     def blocked(self) -> bool:
-        """Whether those which run may come to wait, or make room for those that do."""
-        return self.legs is not None and bool(self._running) and not self.rules.why
+        """Whether there may be more when one that runs comes to wait, makes room for another, or is lost."""
+        return bool(self._running or self._unfinished or self.paused)
 
     def left(self, number: int) -> None:
         """A trial's runner has let it go. If it did not say how it ended, it was stopped, or has to wait."""
+        if number not in self._running:
+            return  # it was lost, or ended from here
         self._running.discard(number)
         trial = self.journal.trial(number)
         if not trial.ended and self._waits(trial) and not self.rules.why:
@@ -161,6 +168,31 @@ class Loop:
             self._sampler.tell(self.journal.trial(number))
         else:
             self.end(number, "stopped", "")
+
+    def lost(self, number: int, cause: Cause, error: str) -> bool:
+        """An attempt at a trial is over before the trial is. Whether it is taken up again, from its newest
+        checkpoint: unless it has failed in the same way at the same epoch before, or too often.
+
+        The loss of a node counts for nothing, until it is one after the other without an epoch in between.
+        """
+        self._running.discard(number)
+        trial = self.journal.trial(number)
+        if trial.ended:
+            return False
+        if not self._again(trial, cause, error):
+            self.end(number, "failed", error)
+            return False
+        self.journal.append("lost", trial=number, cause=cause, error=error)
+        self._unfinished.appendleft(self.journal.trial(number))
+        return True
+
+    def _again(self, trial: Trial, cause: Cause, error: str) -> bool:
+        epoch = trial.last.epoch if trial.last else 0
+        if cause == "node":
+            return sum(loss.epoch == epoch for loss in trial.losses) < NODES
+        if cause == "code" and Loss(cause, epoch, error) in trial.losses:
+            return False
+        return sum(loss.cause != "node" for loss in trial.losses) < self.study.retries
 
     def end(self, number: int, status: str, error: str) -> None:
         """Journal the end of a trial unless the journal has it, and let the sampler learn from it."""

@@ -20,7 +20,8 @@ from typing import Any
 
 from raysweep import views
 from raysweep.errors import TrackingError, scrubbed
-from raysweep.journal import FILE, History, in_use, read
+from raysweep.journal import FILE, History, read
+from raysweep.lock import in_use
 from raysweep.space import Space, encode, flat
 from raysweep.tracking import STATUS, Status
 from raysweep.trial import Objective, Trial

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
 from ray import tune
+from ray.air.execution._internal import actor_manager
 from ray.tune import search
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.result import AUTO_RESULT_KEYS
 
+from raysweep import disk
 from raysweep.loop import Loop
 from raysweep.plans import duration
+from raysweep.trial import Cause
+
+LOOK = 2.0  # seconds between two looks at the disk
 
 
 class Searcher(search.Searcher):  # type: ignore[misc]
@@ -38,6 +44,7 @@ class Searcher(search.Searcher):  # type: ignore[misc]
             "point": trial.point,
             "seeds": list(trial.seeds),
             "begins": begins,
+            "attempt": trial.attempts + 1,
             "reported": trial.last.epoch if trial.last else begins,
         }
 
@@ -76,6 +83,9 @@ class Recorder(tune.Callback):  # type: ignore[misc]
             if kind == "ended" and fields["status"] == "completed" and not self._has_value(number):
                 named = ", ".join(f"'{m}'" for m in self._metrics)
                 fields = {**fields, "status": "failed", "error": f"it never reported {named}"}
+            raised = fields.pop("raised", False) if kind == "ended" else False
+            if raised and self._loop.lost(number, "code", fields["error"]):
+                continue
             self._journal.append(kind, trial=number, **fields)
             if kind == "report":
                 self._loop.rules.reported(fields["metrics"])
@@ -84,9 +94,34 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         return any(set(self._metrics) <= set(r.metrics) for r in self._journal.trial(number).reports)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        # The file holds the whole story, its end the cause.
-        told = [line for line in str(trial.get_error() or "").splitlines() if line.strip()]
-        self._loop.end(trial.config["number"], "failed", f"the worker was lost: {told[-1] if told else ''}")
+        number, error = trial.config["number"], trial.get_pickled_error()
+        if isinstance(error, ray.exceptions.OutOfMemoryError):
+            self._loop.end(number, "out of memory", "its node ran out of memory, and Ray ended it")
+        else:
+            # The text holds the whole story, its end the cause.
+            told = [line.strip() for line in str(error or "").splitlines() if line.strip()]
+            cause: Cause = "node" if _node_died(error) else "worker"
+            self._loop.lost(number, cause, f"the worker was lost: {told[-1] if told else ''}")
+
+
+def _node_died(error: BaseException | None) -> bool:
+    """Whether an actor was lost with its node, or had it taken away."""
+    return (
+        bool(getattr(error, "preempted", False))
+        or "node has died" in str(error)
+        or "node is dead" in str(error)
+    )
+
+
+def contain_out_of_memory() -> None:
+    """Let a trial that Ray ends for its node's memory be that trial's end.
+
+    Ray 2.60's actor manager takes that error for one of its own and ends the whole experiment; it is to be
+    handled like the death of the actor, which it is.
+    """
+    died = actor_manager.RayActorError
+    if not isinstance(died, tuple):
+        actor_manager.RayActorError = (died, ray.exceptions.OutOfMemoryError)
 
 
 def _plain_records(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -102,31 +137,60 @@ def _plain_records(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [("report", {"epoch": epoch, "metrics": metrics, "seconds": 0.0})]
 
 
-class Timeout(tune.Callback):  # type: ignore[misc]
-    """Ends trials that compute longer than they may: at a report, or, where none comes, with their process."""
+class Room(tune.Callback):  # type: ignore[misc]
+    """Pauses the search while the disk of the study has no room, and says so."""
 
-    def __init__(self, loop: Loop, seconds: float):
-        self._loop, self._seconds = loop, seconds
-        self._began: dict[int, float] = {}  # this leg, on the monotonic clock
-
-    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        number = trial.config["number"]
-        # What it has computed before counts, as if this leg had begun so much earlier.
-        self._began[number] = time.monotonic() - self._loop.journal.trial(number).seconds
+    def __init__(self, loop: Loop, say: Callable[[str], None]):
+        self._loop, self._say = loop, say
+        self._folder, self._looked = loop.journal.path.parent, 0.0
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
-        for trial in trials:
-            began = self._began.get(trial.config["number"])
-            if (
-                began is not None
-                and time.monotonic() - began > self._seconds
-                and trial.status == TuneTrial.RUNNING
-            ):
-                self._end(trial)
+        if time.monotonic() - self._looked < LOOK:
+            return
+        self._looked = time.monotonic()
+        full = not disk.room(self._folder)
+        if full and not self._loop.paused:
+            self._say(
+                f"Paused: {disk.left(self._folder)} in {self._folder}. Make room, and it goes on by itself."
+            )
+        elif self._loop.paused and not full:
+            self._say("There is room again: going on.")
+        self._loop.paused = full
 
-    def _end(self, trial: TuneTrial) -> None:
+
+class Timeout(tune.Callback):  # type: ignore[misc]
+    """Ends trials that compute for longer than they may, or report nothing for too long: with their process, since
+    one that hangs listens to nothing else."""
+
+    def __init__(self, loop: Loop, whole: float | None, silence: float | None):
+        self._loop, self._whole, self._silence = loop, whole, silence
+        self._due: dict[int, tuple[float, float]] = {}  # the end of the trial, and of its patience
+
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        number, now = trial.config["number"], time.monotonic()
+        left = self._whole - self._loop.journal.trial(number).seconds if self._whole else math.inf
+        self._due[number] = (now + left, now + (self._silence or math.inf))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
+    ) -> None:
         number = trial.config["number"]
-        del self._began[number]
-        self._loop.end(number, "timeout", f"it took longer than {duration(self._seconds)}")
+        if number in self._due:
+            self._due[number] = (self._due[number][0], time.monotonic() + (self._silence or math.inf))
+
+    def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
+        now = time.monotonic()
+        for trial in [t for t in trials if t.status == TuneTrial.RUNNING]:
+            number = trial.config["number"]
+            end, patience = self._due.get(number, (math.inf, math.inf))
+            if now > end:
+                self._end(trial, f"it took longer than {duration(self._whole or 0.0)}")
+            elif now > patience:
+                self._end(trial, f"it reported nothing for {duration(self._silence or 0.0)}")
+
+    def _end(self, trial: TuneTrial, why: str) -> None:
+        number = trial.config["number"]
+        del self._due[number]
+        self._loop.end(number, "timeout", why)
         if trial.temporary_state.ray_actor is not None:
             ray.kill(trial.temporary_state.ray_actor)

@@ -15,7 +15,9 @@ from raysweep.errors import JournalError, scrubbed
 from raysweep.journal import FORMAT, Journal
 from raysweep.study import Study
 
-MAY_CHANGE = ("trials", "concurrency", "per_trial", "stop", "trial_timeout")
+MAY_CHANGE = (
+    "trials", "concurrency", "per_trial", "stop", "trial_timeout", "no_progress_timeout", "retries"
+)  # fmt: skip
 """What a study may say differently when it is continued; all else would make it another study."""
 
 

@@ -82,6 +82,10 @@ class Study(BaseModel):
     points: list[dict[str, Any]] = Field(
         [], description="points to try first, in order, whatever the algorithm; plain values may be left out"
     )
+    no_progress_timeout: Seconds | None = Field(None, description="how long a trial may be without a report")
+    retries: Annotated[int, Field(ge=0)] = Field(
+        2, description="how often a trial is taken up again that raised an error or lost its process"
+    )
     warm_start: list[Annotated[str, Field(min_length=1)]] = Field(
         [], description="earlier studies to learn from: a name, a study's folder, or mlflow:NAME"
     )

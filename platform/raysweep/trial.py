@@ -142,6 +142,21 @@ class Report:
     time: float
 
 
+Cause = Literal["code", "worker", "node"]
+"""Why an attempt ended early: an exception of the user's code, the death of its process, or of its whole node
+(or its being taken away), which is nobody's fault."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """An attempt at a trial that ended before the trial did."""
+
+    cause: Cause
+    epoch: int
+    """The last one that was reported."""
+    error: str
+
+
 @dataclass(frozen=True)
 class Trial:
     """One point of the space and what became of it; one execution of it for each seed."""
@@ -159,6 +174,7 @@ class Trial:
     seconds: float = 0.0
     """Time spent computing, in seconds: set-up and epochs, over all attempts; waiting is not counted."""
     error: str = ""
+    losses: tuple[Loss, ...] = ()
     parent: tuple[int, int] | None = None
     """The trial, and its epoch, from whose checkpoint this one went on with another point."""
 

@@ -25,6 +25,7 @@ from typing import Any
 import ray
 from ray import cloudpickle, tune
 
+from raysweep import disk
 from raysweep.errors import Infeasible
 from raysweep.space import SECRET, encode
 from raysweep.trainables import Trainable, find
@@ -62,14 +63,14 @@ def data_key(arguments: dict[str, Any]) -> str:
 Records = list[tuple[str, dict[str, Any]]]
 
 
-def started() -> tuple[str, dict[str, Any]]:
-    """The record of a trial that begins in this process."""
-    return "started", {"worker": f"{platform.node()} (process {os.getpid()})"}
+def started(epoch: int = 0) -> tuple[str, dict[str, Any]]:
+    """The record of a trial that begins in this process, after `epoch`."""
+    return "started", {"worker": f"{platform.node()} (process {os.getpid()})", "epoch": epoch}
 
 
-def ended(status: str, seconds: float, error: str = "") -> tuple[str, dict[str, Any]]:
-    """The record of a trial that is over."""
-    return "ended", {"status": status, "seconds": seconds, "error": error}
+def ended(status: str, seconds: float, error: str = "", raised: bool = False) -> tuple[str, dict[str, Any]]:
+    """The record of a trial that is over. `raised`: by an exception, which may not come again."""
+    return "ended", {"status": status, "seconds": seconds, "error": error, "raised": raised}
 
 
 def prepared(job: Job) -> Trainable:
@@ -125,10 +126,12 @@ class Worker(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """One epoch. Returns `epoch` and the metrics for the scheduler, and the `records` for the journal."""
         began = time.perf_counter()
-        records: Records = [] if self._trial else [started()]
+        records: Records = []
         try:
             if self._trial is None:
+                records = [started()]  # before anything can go wrong
                 self._trial = self._open()
+                records = [started(self._trial.epoch)]
             metrics = self._trial.advance()
             if metrics is None:
                 self._trial.flush()
@@ -144,13 +147,17 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         except Exception as error:
             # Whatever the user's code raises, or the disk, ends this trial and no other.
             self._drop()
-            return self._ended(records, began, _status(error), _told(error))
+            status = _status(error)
+            return self._ended(records, began, status, _told(error), raised=status == "failed")
         seconds, epoch = time.perf_counter() - began, self._trial.epoch
         records.append(("report", {"epoch": epoch, "metrics": metrics, "seconds": seconds}))
         return {**metrics, "epoch": epoch, "records": records}
 
-    def _ended(self, records: Records, began: float, status: str, error: str) -> dict[str, Any]:
-        return {"done": True, "records": [*records, ended(status, time.perf_counter() - began, error)]}
+    def _ended(
+        self, records: Records, began: float, status: str, error: str, raised: bool = False
+    ) -> dict[str, Any]:
+        last = ended(status, time.perf_counter() - began, error, raised)
+        return {"done": True, "records": [*records, last]}
 
     def cleanup(self) -> None:
         self._close()
@@ -180,6 +187,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         config = self._config
         folder = Path(self._job.folder) / "trials" / f"{config['number']:06d}"
         arguments = self._arguments(config["point"])
+        checkpoints.claim(folder, config["attempt"])
         # Not past what the journal has: a report lost with the last driver is made again, not left out.
         saved = checkpoints.newest(folder, config["reported"])
         states = saved["states"] if saved else [None] * len(config["seeds"])
@@ -200,6 +208,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             saved if "state" in takes else None,
             self._settling,
             config["begins"],
+            config["attempt"],
         )
 
     def _arguments(self, point: dict[str, Any]) -> dict[str, Any]:
@@ -225,8 +234,9 @@ class _Running:
         saved: dict[str, Any] | None,
         settling: Executor,
         begins: int,
+        attempt: int,
     ):
-        self._settling = settling
+        self._settling, self._attempt = settling, attempt
         self._executions: list[Execution | None] = list(executions)
         self._folder, self._objective = folder, objective
         self.epoch: int = saved["epoch"] if saved else 0
@@ -287,13 +297,26 @@ class _Running:
 
             self._best_value, self._best_epoch = value, self.epoch
             self._best = checkpoints.copied(self._content())
-        if now or time.monotonic() - self._flushed > FLUSH:
+        if now or (time.monotonic() - self._flushed > FLUSH and disk.room(self._folder)):
             self.flush()
 
     def flush(self) -> None:
-        """Write the best and the last epoch, then delete what they replace."""
-        if not self._dirty:
-            return
+        """Write the best and the last epoch, then delete what they replace. On a disk that is full, wait for room:
+        the checkpoints before are not touched."""
+        from raysweep import checkpoints
+
+        while self._dirty:
+            if checkpoints.claimed(self._folder) > self._attempt:
+                raise _Ends("failed", "another attempt at this trial has taken over")
+            try:
+                self._write()
+                return
+            except OSError as error:
+                if not disk.is_full(error):
+                    raise
+                time.sleep(1.0)
+
+    def _write(self) -> None:
         from raysweep import checkpoints
 
         if self._best is not None:
@@ -330,7 +353,8 @@ def tune_function(job: Job) -> Callable[[dict[str, Any]], None]:
             prepared(job).function(resolved(config["point"]))
         except Exception as problem:  # as in Worker.step: the user's error is a result
             status, error = _status(problem), _told(problem)
-        tune.report({"records": [ended(status, time.perf_counter() - began, error)], "done": True})
+        last = ended(status, time.perf_counter() - began, error, status == "failed")
+        tune.report({"records": [last], "done": True})
 
     return run
 

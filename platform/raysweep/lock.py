@@ -1,0 +1,101 @@
+"""One writer for a study, wherever it runs: a file lock, which the death of its holder releases on one machine, and a
+heartbeat with a fencing number for machines that share a folder, where file locks may not be shared."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from raysweep.errors import JournalError
+
+FILE = "lock.json"
+HEARTBEAT = 5.0  # seconds between two
+STALE = 30.0  # seconds without one after which another machine's holder counts as dead
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who runs a study: the last one, if `pid` is 0."""
+
+    host: str
+    pid: int
+    fence: int
+    """Grows by one with every holder."""
+    heartbeat: float
+
+    def __str__(self) -> str:
+        return (
+            f"process {self.pid} on {self.host}, heard of {max(0.0, time.time() - self.heartbeat):.0f} s ago"
+        )
+
+
+def holder(folder: Path) -> Holder | None:
+    """Who holds the study in `folder`, or held it last; None if nobody ever did."""
+    try:
+        return Holder(**json.loads((folder / FILE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+class Lock:
+    """This process's hold on a study, whose journal is open as `file`."""
+
+    def __init__(self, folder: Path, file: int):
+        """Take it. Raises JournalError when another has it."""
+        last = holder(folder)
+        if not flocked(file):
+            who = last or "another process"
+            raise JournalError(f"study '{folder.name}' is being run by {who}. Wait for it, or stop it")
+        elsewhere = last is not None and last.pid and last.host != platform.node()
+        if last is not None and elsewhere and time.time() - last.heartbeat < STALE:
+            raise JournalError(
+                f"study '{folder.name}' is being run by {last}. Wait for it, or stop it; if that machine is gone,"
+                f" try again in {STALE:.0f} s"
+            )
+        self._folder, self._fence = folder, (last.fence if last else 0) + 1
+        self._write(os.getpid())
+
+    def beat(self) -> Holder | None:
+        """Say that we are alive; or who has taken the study over, for then we must not write any more."""
+        now = holder(self._folder)
+        if now is not None and now.fence > self._fence:
+            return now
+        self._write(os.getpid())
+        return None
+
+    def release(self) -> None:
+        """Let the study go, unless another has it already."""
+        now = holder(self._folder)
+        if now is None or now.fence == self._fence:
+            self._write(0)
+
+    def _write(self, pid: int) -> None:
+        temporary = self._folder / f"{FILE}.part"
+        try:
+            temporary.write_text(json.dumps(asdict(Holder(platform.node(), pid, self._fence, time.time()))))
+            temporary.replace(self._folder / FILE)
+        except OSError:
+            # A full disk, or a share that is away for a moment: the heartbeat is late, and the next may come.
+            temporary.unlink(missing_ok=True)
+
+
+def flocked(file: int, tries: int = 5) -> bool:
+    """Take the file's lock, which the death of its holder releases. `in_use` may hold it for an instant."""
+    for left in reversed(range(tries)):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(0.05 if left else 0)
+    return False
+
+
+def in_use(path: Path) -> bool:
+    """Whether a process of this machine has the journal at `path` open for writing."""
+    with path.open("rb") as file:
+        return not flocked(file.fileno(), tries=1)
