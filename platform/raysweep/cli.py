@@ -118,33 +118,147 @@ def sample(file: Path, count: int) -> None:
         click.echo(encode(point))
 
 
+address_option = click.option(
+    "--address", metavar="HOST:PORT", help="A Ray cluster's. Default: Ray is started on this machine."
+)
+open_option = click.option(
+    "--open-cluster", is_flag=True, help="Use a cluster that asks nobody for a token, all the same."
+)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
+
+
 @cli.command()
 @file_argument
 @folder_option
 @tracking_option
-@click.option(
-    "--address", metavar="HOST:PORT", help="A Ray cluster's. Default: Ray is started on this machine."
-)
-@click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
-def run(file: Path, folder: Path, tracking: str | None, address: str | None, quiet: bool) -> None:
+@address_option
+@open_option
+@quiet_option
+def run(file: Path, **options: Any) -> None:
     """Search a study, or continue it where it was left.
 
     \b
     raysweep run search_spaces/digits_mlp.yaml
     """
-    from raysweep import driver, report
     from raysweep.study import Study
+
+    _search(Study.load(file), **options)
+
+
+@cli.command()
+@study_argument
+@folder_option
+@tracking_option
+@address_option
+@open_option
+@quiet_option
+@click.option("--retry-failed", is_flag=True, help="Try again what failed or took too long.")
+def resume(study: str, folder: Path, tracking: str | None, retry_failed: bool, **options: Any) -> None:
+    """Continue a study where it was left, whatever ended it. Needs its folder and its code, not its file.
+
+    \b
+    raysweep resume digits_mlp
+    """
+    from raysweep.sessions import restored
+
+    place, history, _ = _open(folder, study)
+    what, store = restored(place, history), _store(place, history, tracking)
+    _search(what, folder=place.parent, tracking=store, again=retry_failed, **options)
+
+
+@cli.command()
+@study_argument
+@folder_option
+@tracking_option
+@address_option
+@open_option
+@quiet_option
+@click.option("--trials", metavar="N|+N", help="So many trials in all, or so many more.")
+@click.option("--top", type=click.IntRange(min=1), help="Let so many of the best trials go on ...")
+@click.option("--epochs", type=click.IntRange(min=1), help="... until they have this many epochs.")
+@click.option(
+    "--to", "file", type=click.Path(path_type=Path), help="Become what this file says: other bounds,"
+)
+@click.option("--algorithm", help="another algorithm,")
+@click.option("--scheduler", help="or another scheduler, as a study file writes them.")
+def extend(
+    study: str,
+    folder: Path,
+    tracking: str | None,
+    trials: str | None,
+    top: int | None,
+    epochs: int | None,
+    file: Path | None,
+    algorithm: str | None,
+    scheduler: str | None,
+    **options: Any,
+) -> None:
+    """Go on with a study beyond what it was: more trials, more epochs for the best, another algorithm or scheduler.
+
+    \b
+    raysweep extend digits_mlp --trials +12
+    raysweep extend digits_mlp --top 3 --epochs 60
+    """
+    from raysweep.files import parse_yaml
+    from raysweep.sessions import restored
+    from raysweep.study import Study
+
+    if (top is None) != (epochs is None):
+        raise StudyError([Problem("", "--top and --epochs go together")])
+    place, history, _ = _open(folder, study)
+    known = restored(place, history)
+    raw = (Study.load(file) if file else known).to_dict() | {"name": known.name}
+    for key, text in (("algorithm", algorithm), ("scheduler", scheduler)):
+        if text is not None:
+            raw |= parse_yaml(f"{key}: {text}")
+    if trials is not None:
+        raw["trials"] = _count(trials, sum(t.parent is None for t in history.trials))
+    what = Study(**raw, _beside=Path(history.study["code"]["file"]).parent)
+    store = _store(place, history, tracking)
+    more: dict[str, Any] = {"extend": True, "top": top or 0, "epochs": epochs or 0}
+    _search(what, folder=place.parent, tracking=store, **more, **options)
+
+
+def _count(text: str, known: int) -> int:
+    """`80`, or `+50`: so many more than there are."""
+    digits = text.removeprefix("+")
+    if not digits.isdecimal() or not int(digits):
+        raise StudyError([Problem("--trials", f"must be a number as 80 or +50, got {text}")])
+    return int(digits) + (known if text.startswith("+") else 0)
+
+
+def _search(
+    study: Study,
+    folder: Path,
+    tracking: str | None,
+    address: str | None,
+    quiet: bool,
+    open_cluster: bool,
+    **more: Any,
+) -> None:
+    """Run a study and say what came of it."""
+    from raysweep import driver, report
     from raysweep.trial import ranking
 
-    study = Study.load(file)
     watch = None if quiet else report.live if sys.stderr.isatty() else report.lines
     say: Callable[[str], None] = (lambda text: None) if quiet else _say
-    result = driver.run(study, folder=folder, address=address, store=tracking, watch=watch, say=say)
+    if not study.found.builtin:
+        say(f"Code: {study.found.file} (sha256 {study.found.sha256[:12]}).")
+    result = driver.run(
+        study,
+        folder=folder,
+        address=address,
+        store=tracking,
+        watch=watch,
+        say=say,
+        open_cluster=open_cluster,
+        **more,
+    )
     if result.interrupted:
         done = report.of(sum(t.ended for t in result.trials), study.target)
-        more = _again(folder, tracking) + (f" --address {address}" if address else "")
-        _say(f"Stopped after {done} trials. Continue with: raysweep run {file}{more}")
-        sys.exit(130)
+        more_options = _again(folder, tracking) + (f" --address {address}" if address else "")
+        _say(f"Stopped after {done} trials. Continue with: raysweep resume {study.name}{more_options}")
+        sys.exit(143 if result.terminated else 130)
     winner = result.best
     if winner is None:
         raise RaysweepError(_no_result(result.trials))

@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -30,11 +31,11 @@ from raysweep.errors import (
 from raysweep.journal import Journal
 from raysweep.params import Choice, Int
 from raysweep.plans import amounts
-from raysweep.sessions import admit
+from raysweep.sessions import EXTENDABLE, MAY_CHANGE, admit, code_changed
 from raysweep.stopping import Rules
 from raysweep.study import Study
 from raysweep.trainables import Trainable
-from raysweep.trial import Point, Trial, best
+from raysweep.trial import Point, Trial, best, ranking
 from raysweep.warm_start import take_over
 
 STUDIES = Path("studies")
@@ -52,6 +53,8 @@ class Result:
     test: dict[str, float]
     """The metrics of the best trial on the test split, which nothing else has seen."""
     tracking: tracking.Status
+    terminated: bool = False
+    """Whether it was SIGTERM that interrupted it."""
 
     @property
     def best(self) -> Trial | None:
@@ -66,19 +69,33 @@ def run(
     store: str | None = None,
     watch: Callable[[Study, Journal, Path], Any] | None = None,
     say: Callable[[str], None] = lambda text: None,
+    extend: bool = False,
+    top: int = 0,
+    epochs: int = 0,
+    again: bool = False,
+    open_cluster: bool = False,
 ) -> Result:
     """Search `study`, or continue it: its journal in `folder`/NAME says what is done already.
 
+    With `extend` it may have another algorithm, another scheduler and other bounds than its journal; the `top`
+    trials go on until they have `epochs`; with `again` those that failed or took too long are tried again.
     `address` is a Ray cluster's (a local Ray is started when not given), `store` MLflow's (see
     `tracking.store_of`). `watch` is a context manager factory that shows progress, `say` takes single
-    lines for a person. Raises a RaysweepError before anything is started when something is wrong.
+    lines for a person. A cluster that takes anybody's commands is refused unless `open_cluster`. Raises a
+    RaysweepError before anything is started when something is wrong.
     """
     place = Path(folder).resolve() / study.name
     uri = tracking.store_of(place, store)
     tracking.check(uri)
-    journal = Journal(place)
+    journal, terminated = Journal(place), False
     try:
-        admit(study, journal, uri)
+        admit(study, journal, uri, EXTENDABLE if extend else MAY_CHANGE)
+        if code_changed(study, journal.history):
+            say(f"Note: {study.found.file} has changed since this study began.")
+        if again:
+            _try_again(journal)
+        if top:
+            _give_more(study, journal, top, epochs)
         for line in take_over(study, journal, uri):
             say(line)
         if _complete(study, journal) and not _to_export(study, journal):
@@ -86,7 +103,7 @@ def run(
             tracking.start(place, uri)
             journal.append("over")
         else:
-            _search(study, journal, place, address, uri, watch, say)
+            terminated = _search(study, journal, place, address, uri, watch, say, open_cluster)
     except KeyboardInterrupt:
         say("Stopped.")
         journal.append("over")
@@ -100,13 +117,33 @@ def run(
         interrupted=not _complete(study, journal) or _to_export(study, journal) is not None,
         test=_tested(study, journal),
         tracking=tracking.drain(place, say),
+        terminated=terminated,
     )
 
 
 def _complete(study: Study, journal: Journal) -> bool:
     trials = journal.trials
     asked = sum(t.parent is None for t in trials)
-    return all(t.ended for t in trials) and (asked >= study.target or bool(Rules(study, journal).why))
+    over = asked >= study.target or bool(Rules(study, journal).why)
+    return over and all(t.ended for t in trials) and not journal.history.owed
+
+
+def _try_again(journal: Journal) -> None:
+    """Let every trial that failed or took too long wait for another attempt."""
+    for trial in journal.trials:
+        if trial.status in {"failed", "timeout"}:
+            journal.append("again", trial=trial.number)
+
+
+def _give_more(study: Study, journal: Journal, top: int, epochs: int) -> None:
+    """Journal that the best `top` trials are to have `epochs`. Raises StudyError when they cannot."""
+    if "state" not in study.found.takes or "epochs" not in study.found.takes:
+        raise StudyError([Problem("trainable", "takes no state and epochs, so its trials cannot go on")])
+    chosen = ranking(journal.trials, study.objective)[:top]
+    done = max((t.last.epoch for t in chosen if t.last), default=0)
+    if epochs <= done:
+        raise StudyError([Problem("epochs", f"the best trials have {done} already; give more")])
+    journal.append("continue", trials=[t.number for t in chosen], epochs=epochs)
 
 
 def _why(study: Study, journal: Journal) -> str:
@@ -142,17 +179,20 @@ def _search(
     uri: str,
     watch: Callable[[Study, Journal, Path], Any] | None,
     say: Callable[[str], None],
-) -> None:
+    open_cluster: bool,
+) -> bool:
+    """Everything that needs Ray. Whether it was ended by SIGTERM."""
+    terminated = False
     say(f"Starting Ray{f' at {address}' if address else ''} ...")
-    tracking.start(place, uri)  # MLflow takes seconds to import: it does so while Ray starts
-    with connected(address, place / "ray.log") as ray:
+    tracking.start(place, uri, watch=True)  # MLflow takes seconds to import: it does so while Ray starts
+    with connected(address, place / "ray.log", open_cluster) as ray:
         slots = _slots(ray, study, say)
         data = _load_data(ray, study, journal, say)
         if study.cardinality is not None and study.cardinality < (study.trials or 1):
             say(f"The space has {study.cardinality} points; each is tried once.")
         if not _complete(study, journal):
             with watch(study, journal, place) if watch else nullcontext():
-                _tune(study, journal, place, data, slots, say)
+                terminated = _tune(study, journal, place, data, slots, say)
         why = Rules(study, journal).why
         if why:
             say(f"Enough: {why}.")
@@ -160,10 +200,11 @@ def _search(
         if _complete(study, journal) and chosen:
             _export(ray, study, journal, place, data, say, *chosen)
         journal.append("over")
+    return terminated
 
 
 @contextmanager
-def connected(address: str | None, log: Path) -> Iterator[Any]:
+def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iterator[Any]:
     """Ray, connected, its own chatter in `log`. What we started is ended again."""
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal has it all; halves the time of a report
@@ -186,7 +227,7 @@ def connected(address: str | None, log: Path) -> Iterator[Any]:
     started = not ray.is_initialized()
     if started:
         try:
-            ray.init(
+            context = ray.init(
                 address=address or "local",
                 log_to_driver=False,
                 configure_logging=False,
@@ -195,11 +236,26 @@ def connected(address: str | None, log: Path) -> Iterator[Any]:
         except ConnectionError as error:
             raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
     try:
+        if started and address and not open_cluster:
+            _refuse_open(address, context.address_info["webui_url"])
         yield ray
     finally:
         if started:
             ray.shutdown()
         handler.close()
+
+
+def _refuse_open(address: str, dashboard: str) -> None:
+    """Raise ClusterError if whoever reaches the cluster may run code on it."""
+    try:
+        with urllib.request.urlopen(f"http://{dashboard}/api/version", timeout=3):
+            pass
+    except OSError:
+        return  # it wants a token, or has no dashboard that could be reached
+    raise ClusterError(
+        f"the cluster at {address} asks nobody for a token: http://{dashboard} runs what anyone sends it. Start it"
+        " with RAY_AUTH_MODE=token, or use it all the same with --open-cluster"
+    )
 
 
 def _token() -> None:
@@ -294,8 +350,8 @@ def _tune(
     data: dict[str, Any],
     slots: int,
     say: Callable[[str], None],
-) -> None:
-    """One Tuner, and we are its only caller. Ctrl-C and SIGTERM end it in order."""
+) -> bool:
+    """One Tuner, and we are its only caller. Ctrl-C and SIGTERM end it in order; whether it was SIGTERM."""
     from ray import tune
 
     from raysweep import worker
@@ -321,7 +377,13 @@ def _tune(
     contain_out_of_memory()
     scratch = tempfile.mkdtemp(prefix="raysweep-")  # Tune wants a place for files that we make no use of
     main = threading.current_thread() is threading.main_thread()  # only there may signals be handled
-    previous = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT)) if main else None
+    terminated = threading.Event()
+
+    def terminate(*_: Any) -> None:
+        terminated.set()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    previous = signal.signal(signal.SIGTERM, terminate) if main else None
     try:
         tune.Tuner(
             tune.with_resources(runs, study.per_trial.request()),
@@ -349,6 +411,7 @@ def _tune(
         if main:
             signal.signal(signal.SIGTERM, previous)
         shutil.rmtree(scratch, ignore_errors=True)
+    return terminated.is_set()
 
 
 def _pickled(found: Trainable) -> bytes:

@@ -64,6 +64,8 @@ class History:
     def __init__(self, records: Iterable[Record] = ()):
         self.study: Record = {}
         """The first record: the study as written, its id, versions, code and data."""
+        self.begun: Record = {}
+        """The same as it was at first, before it was changed or extended."""
         self.best: Record = {}
         """The winner after the last complete search: trial, epoch, the metrics of its test split."""
         self.data: dict[str, str] = {}
@@ -73,6 +75,7 @@ class History:
         self.session: Record = {}
         self.warm: list[Record] = []
         """What was taken over from each earlier study: its name, its trials, how many did not fit."""
+        self._continued: list[tuple[int, int]] = []  # trials that are to have more epochs, and how many
         self.computed = 0.0
         """Seconds that all trials have computed, together."""
         self._elapsed, self._began, self._latest = 0.0, 0.0, 0.0
@@ -90,13 +93,17 @@ class History:
         self._latest = max(self._latest, record["time"])
         self.computed += record.get("seconds", 0.0)
         if kind == "study":
-            self.study = record
+            self.study = self.begun = record
         elif kind == "session":
             self.session, self.over = record, False
             self._lose()
         elif kind == "over":
             self.over = True
             self._lose()
+        elif kind == "changed":
+            self.study = {**self.study, "study": record["study"]}
+        elif kind == "continue":
+            self._continued += [(n, record["epochs"]) for n in record["trials"]]
         elif kind == "best":
             self.best = record
         elif kind == "warm":
@@ -173,6 +180,12 @@ class History:
             trial = replace(trial, reports=(*kept, report))
         self._trials[number] = trial
         return trial
+
+    @property
+    def owed(self) -> list[tuple[Trial, int]]:
+        """The trials that are to have so many epochs, and have no successor yet that gets them."""
+        given = {(t.parent[0], t.point.get("epochs")) for t in self.trials if t.parent}
+        return [(self.trial(n), epochs) for n, epochs in self._continued if (n, epochs) not in given]
 
     @property
     def trials(self) -> list[Trial]:

@@ -48,7 +48,9 @@ class Loop:
     def __init__(self, study: Study, journal: Journal):
         self.study, self.journal = study, journal
         trials = journal.trials
-        self._sampler = sampler_of(study, trials, taken(journal.history))
+        fitting = [t for t in trials if self._fits(t)]
+        self._sampler = sampler_of(study, fitting, taken(journal.history))
+        self._owed = deque(journal.history.owed)
         self._seen = {encode(t.point) for t in trials}
         self.legs = legs_of(study)
         if self.legs is not None:
@@ -142,7 +144,7 @@ class Loop:
             self._waiting |= {t.number for t in self._unfinished}
             self._unfinished.clear()
         else:
-            trial = (self._unfinished.popleft() if self._unfinished else None) or self._chosen()
+            trial = self._taken_up() or self._continued() or self._chosen()
         if trial is None:
             if not self.blocked:
                 for number in sorted(self._waiting):
@@ -154,7 +156,7 @@ class Loop:
     @property
     def blocked(self) -> bool:
         """Whether there may be more when one that runs comes to wait, makes room for another, or is lost."""
-        return bool(self._running or self._unfinished or self.paused)
+        return bool(self._running or self._unfinished or self._owed or self.paused)
 
     def left(self, number: int) -> None:
         """A trial's runner has let it go. If it did not say how it ended, it was stopped, or has to wait."""
@@ -165,7 +167,7 @@ class Loop:
         if not trial.ended and self._waits(trial) and not self.rules.why:
             self.journal.append("paused", trial=number)
             self._waiting.add(number)
-            self._sampler.tell(self.journal.trial(number))
+            self._tell(number)
         else:
             self.end(number, "stopped", "")
 
@@ -200,9 +202,31 @@ class Loop:
         self._waiting.discard(number)
         if not self.journal.trial(number).ended:
             self.journal.append("ended", trial=number, status=status, seconds=0.0, error=error)
-        self._sampler.tell(self.journal.trial(number))
+        self._tell(number)
         self.kept.ended(number)
         self.rules.ended()
+
+    def _fits(self, trial: Trial) -> bool:
+        """Whether a sampler can learn from a trial: it is in the space, which may have changed since."""
+        return not self.study.space.check(trial.point)
+
+    def _tell(self, number: int) -> None:
+        trial = self.journal.trial(number)
+        if self._fits(trial):
+            self._sampler.tell(trial)
+
+    def _taken_up(self) -> Trial | None:
+        """A trial of an earlier session, or one that was lost."""
+        return self._unfinished.popleft() if self._unfinished else None
+
+    def _continued(self) -> Trial | None:
+        """A successor of a trial that is to have more epochs: the same executions, from its last checkpoint."""
+        if not self._owed:
+            return None
+        parent, epochs = self._owed.popleft()
+        point, last = {**parent.point, "epochs": epochs}, parent.last.epoch if parent.last else 0
+        child = self._forked(Fork(parent.number, last, point), parent.seeds)
+        return child or self._journalled(point, parent.seeds, parent=[parent.number, 0])
 
     def _waits(self, trial: Trial) -> bool:
         last = trial.last
@@ -255,16 +279,15 @@ class Loop:
                 return trial
         return None
 
-    def _journalled(self, point: Point, **more: Any) -> Trial:
+    def _journalled(self, point: Point, seeds: Sequence[int] = (), **more: Any) -> Trial:
         number = self._next
         self._next += 1
         rng = random.Random(f"{self.study.seed}/{number}/seeds")
-        seeds = [rng.getrandbits(31) for _ in range(self.study.repeats)]
-        self.journal.append("asked", trial=number, point=point, seeds=seeds, **more)
+        own = list(seeds) or [rng.getrandbits(31) for _ in range(self.study.repeats)]
+        self.journal.append("asked", trial=number, point=point, seeds=own, **more)
         self._seen.add(encode(point))
-        trial = self.journal.trial(number)
-        self._sampler.tell(trial)
-        return trial
+        self._tell(number)
+        return self.journal.trial(number)
 
     def _fresh(self, number: int) -> Point | None:
         """A point that no trial has had. (Repeats are for `repeats:`, where they are counted as such.)"""
@@ -287,7 +310,7 @@ class Loop:
         manifests = sorted(self.kept.folder(number).glob("epoch-*.json"))
         return int(manifests[-1].stem.removeprefix("epoch-")) if manifests else None
 
-    def _forked(self, fork: Fork) -> Trial | None:
+    def _forked(self, fork: Fork, seeds: Sequence[int] = ()) -> Trial | None:
         """The new trial, with a copy of its parent's checkpoint; None if that was deleted in this instant."""
         folder = self.kept.folder(self._next)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -299,7 +322,7 @@ class Loop:
         except FileNotFoundError:
             shutil.rmtree(folder)
             return None
-        return self._journalled(fork.point, parent=[fork.parent, fork.epoch])
+        return self._journalled(fork.point, seeds, parent=[fork.parent, fork.epoch])
 
 
 def legs_of(study: Study) -> Legs | None:

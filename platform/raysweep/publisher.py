@@ -169,8 +169,10 @@ class Publisher:
     def _describe(self) -> None:
         """The study as the parent run's parameters and file, and its view. Sent again, it is the same."""
         record = self._history.study
-        space = {f"space_{k}": _text(v) for k, v in self._study["space"].items()}
-        rest = {k: _text(v) for k, v in self._study.items() if k not in {"space", "name"}}
+        # As it was at first: MLflow's parameters do not change, and the file says what it is now.
+        first = self._history.begun["study"]
+        space = {f"space_{k}": _text(v) for k, v in first["space"].items()}
+        rest = {k: _text(v) for k, v in first.items() if k not in {"space", "name"}}
         self._batch(self._parent, params={**rest, **space})
         self.client.log_text(self._parent, (self._place / "study.yaml").read_text(), "study.yaml")
         views.write(self.client, self._experiment, record, Space(self._study["space"]), self._objective)
@@ -329,7 +331,17 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def main(place: Path) -> None:
+def farewell(place: Path, terminal: int) -> None:
+    """Say how to go on with a search whose process is gone without having said so itself."""
+    with os.fdopen(terminal, "w") as file:
+        if not History(read(place / FILE)[0]).over:
+            where = "" if place.parent == Path.cwd() / "studies" else f" --folder {place.parent}"
+            file.write(
+                f"The search of {place.name} is gone. Continue with: raysweep resume {place.name}{where}\n"
+            )
+
+
+def main(place: Path, terminal: int | None = None) -> None:
     """Publish until the journal is released and all of it is in MLflow."""
     os.nice(19)  # the search comes first; what is left for us is enough
     lock = (place / "tracking.lock").open("w")
@@ -339,6 +351,9 @@ def main(place: Path) -> None:
     publisher, wait = Publisher(place, None), PERIOD
     while True:
         final = not in_use(place / FILE)
+        if final and terminal is not None:
+            farewell(place, terminal)
+            terminal = None
         try:
             publisher.client = publisher.client or MlflowClient()  # opens the store, which may fail
             shown, wait = publisher.step(final), PERIOD
@@ -364,4 +379,4 @@ def _write_status(place: Path, shown: Status) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:3]))

@@ -135,7 +135,7 @@ class Progress:
 
     def line(self, trials: Sequence[Trial]) -> str:
         """Done, running, failed, throughput and the time left, on one line."""
-        ended, target = sum(t.ended for t in trials), self._study.target
+        ended, target = sum(t.ended for t in trials), max(self._study.target, len(trials))
         running = sum(t.status == "running" for t in trials)
         broken = sum(t.status in {*NO_RESULT, "timeout", "failed"} for t in trials)
         parts = [f"{of(ended, target)} trials", f"{running} running"]
@@ -183,7 +183,7 @@ def lines(study: Study, journal: Journal, place: Path) -> Iterator[None]:
         for trial in [t for t in trials if t.ended and t.number not in told]:
             told.add(trial.number)
             how = trial.error or f"{objective.metric} {number(trial.value(objective))}"
-            done = of(len(told), study.target)
+            done = of(len(told), max(study.target, len(trials)))
             print(
                 f"{done} trial {trial.number} {trial.status}: {how}, {duration(trial.seconds)}",
                 file=sys.stderr,

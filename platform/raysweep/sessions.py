@@ -7,12 +7,14 @@ import platform
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 from raysweep import __version__
-from raysweep.errors import JournalError, scrubbed
-from raysweep.journal import FORMAT, Journal
+from raysweep.errors import JournalError, StudyError, scrubbed
+from raysweep.journal import FORMAT, History, Journal, Record
+from raysweep.space import Space
 from raysweep.study import Study
 
 MAY_CHANGE = (
@@ -21,7 +23,11 @@ MAY_CHANGE = (
 """What a study may say differently when it is continued; all else would make it another study."""
 
 
-def admit(study: Study, journal: Journal, uri: str = "") -> None:
+EXTENDABLE = (*MAY_CHANGE, "algorithm", "scheduler", "space")
+"""What it may say differently when it is extended on purpose: the space by its bounds."""
+
+
+def admit(study: Study, journal: Journal, uri: str = "", may_change: Collection[str] = MAY_CHANGE) -> None:
     """Begin the study's journal, or see that it is this study's. Raises JournalError when it is another's."""
     if not journal.trials:
         journal.begin_anew()  # it was refused before its first trial: what it said then binds nobody
@@ -37,23 +43,50 @@ def admit(study: Study, journal: Journal, uri: str = "") -> None:
             versions=_versions(),
             git=_git(),
         )
-        (journal.path.parent / "study.yaml").write_text(study.to_yaml(), encoding="utf-8")
-    else:
-        if known["format"] > FORMAT:
-            raise JournalError(f"{journal.path} was written by a newer raysweep. Update this one")
-        changes = list(_changes(known["study"], study.to_dict()))
+    elif known["format"] > FORMAT:
+        raise JournalError(f"{journal.path} was written by a newer raysweep. Update this one")
+    elif known["study"] != study.to_dict():
+        changes = [*_changes(known["study"], study.to_dict(), may_change), *_other_spaces(known, study)]
         if changes:
             raise JournalError(
                 f"study '{study.name}' exists and is not this one: {'; '.join(changes)}."
-                f" Only {', '.join(MAY_CHANGE)} may change. Give this one another name, or delete {journal.path.parent}"
+                f" Only {', '.join(may_change)} may change{' (see raysweep extend)' * (may_change == MAY_CHANGE)}."
+                f" Give this one another name, or delete {journal.path.parent}"
             )
+        journal.append("changed", study=study.to_dict())
+    (journal.path.parent / "study.yaml").write_text(study.to_yaml(), encoding="utf-8")
     journal.begin_session(sys.argv, scrubbed(uri))
 
 
-def _changes(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
-    if list(old["space"]) != list(new["space"]) and old["space"] == new["space"]:
-        yield "space has its names in another order"
-    for key in sorted((old.keys() | new.keys()) - set(MAY_CHANGE)):
+def restored(place: Path, history: History) -> Study:
+    """The study of a journal, with its code, which is looked for where it was. Raises StudyError if it is gone."""
+    code = history.study["code"]["file"]
+    try:
+        return Study(**history.study["study"], _beside=Path(code).parent)
+    except StudyError as error:
+        raise StudyError(error.problems, source=place.name) from None
+
+
+def code_changed(study: Study, history: History) -> bool:
+    """Whether the file that holds the trainable is another than the study began with."""
+    return bool(history.study) and history.study["code"]["sha256"] != study.found.sha256
+
+
+def _other_spaces(known: Record, study: Study) -> Iterator[str]:
+    """What of a changed space is more than its bounds."""
+    old = Space(known["study"]["space"])
+    if list(old) != list(study.space):
+        yield "space has other names, or in another order"
+        return
+    for name, p in study.space.items():
+        was = old[name]
+        same_kind = type(was) is type(p) and was.when == p.when and was.each == p.each
+        if not same_kind or getattr(was, "log", False) != getattr(p, "log", False):
+            yield f"space.{name} was {was.form()}, is {p.form()}, which is more than other bounds"
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any], may_change: Collection[str]) -> Iterator[str]:
+    for key in sorted((old.keys() | new.keys()) - set(may_change)):
         a, b = old.get(key), new.get(key)
         if a == b:
             continue

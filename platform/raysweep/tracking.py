@@ -92,19 +92,28 @@ def status(place: Path) -> Status:
         return Status()
 
 
-def start(place: Path, uri: str) -> subprocess.Popen[bytes]:
-    """Start a publisher. It ends by itself when the study is no longer written to and all of it is published."""
+def start(place: Path, uri: str, watch: bool = False) -> subprocess.Popen[bytes]:
+    """Start a publisher. It ends by itself when the study is no longer written to and all of it is published.
+
+    With `watch` it also says on our standard error how to go on, should this process die without a word: Ray ends
+    a driver that loses its head node so.
+    """
     (place / STATUS).unlink(missing_ok=True)
+    terminal = (os.dup(2),) if watch else ()
     with (place / "tracking.log").open("ab") as log:
-        return subprocess.Popen(  # noqa: S603
-            (sys.executable, "-m", "raysweep.publisher", str(place)),
+        process = subprocess.Popen(  # noqa: S603
+            (sys.executable, "-m", "raysweep.publisher", str(place), *map(str, terminal)),
             # The URI may hold a password: the environment is not shown to other users, arguments are.
             env={**os.environ, **QUIET, "MLFLOW_TRACKING_URI": uri},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            pass_fds=terminal,
             start_new_session=True,  # Ctrl-C ends the search; the publisher then publishes how it ended
         )
+    for file in terminal:
+        os.close(file)
+    return process
 
 
 QUIET = {
