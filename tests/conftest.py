@@ -30,10 +30,16 @@ def ray() -> Iterator[Any]:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory, and no MLflow server of the person who runs the tests."""
+    """An empty current directory, and no MLflow: most tests are not about it, and it takes seconds to start."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "off")
     return tmp_path
+
+
+@pytest.fixture
+def mlflow_store(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow where a study has it by default: in one file of the studies' folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
 
 
 def quick(name: str = "quick", trainable: str = "trainables:parabola", **more: Any) -> Study:

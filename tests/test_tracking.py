@@ -17,6 +17,7 @@ from raysweep.publisher import Publisher
 from raysweep.trial import Trial
 
 URI = "sqlite:///mlflow.db"
+pytestmark = pytest.mark.usefixtures("mlflow_store")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from raysweep import __version__
-from raysweep.errors import JournalError, Problem, RaysweepError, StudyError, scrubbed
+from raysweep.errors import JournalError, Problem, RaysweepError, StudyError, TrackingError, scrubbed
 
 if TYPE_CHECKING:
     from raysweep.journal import History
@@ -59,7 +59,7 @@ folder_option = click.option(
 tracking_option = click.option(
     "--tracking",
     metavar="URI",
-    help="The MLflow store. Default: MLFLOW_TRACKING_URI, or mlflow.db in the studies' folder.",
+    help="The MLflow store, or off. Default: MLFLOW_TRACKING_URI, or mlflow.db in the studies' folder.",
 )
 
 
@@ -329,6 +329,16 @@ def _store(place: Path, history: History, given: str | None) -> str:
     return store_of(place, given or (known if "***" not in known else None))
 
 
+def _mlflow(place: Path, history: History, given: str | None) -> str:
+    """The same, for a command that is about MLflow."""
+    from raysweep.tracking import OFF
+
+    uri = _store(place, history, given)
+    if uri == OFF:
+        raise TrackingError("tracking is off. Say where MLflow is with --tracking URI")
+    return uri
+
+
 @cli.command()
 @study_argument
 @folder_option
@@ -465,7 +475,7 @@ def predict(study: str, inputs: tuple[Path, ...], folder: Path, tracking: str | 
 
     place, history, what = _open(folder, study)
     click.echo(
-        predict_with(what.name, _store(place, history, tracking), inputs).to_csv(index=False), nl=False
+        predict_with(what.name, _mlflow(place, history, tracking), inputs).to_csv(index=False), nl=False
     )
 
 
@@ -478,7 +488,7 @@ def sync(study: str, folder: Path, tracking: str | None) -> None:
     from raysweep.tracking import check, drain, start
 
     place, history, _ = _open(folder, study)
-    uri = _store(place, history, tracking)
+    uri = _mlflow(place, history, tracking)
     check(uri)
     start(place, uri)
     if not drain(place, _say).over:
@@ -499,7 +509,7 @@ def ui(study: str | None, folder: Path, tracking: str | None, port: int) -> None
     uri = mlflow.store_of(folder / "any", tracking)
     if study is not None:
         place, history, what = _open(folder, study)
-        uri = _store(place, history, tracking)
+        uri = _mlflow(place, history, tracking)
     base = uri if uri.startswith("http") else f"http://127.0.0.1:{port}"
     if study is not None:
         experiment = mlflow.status(place).experiment

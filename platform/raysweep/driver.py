@@ -368,10 +368,12 @@ def _tune(
         str(place),
         max(1, int(study.per_trial.cpu)),
         data,
+        study.checkpoint_every,
         loop.legs.milestones if loop.legs else frozenset(),
     )
     runs: Any = tune.with_parameters(worker.Worker, job=job) if found.yields else worker.tune_function(job)
-    callbacks: list[Any] = [Recorder(loop), Room(loop, say)]
+    room = Room(loop, say)
+    callbacks: list[Any] = [Recorder(loop), room]
     if study.trial_timeout or study.no_progress_timeout:
         callbacks.append(Timeout(loop, study.trial_timeout, study.no_progress_timeout))
     contain_out_of_memory()
@@ -390,7 +392,7 @@ def _tune(
             tune_config=tune.TuneConfig(
                 metric=study.objective.metric,
                 mode="max" if study.objective.maximize else "min",
-                search_alg=Searcher(loop),
+                search_alg=Searcher(loop, room),
                 scheduler=scheduler_of(loop),
                 num_samples=-1,
                 max_concurrent_trials=slots,  # without it Tune would start a searcher's trials one by one

@@ -124,7 +124,12 @@ class History:
         elif kind == "lost":
             trial = self.trial(record["trial"])
             loss = Loss(record["cause"], trial.last.epoch if trial.last else 0, record["error"])
-            self._trials[trial.number] = replace(trial, status="waiting", losses=(*trial.losses, loss))
+            self._trials[trial.number] = replace(
+                trial,
+                status="waiting",
+                losses=(*trial.losses, loss),
+                seconds=trial.seconds + record.get("seconds", 0.0),
+            )
         elif kind == "again":
             trial = self.trial(record["trial"])
             self._trials[trial.number] = replace(trial, status="waiting", error="", losses=(), finished=0.0)
@@ -216,6 +221,11 @@ class Journal:
         self._closed = False
         self._syncer = threading.Thread(target=self._sync, daemon=True)
         self._syncer.start()
+
+    @property
+    def fence(self) -> int:
+        """How many have held this study, this process included."""
+        return self._lock.fence
 
     def append(self, kind: str, **fields: Any) -> None:
         """Record one thing that happened, now."""

@@ -57,13 +57,13 @@ class Lock:
                 f"study '{folder.name}' is being run by {last}. Wait for it, or stop it; if that machine is gone,"
                 f" try again in {STALE:.0f} s"
             )
-        self._folder, self._fence = folder, (last.fence if last else 0) + 1
+        self._folder, self.fence = folder, (last.fence if last else 0) + 1
         self._write(os.getpid())
 
     def beat(self) -> Holder | None:
         """Say that we are alive; or who has taken the study over, for then we must not write any more."""
         now = holder(self._folder)
-        if now is not None and now.fence > self._fence:
+        if now is not None and now.fence > self.fence:
             return now
         self._write(os.getpid())
         return None
@@ -71,13 +71,13 @@ class Lock:
     def release(self) -> None:
         """Let the study go, unless another has it already."""
         now = holder(self._folder)
-        if now is None or now.fence == self._fence:
+        if now is None or now.fence == self.fence:
             self._write(0)
 
     def _write(self, pid: int) -> None:
         temporary = self._folder / f"{FILE}.part"
         try:
-            temporary.write_text(json.dumps(asdict(Holder(platform.node(), pid, self._fence, time.time()))))
+            temporary.write_text(json.dumps(asdict(Holder(platform.node(), pid, self.fence, time.time()))))
             temporary.replace(self._folder / FILE)
         except OSError:
             # A full disk, or a share that is away for a moment: the heartbeat is late, and the next may come.

@@ -153,6 +153,11 @@ class Loop:
         self._running.add(trial.number)
         return trial
 
+    def attempt(self, trial: Trial) -> int:
+        """A number for the attempt at a trial that begins now, higher than that of any before it, of this session
+        or an earlier one: by it a worker that was cut off knows that it must write no more."""
+        return self.journal.fence * 1_000_000 + trial.attempts + len(trial.losses) + 1
+
     @property
     def blocked(self) -> bool:
         """Whether there may be more when one that runs comes to wait, makes room for another, or is lost."""
@@ -171,22 +176,21 @@ class Loop:
         else:
             self.end(number, "stopped", "")
 
-    def lost(self, number: int, cause: Cause, error: str) -> bool:
-        """An attempt at a trial is over before the trial is. Whether it is taken up again, from its newest
-        checkpoint: unless it has failed in the same way at the same epoch before, or too often.
+    def lost(self, number: int, cause: Cause, error: str, seconds: float = 0.0) -> None:
+        """An attempt at a trial is over before the trial is. It is taken up again, from its newest checkpoint,
+        unless it has failed in the same way at the same epoch before, or too often.
 
         The loss of a node counts for nothing, until it is one after the other without an epoch in between.
         """
         self._running.discard(number)
         trial = self.journal.trial(number)
         if trial.ended:
-            return False
-        if not self._again(trial, cause, error):
-            self.end(number, "failed", error)
-            return False
-        self.journal.append("lost", trial=number, cause=cause, error=error)
-        self._unfinished.appendleft(self.journal.trial(number))
-        return True
+            return
+        if self._again(trial, cause, error):
+            self.journal.append("lost", trial=number, cause=cause, error=error, seconds=seconds)
+            self._unfinished.appendleft(self.journal.trial(number))
+        else:
+            self.end(number, "failed", error, seconds)
 
     def _again(self, trial: Trial, cause: Cause, error: str) -> bool:
         epoch = trial.last.epoch if trial.last else 0
@@ -196,12 +200,12 @@ class Loop:
             return False
         return sum(loss.cause != "node" for loss in trial.losses) < self.study.retries
 
-    def end(self, number: int, status: str, error: str) -> None:
+    def end(self, number: int, status: str, error: str, seconds: float = 0.0) -> None:
         """Journal the end of a trial unless the journal has it, and let the sampler learn from it."""
         self._running.discard(number)
         self._waiting.discard(number)
         if not self.journal.trial(number).ended:
-            self.journal.append("ended", trial=number, status=status, seconds=0.0, error=error)
+            self.journal.append("ended", trial=number, status=status, seconds=seconds, error=error)
         self._tell(number)
         self.kept.ended(number)
         self.rules.ended()

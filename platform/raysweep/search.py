@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 from ray.air.execution._internal import actor_manager
 from ray.tune import search
 from ray.tune.experiment import Trial as TuneTrial
@@ -19,20 +20,45 @@ from raysweep.loop import Loop
 from raysweep.plans import duration
 from raysweep.trial import Cause
 
-LOOK = 2.0  # seconds between two looks at the disk
+LOOK = 1.0  # seconds between two looks at the disk
+
+
+class Room(tune.Callback):  # type: ignore[misc]
+    """Pauses the search while the study's disk has no room, and says so."""
+
+    def __init__(self, loop: Loop, say: Callable[[str], None]):
+        self._loop, self._say = loop, say
+        self._folder, self._looked = loop.journal.path.parent, 0.0
+
+    def look(self) -> None:
+        if time.monotonic() - self._looked < LOOK:
+            return
+        self._looked = time.monotonic()
+        full = not disk.room(self._folder)
+        if full and not self._loop.paused:
+            self._say(
+                f"Paused: {disk.left(self._folder)} in {self._folder}. Make room, and it goes on by itself."
+            )
+        elif self._loop.paused and not full:
+            self._say("There is room again: going on.")
+        self._loop.paused = full
+
+    def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
+        self.look()
 
 
 class Searcher(search.Searcher):  # type: ignore[misc]
     """Hands Ray Tune the trials of a loop."""
 
-    def __init__(self, loop: Loop):
+    def __init__(self, loop: Loop, room: Room):
         objective = loop.study.objective
         super().__init__(metric=objective.metric, mode="max" if objective.maximize else "min")
-        self._loop = loop
+        self._loop, self._room = loop, room
         self._numbers: dict[str, int] = {}  # of the trials that are with Ray Tune, by its own ids
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next trial: its number, its point and the seeds of its executions."""
+        self._room.look()  # while no trial runs, Ray Tune asks for the next one and does nothing else
         trial = self._loop.next()
         if trial is None:
             finished: str = search.Searcher.FINISHED
@@ -44,7 +70,7 @@ class Searcher(search.Searcher):  # type: ignore[misc]
             "point": trial.point,
             "seeds": list(trial.seeds),
             "begins": begins,
-            "attempt": trial.attempts + 1,
+            "attempt": self._loop.attempt(trial),
             "reported": trial.last.epoch if trial.last else begins,
         }
 
@@ -84,7 +110,8 @@ class Recorder(tune.Callback):  # type: ignore[misc]
                 named = ", ".join(f"'{m}'" for m in self._metrics)
                 fields = {**fields, "status": "failed", "error": f"it never reported {named}"}
             raised = fields.pop("raised", False) if kind == "ended" else False
-            if raised and self._loop.lost(number, "code", fields["error"]):
+            if raised:
+                self._loop.lost(number, "code", fields["error"], fields["seconds"])
                 continue
             self._journal.append(kind, trial=number, **fields)
             if kind == "report":
@@ -94,14 +121,23 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         return any(set(self._metrics) <= set(r.metrics) for r in self._journal.trial(number).reports)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        number, error = trial.config["number"], trial.get_pickled_error()
-        if isinstance(error, ray.exceptions.OutOfMemoryError):
-            self._loop.end(number, "out of memory", "its node ran out of memory, and Ray ended it")
+        number, error = trial.config["number"], _error_of(trial)
+        # The text holds the whole story, its first lines the names of things.
+        told = " ".join(line.strip() for line in str(error or "").splitlines() if line.strip())
+        if isinstance(error, LostToMemory):
+            self._loop.end(number, "out of memory", f"Ray ended it for its node's memory: {told[:500]}")
         else:
-            # The text holds the whole story, its end the cause.
-            told = [line.strip() for line in str(error or "").splitlines() if line.strip()]
             cause: Cause = "node" if _node_died(error) else "worker"
-            self._loop.lost(number, cause, f"the worker was lost: {told[-1] if told else ''}")
+            self._loop.lost(number, cause, f"the worker was lost: {told[:500]}")
+
+
+def _error_of(trial: TuneTrial) -> BaseException | None:
+    """The error that Ray Tune wrote down for a trial, in a file of this process that it moves only later."""
+    path = trial.pickled_error_file
+    if path is None or not Path(path).exists():
+        return None
+    error: BaseException = cloudpickle.loads(Path(path).read_bytes())
+    return error
 
 
 def _node_died(error: BaseException | None) -> bool:
@@ -113,15 +149,25 @@ def _node_died(error: BaseException | None) -> bool:
     )
 
 
+class LostToMemory(ray.exceptions.RayActorError):  # type: ignore[misc]
+    """The death of a worker that Ray ended for its node's memory."""
+
+
 def contain_out_of_memory() -> None:
     """Let a trial that Ray ends for its node's memory be that trial's end.
 
-    Ray 2.60's actor manager takes that error for one of its own and ends the whole experiment; it is to be
-    handled like the death of the actor, which it is.
+    Ray 2.60's actor manager does not know this error, though the actor is dead, and ends the whole experiment.
     """
-    died = actor_manager.RayActorError
-    if not isinstance(died, tuple):
-        actor_manager.RayActorError = (died, ray.exceptions.OutOfMemoryError)
+    known = actor_manager.RayActorManager._actor_task_failed
+    if known.__module__ == __name__:
+        return  # done already
+
+    def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, ray.exceptions.OutOfMemoryError):
+            exception = LostToMemory(error_msg=str(exception))
+        known(self, tracked_actor_task, exception)
+
+    actor_manager.RayActorManager._actor_task_failed = failed
 
 
 def _plain_records(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -135,27 +181,6 @@ def _plain_records(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
             error = f"{name} = {value} at epoch {epoch}"
             return [("ended", {"status": "diverged", "seconds": 0.0, "error": error})]
     return [("report", {"epoch": epoch, "metrics": metrics, "seconds": 0.0})]
-
-
-class Room(tune.Callback):  # type: ignore[misc]
-    """Pauses the search while the disk of the study has no room, and says so."""
-
-    def __init__(self, loop: Loop, say: Callable[[str], None]):
-        self._loop, self._say = loop, say
-        self._folder, self._looked = loop.journal.path.parent, 0.0
-
-    def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
-        if time.monotonic() - self._looked < LOOK:
-            return
-        self._looked = time.monotonic()
-        full = not disk.room(self._folder)
-        if full and not self._loop.paused:
-            self._say(
-                f"Paused: {disk.left(self._folder)} in {self._folder}. Make room, and it goes on by itself."
-            )
-        elif self._loop.paused and not full:
-            self._say("There is room again: going on.")
-        self._loop.paused = full
 
 
 class Timeout(tune.Callback):  # type: ignore[misc]

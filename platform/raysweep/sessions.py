@@ -18,7 +18,8 @@ from raysweep.space import Space
 from raysweep.study import Study
 
 MAY_CHANGE = (
-    "trials", "concurrency", "per_trial", "stop", "trial_timeout", "no_progress_timeout", "retries"
+    "trials", "concurrency", "per_trial", "stop", "trial_timeout", "no_progress_timeout", "retries",
+    "checkpoint_every",
 )  # fmt: skip
 """What a study may say differently when it is continued; all else would make it another study."""
 

@@ -83,6 +83,9 @@ class Study(BaseModel):
         [], description="points to try first, in order, whatever the algorithm; plain values may be left out"
     )
     no_progress_timeout: Seconds | None = Field(None, description="how long a trial may be without a report")
+    checkpoint_every: Seconds = Field(
+        10.0, description="between two checkpoints of a running trial: what the loss of its process may cost"
+    )
     retries: Annotated[int, Field(ge=0)] = Field(
         2, description="how often a trial is taken up again that raised an error or lost its process"
     )

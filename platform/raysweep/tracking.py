@@ -18,7 +18,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from raysweep.errors import TrackingError, scrubbed
@@ -39,6 +39,10 @@ class Status:
     over: bool = False
 
 
+OFF = "off"
+"""The store of who wants none: the journal has it all, and `raysweep sync --tracking URI` publishes it later."""
+
+
 def store_of(place: Path, store: str | None = None) -> str:
     """The MLflow store: what is given, or MLFLOW_TRACKING_URI, or one SQLite file for all studies of the folder."""
     return (
@@ -48,6 +52,8 @@ def store_of(place: Path, store: str | None = None) -> str:
 
 def check(uri: str) -> None:
     """See that the store can be what it says, before anything is started. Raises TrackingError."""
+    if uri == OFF:
+        return
     try:
         scheme = urllib.parse.urlsplit(uri).scheme
     except ValueError as error:
@@ -92,16 +98,19 @@ def status(place: Path) -> Status:
         return Status()
 
 
-def start(place: Path, uri: str, watch: bool = False) -> subprocess.Popen[bytes]:
+def start(place: Path, uri: str, watch: bool = False) -> None:
     """Start a publisher. It ends by itself when the study is no longer written to and all of it is published.
 
     With `watch` it also says on our standard error how to go on, should this process die without a word: Ray ends
     a driver that loses its head node so.
     """
     (place / STATUS).unlink(missing_ok=True)
+    if uri == OFF:
+        (place / STATUS).write_text(json.dumps(asdict(Status(over=True))))
+        return
     terminal = (os.dup(2),) if watch else ()
     with (place / "tracking.log").open("ab") as log:
-        process = subprocess.Popen(  # noqa: S603
+        subprocess.Popen(  # noqa: S603
             (sys.executable, "-m", "raysweep.publisher", str(place), *map(str, terminal)),
             # The URI may hold a password: the environment is not shown to other users, arguments are.
             env={**os.environ, **QUIET, "MLFLOW_TRACKING_URI": uri},
@@ -113,7 +122,6 @@ def start(place: Path, uri: str, watch: bool = False) -> subprocess.Popen[bytes]
         )
     for file in terminal:
         os.close(file)
-    return process
 
 
 QUIET = {

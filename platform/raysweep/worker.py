@@ -31,9 +31,6 @@ from raysweep.space import SECRET, encode
 from raysweep.trainables import Trainable, find
 from raysweep.trial import Objective, Point
 
-FLUSH = 10.0
-"""Seconds between the checkpoints of a running trial: what its loss may cost. The end always writes one."""
-
 Execution = Iterator[tuple[dict[str, float], Any]]
 
 
@@ -51,6 +48,8 @@ class Job:
     threads: int
     data: dict[str, Any]
     """Loaded data by `data_key`: references into Ray's object store, which a node's workers map, not copy."""
+    every: float
+    """Seconds between the checkpoints of a running trial. Its end always writes one."""
     milestones: frozenset[int] = frozenset()
     """Epochs at which a trial may have to wait, and go on elsewhere: its checkpoint is written before it reports."""
 
@@ -204,7 +203,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         return _Running(
             executions,
             folder,
-            self._job.objective,
+            self._job,
             saved if "state" in takes else None,
             self._settling,
             config["begins"],
@@ -230,7 +229,7 @@ class _Running:
         self,
         executions: list[Execution],
         folder: Path,
-        objective: Objective,
+        job: Job,
         saved: dict[str, Any] | None,
         settling: Executor,
         begins: int,
@@ -238,7 +237,7 @@ class _Running:
     ):
         self._settling, self._attempt = settling, attempt
         self._executions: list[Execution | None] = list(executions)
-        self._folder, self._objective = folder, objective
+        self._folder, self._job, self._objective = folder, job, job.objective
         self.epoch: int = saved["epoch"] if saved else 0
         self._states: list[Any] = list(saved["states"]) if saved else [None] * len(executions)
         self.seconds: float = saved["seconds"] if saved else 0.0
@@ -251,6 +250,7 @@ class _Running:
         self._best: dict[str, Any] | None = None  # a copy, until it is written
         self._flushed = time.monotonic()
         self._dirty, self._verified = False, False
+        self._previous = self.epoch  # of the checkpoint before the newest
 
     def advance(self) -> dict[str, float] | None:
         """One epoch of every execution; the mean of their metrics, and `_std`, their spread. None at the end.
@@ -288,7 +288,7 @@ class _Running:
         return metrics
 
     def save_when_due(self, value: float | None, now: bool) -> None:
-        """Keep a copy of the best epoch; write it and the last one every FLUSH seconds, or now. An epoch that does
+        """Keep a copy of the best epoch; write it and the last one when it is time, or now. An epoch that does
         not count has no value."""
         if value is not None and (
             self._best_value is None or self._objective.better(value, self._best_value)
@@ -297,12 +297,12 @@ class _Running:
 
             self._best_value, self._best_epoch = value, self.epoch
             self._best = checkpoints.copied(self._content())
-        if now or (time.monotonic() - self._flushed > FLUSH and disk.room(self._folder)):
+        if now or (time.monotonic() - self._flushed >= self._job.every and disk.room(self._folder)):
             self.flush()
 
     def flush(self) -> None:
-        """Write the best and the last epoch, then delete what they replace. On a disk that is full, wait for room:
-        the checkpoints before are not touched."""
+        """Write the best and the last epoch, then delete all others but the one before. On a disk that is full,
+        wait for room: what was written before is not touched."""
         from raysweep import checkpoints
 
         while self._dirty:
@@ -324,7 +324,11 @@ class _Running:
             self._best, self._verified = None, True
         if self.epoch != self._best_epoch:
             checkpoints.save(self._folder, self.epoch, self._content())
-        self._settling.submit(checkpoints.settle, self._folder, {self._best_epoch, self.epoch})
+        # The one before stays as well: a disk may damage what it held whole a moment ago.
+        self._settling.submit(
+            checkpoints.settle, self._folder, {self._best_epoch, self.epoch, self._previous}
+        )
+        self._previous = self.epoch
         self._dirty = False
         self._flushed = time.monotonic()
 

@@ -21,6 +21,7 @@ import json
 import logging
 import math
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -34,7 +35,7 @@ from typing import Any, Protocol
 
 from tables import TABLES, Task
 
-BUDGETS = {1: 20.0, 4: 10.0, 32: 4.0}
+BUDGETS = {1: 20.0, 4: 10.0, 32: 2.0}
 """How long a search lasts, in whole trainings one after the other, by the number of workers."""
 SHARES = (0.25, 0.5, 1.0)  # of the budget, at which regret is taken
 
@@ -486,33 +487,47 @@ def picture(runs: list[Run], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
+def _read(path: Path | None) -> list[Run]:
+    """The runs of an earlier call, which are not done again."""
+    if path is None or not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [Run(**{**row, "regrets": tuple(row["regrets"])}) for row in rows]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", type=Path, required=True, help="the folder of the tuning tables")
     parser.add_argument("--table", nargs="*", choices=list(TABLES), default=list(TABLES))
     parser.add_argument("--workers", nargs="*", type=int, choices=list(BUDGETS), default=list(BUDGETS))
-    parser.add_argument("--seeds", type=int, default=24)
+    parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--only", nargs="*", default=list(CONTESTANTS), help="contestants by name")
     parser.add_argument("--quick", action="store_true", help="TaskSet, 4 workers, 6 seeds: under two minutes")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--runs", type=Path, help="write every run there, as JSON lines")
+    parser.add_argument("--runs", type=Path, help="keep every run there, as JSON lines, and go on from it")
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
     tables, workers, seeds = given.table, given.workers, given.seeds
     if given.quick:
         tables, workers, seeds = ["taskset"], [4], 6
+    runs = _read(given.runs)
+    known = {(r.contestant, r.table, r.workers, r.seed) for r in runs}
     jobs = [
         (name, table, count, seed, str(given.tables))
-        for table in tables
         for count in workers
+        for table in tables
         for seed in range(seeds)
         for name in (WITHOUT_CURVES if table == "hpobench" else CONTESTANTS)
-        if name in given.only
+        if name in given.only and (name, table, count, seed) not in known
     ]
     with ProcessPoolExecutor(given.processes) as pool:
-        runs = list(pool.map(_one, jobs, chunksize=4))
-    if given.runs:
-        given.runs.write_text("".join(json.dumps(asdict(r)) + "\n" for r in runs))
+        for done, run in enumerate(pool.map(_one, jobs), 1):
+            runs.append(run)
+            if given.runs:
+                with given.runs.open("a") as file:
+                    file.write(json.dumps(asdict(run)) + "\n")
+            if done % 50 == 0:
+                print(f"{done} of {len(jobs)} searches", file=sys.stderr)
     print(summary(runs))
     if given.picture:
         picture(runs, given.picture)
