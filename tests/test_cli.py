@@ -67,7 +67,7 @@ def test_check_says_what_would_be_run(raysweep: Callable[..., Result]) -> None:
     file = ROOT / "tests" / "trainables.py"
     assert done.exit_code == 0
     first, second, third, fourth = done.stdout.splitlines()
-    assert first == "tiny: minimize loss of trainables:parabola by random search"
+    assert first == "tiny: minimize loss of trainables:parabola by hyperopt search"
     assert second == "trials: 2 x 1, each with 1 cpu"
     assert third == "may vary: x"
     assert fourth.startswith(f"code: {file} (sha256 ")

@@ -36,6 +36,17 @@ def test_rungs_promote_the_best_third_highest_rung_first() -> None:
     assert rungs.call({9, 3}) == 9, "a better latecomer goes before those that waited"
 
 
+def test_when_no_other_will_come_one_goes_on_from_every_rung() -> None:
+    rungs = Rungs(LOSS, first=2, reduction=3, epochs=18)
+    for number in range(2):
+        rungs.report(number, 2, float(number))
+    assert rungs.call({0, 1}) is None
+    assert rungs.call({0, 1}, last=True) == 0
+    assert rungs.call({1}, last=True) is None, "one is enough"
+    rungs.report(0, 6, 0.0)
+    assert rungs.call({0, 1}, last=True) == 0
+
+
 def test_more_is_better_where_the_study_says_so() -> None:
     rungs = Rungs(Objective("accuracy", maximize=True), first=1, reduction=2, epochs=4)
     for number, value in enumerate([0.1, 0.9]):
@@ -151,6 +162,6 @@ def test_hyperband_has_trials_that_nobody_stops(ray: Any, here: Path) -> None:
 
 
 def test_only_some_schedulers_make_trials_wait() -> None:
-    assert legs_of(quick(space=SPACE)) is None
+    assert legs_of(quick(space=SPACE, scheduler="none")) is None
     assert legs_of(quick(space=SPACE, scheduler="asha")) is None
     assert legs_of(quick(space=SPACE, scheduler={"name": "asha", "kind": "promotion"})) is not None

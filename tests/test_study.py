@@ -12,6 +12,7 @@ import yaml
 from conftest import ROOT, quick
 from raysweep import Float, Int, Study, StudyError
 from raysweep.files import read_yaml
+from raysweep.plans import AshaScheduler
 from raysweep.schema import schema
 
 FILES = sorted((ROOT / "search_spaces").glob("*.yaml"))
@@ -94,7 +95,7 @@ REFUSED = {
     "point outside": (f"points: [{{dropout: 0.9}}]\n{space('lr: 0.1')}", "points[0].dropout: 0.9 is outside"),
     "point of another name": (f"points: [{{dropout: 0.1}}, {{dropuot: 0.1}}]\n{space('lr: 0.1')}", "points[1].dropuot: is not in the space. Did you mean 'dropout'?"),
     "more points than trials": (f"points: [{{dropout: 0.1}}, {{dropout: 0.2}}, {{dropout: 0.3}}, {{dropout: 0.4}}]\n{space('lr: 0.1')}", "points: 4 points but only 3 trials"),
-    "nothing but startup": (f"algorithm: optuna\n{space('lr: 0.1')}", "algorithm: startup 10 of 3 trials: the search would be purely random"),
+    "nothing but startup": (f"algorithm: {{name: optuna, startup: 10}}\n{space('lr: 0.1')}", "algorithm: startup 10 of 3 trials: the search would be purely random"),
     "no objective": (space("lr: 0.1").replace("maximize: val_accuracy\n", ""), "maximize: say what is best: maximize or minimize, with the metric's name"),
     "an objective twice": (f"minimize: [val_accuracy]\n{space('lr: 0.1')}", "maximize: 'val_accuracy' is named twice"),
     "empty metric": (space("lr: 0.1").replace("val_accuracy", "''"), "maximize: must be the name of a metric, or a list of names, got \"\""),
@@ -220,3 +221,22 @@ def test_a_study_of_one_point_prints_as_a_file_that_loads(tmp_path: Path) -> Non
 
 def test_the_schema_is_json() -> None:
     assert json.loads(json.dumps(schema()))["properties"]["space"]["properties"]["lr"]
+
+
+def test_a_study_that_does_not_say_how_searches_as_the_tables_say() -> None:
+    space = {"x": {"float": [-1.0, 1.0]}, "epochs": 9}
+    study = quick(trials=9, space=space)
+    assert study.algorithm.name == "hyperopt" and study.scheduler == AshaScheduler(kind="promotion")
+    assert quick(trials=9).scheduler.name == "none", "three epochs are too few to decide on"
+    assert (
+        quick(
+            trials=9, trainable="trainables:moody", space={"x": {"int": [0, 9]}, "epochs": 9}
+        ).scheduler.name
+        == "none"
+    )
+    several = quick(trials=9, space=space, minimize=["loss", "size"])
+    assert (several.algorithm.name, several.scheduler.name) == ("optuna", "none")
+    assert Study(**study.to_dict()).to_dict() == study.to_dict()
+    assert (
+        quick(trials=9, space=space, scheduler="none", algorithm="random").to_dict()["algorithm"] == "random"
+    )

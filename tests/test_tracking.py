@@ -320,3 +320,25 @@ def test_a_publisher_that_cannot_publish_says_so_and_loses_nothing(here: Path) -
     assert "MLflow is behind" in said[-1] and "Nothing is lost: raysweep sync quick" in said[-1]
     journal.close()
     assert len(read(place / FILE)[0]) == 14
+
+
+def test_the_doctor_finds_and_mends_what_a_crash_left(client: Any, here: Path) -> None:
+    from raysweep.doctor import examine
+
+    place = here / "studies" / "quick"
+    journal = write(place)
+    Publisher(place, client).step(final=False)
+    journal.close()
+    uri = f"sqlite:///{here / 'studies' / 'mlflow.db'}"
+    run = published(client)["trial-0002"]
+    client.create_run(run.info.experiment_id, tags={**run.data.tags, "mlflow.runName": "again"})
+    with (place / FILE).open("ab") as file:
+        file.write(b"torn")
+    found = [str(f) for f in examine(place, uri, mend=False)]
+    assert found[0] == "found: the journal's last 4 bytes are torn; the next run leaves them out"
+    assert sum("twice" in f for f in found) == 1
+    assert sum("as RUNNING, but nothing runs" in f for f in found) == 2, "the study's own and trial 2"
+    assert all(f.mended for f in examine(place, uri, mend=True) if "MLflow" in f.what)
+    left = [f.what for f in examine(place, uri, mend=True)]
+    assert not any("MLflow" in what for what in left)
+    assert {n: r.info.status for n, r in published(client).items()}["trial-0002"] == "KILLED"

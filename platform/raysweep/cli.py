@@ -242,8 +242,6 @@ def _search(
 
     watch = None if quiet else report.live if sys.stderr.isatty() else report.lines
     say: Callable[[str], None] = (lambda text: None) if quiet else _say
-    if not study.found.builtin:
-        say(f"Code: {study.found.file} (sha256 {study.found.sha256[:12]}).")
     result = driver.run(
         study,
         folder=folder,
@@ -494,6 +492,29 @@ def sync(study: str, folder: Path, tracking: str | None) -> None:
     if not drain(place, _say).over:
         sys.exit(1)
     click.echo(f"MLflow holds all of {place.name}")
+
+
+@cli.command()
+@study_argument
+@folder_option
+@tracking_option
+@click.option("--mend", is_flag=True, help="Mend what needs no decision of yours.")
+def doctor(study: str, folder: Path, tracking: str | None, mend: bool) -> None:
+    """Look for what crashes have left: in a study's folder, and in MLflow.
+
+    \b
+    raysweep doctor digits_mlp --mend
+    """
+    from raysweep.doctor import examine
+
+    place, history, _ = _open(folder, study)
+    found = list(examine(place, _store(place, history, tracking), mend))
+    for finding in found:
+        click.echo(str(finding))
+    if not all(f.mended for f in found):
+        sys.exit(1)
+    if not found:
+        click.echo(f"nothing is wrong with {place.name}")
 
 
 @cli.command()

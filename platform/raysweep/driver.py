@@ -90,8 +90,9 @@ def run(
     journal, terminated = Journal(place), False
     try:
         admit(study, journal, uri, EXTENDABLE if extend else MAY_CHANGE)
-        if code_changed(study, journal.history):
-            say(f"Note: {study.found.file} has changed since this study began.")
+        if not study.found.builtin:
+            changed = ", changed since this study began" * code_changed(study, journal.history)
+            say(f"Code: {study.found.file} (sha256 {study.found.sha256[:12]}{changed}).")
         if again:
             _try_again(journal)
         if top:

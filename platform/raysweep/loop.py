@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from raysweep import queue
-from raysweep.errors import Problem, RaysweepError, StudyError
+from raysweep.errors import RaysweepError
 from raysweep.journal import Journal
 from raysweep.plans import AshaScheduler, HyperbandScheduler, PopulationScheduler
 from raysweep.population import Fork, Population
@@ -73,9 +73,7 @@ class Loop:
         trial is for you to say, so the study must have no scheduler. Raises a RaysweepError when the study is
         another's or is being run.
         """
-        if study.scheduler.name != "none":
-            what = "a loop of your own decides itself when a trial stops. Remove scheduler"
-            raise StudyError([Problem("scheduler", what)])
+        study = study.without_scheduler()
         place = Path(folder).resolve() / study.name
         uri = store_of(place, store)
         journal = Journal(place)
@@ -145,6 +143,8 @@ class Loop:
             self._unfinished.clear()
         else:
             trial = self._taken_up() or self._continued() or self._chosen()
+            if trial is None and not self.blocked:
+                trial = self._called(last=True)
         if trial is None:
             if not self.blocked:
                 for number in sorted(self._waiting):
@@ -242,9 +242,9 @@ class Loop:
             return self._ask() or self._called()
         return self._called() or self._ask()
 
-    def _called(self) -> Trial | None:
+    def _called(self, last: bool = False) -> Trial | None:
         """A trial that waits and may go on, or the one that it gives way to."""
-        number = self.legs.call(self._waiting) if self.legs is not None else None
+        number = self.legs.call(self._waiting, last) if self.legs is not None else None
         if number is None:
             return None
         if isinstance(self.legs, Population):

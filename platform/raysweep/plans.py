@@ -107,12 +107,18 @@ class Plain(_Algorithm):
     name: Literal["grid", "random"] = "random"
 
 
+Startup = Annotated[int, Field(ge=0)]
+STARTUP = (
+    "points of a Sobol sequence before the model is asked; a third of the trials, at most {}, when not given"
+)
+
+
 class HyperOptAlgorithm(_Algorithm):
     """HyperOpt's TPE (tree-structured Parzen estimators, Bergstra et al. 2011), annealing or random draws."""
 
     name: Literal["hyperopt"] = "hyperopt"
     kind: Literal["tpe", "anneal", "random"] = "tpe"
-    startup: Annotated[int, Field(ge=0, description="random points before the model is asked")] = 20
+    startup: Startup | None = Field(None, description=STARTUP.format(20))
     candidates: Annotated[int, Field(ge=1, description="draws among which tpe picks the most promising")] = 24
     gamma: Annotated[float, Field(gt=0, lt=1, description="the share of trials that tpe counts as good")] = (
         0.25
@@ -124,7 +130,7 @@ class OptunaAlgorithm(_Algorithm):
 
     name: Literal["optuna"] = "optuna"
     sampler: Literal["tpe", "gp", "cmaes", "nsga2", "qmc"] = "tpe"
-    startup: Annotated[int, Field(ge=0, description="random points before the model is asked")] = 10
+    startup: Startup | None = Field(None, description=STARTUP.format(10))
 
     @property
     def remembers(self) -> bool:

@@ -66,7 +66,7 @@ class Population:
     def waits(self, number: int, epoch: int) -> bool:
         return epoch in self.milestones and self._called.get(number, 0) < epoch
 
-    def call(self, waiting: Iterable[int]) -> int | None:
+    def call(self, waiting: Iterable[int], last: bool = False) -> int | None:
         """The one that is the furthest behind."""
         number = min(waiting, key=lambda n: (self._epochs.get(n, 0), n), default=None)
         if number is not None:

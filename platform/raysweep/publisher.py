@@ -23,7 +23,7 @@ from raysweep.errors import TrackingError, scrubbed
 from raysweep.journal import FILE, History, read
 from raysweep.lock import in_use
 from raysweep.space import Space, encode, flat
-from raysweep.tracking import STATUS, Status
+from raysweep.tracking import STATUS, Status, runs
 from raysweep.trial import Objective, Trial
 from raysweep.trial import best as best_of
 
@@ -105,21 +105,13 @@ class Publisher:
         """The experiment, the parent run and the trials' runs: those that are there, or new ones."""
         self._experiment = self._find_experiment(self._history.study["task"])
         identity = self._history.study["id"]
-        token, runs = None, []
-        while True:
-            page = self.client.search_runs(
-                [self._experiment], f"tags.study_id = '{identity}'", max_results=1000, page_token=token
-            )
-            runs += list(page)
-            token = page.token
-            if not token:
-                break
+        found = list(runs(self.client, [self._experiment], f"tags.study_id = '{identity}'"))
         self._runs.clear()
         self._sent.clear()  # what is sent twice stays the same; a run may have been deleted and begun anew
-        for run in sorted(runs, key=lambda r: -int(r.info.start_time)):  # of doubles the oldest wins
+        for run in sorted(found, key=lambda r: -int(r.info.start_time)):  # of doubles the oldest wins
             if run.data.tags.get("role") == "trial":
                 self._runs[int(run.data.tags["trial"])] = run.info.run_id
-        parents = [r for r in runs if r.data.tags.get("role") == "study"]
+        parents = [r for r in found if r.data.tags.get("role") == "study"]
         self._parent = (
             min(parents, key=lambda r: int(r.info.start_time)).info.run_id if parents else self._begin()
         )

@@ -28,8 +28,8 @@ class Legs(Protocol):
         """Whether a trial that is at `epoch` has to wait there."""
         ...
 
-    def call(self, waiting: Iterable[int]) -> int | None:
-        """The one of those that wait that goes on next, or None while none may."""
+    def call(self, waiting: Iterable[int], last: bool = False) -> int | None:
+        """The one of those that wait that goes on next, or None while none may. `last`: no other will come."""
         ...
 
 
@@ -67,13 +67,15 @@ class Rungs:
     def waits(self, number: int, epoch: int) -> bool:
         return epoch in self._values and number not in self._promoted[epoch]
 
-    def call(self, waiting: Iterable[int]) -> int | None:
-        """Of the highest rung, the best."""
+    def call(self, waiting: Iterable[int], last: bool = False) -> int | None:
+        """Of the highest rung, the best. When no other will come, one goes on from every rung, however few have
+        come to it: a search of few trials is to have one that ran to its end."""
         free = set(waiting)
         for milestone in sorted(self._values, reverse=True):
             values = self._values[milestone]
             ranked = sorted(values, key=lambda n: (self._objective.loss(values[n]), n))
-            for number in ranked[: len(ranked) // self._reduction]:
+            enough = len(ranked) // self._reduction
+            for number in ranked[: max(1, enough) if last else enough]:
                 if number in free and number not in self._promoted[milestone]:
                     self._promoted[milestone].add(number)
                     return number
@@ -123,10 +125,10 @@ class Brackets:
     def waits(self, number: int, epoch: int) -> bool:
         return self._of(number).waits(number, epoch)
 
-    def call(self, waiting: Iterable[int]) -> int | None:
+    def call(self, waiting: Iterable[int], last: bool = False) -> int | None:
         free = list(waiting)
         for rungs in self._brackets:
-            number = rungs.call(n for n in free if self._of(n) is rungs)
+            number = rungs.call((n for n in free if self._of(n) is rungs), last)
             if number is not None:
                 return number
         return None

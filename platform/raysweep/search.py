@@ -141,12 +141,11 @@ def _error_of(trial: TuneTrial) -> BaseException | None:
 
 
 def _node_died(error: BaseException | None) -> bool:
-    """Whether an actor was lost with its node, or had it taken away."""
-    return (
-        bool(getattr(error, "preempted", False))
-        or "node has died" in str(error)
-        or "node is dead" in str(error)
-    )
+    """Whether an actor was lost with its node, had it taken away, or can no longer be reached (it may still run
+    somewhere: see `checkpoints.claim`)."""
+    unreachable = isinstance(error, ray.exceptions.ActorUnavailableError)
+    gone = any(words in str(error) for words in ("node has died", "node is dead", "node died"))
+    return unreachable or gone or bool(getattr(error, "preempted", False))
 
 
 class LostToMemory(ray.exceptions.RayActorError):  # type: ignore[misc]

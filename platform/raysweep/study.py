@@ -24,6 +24,7 @@ from raysweep.files import on_one_line, read_yaml, write_yaml
 from raysweep.params import Choice, Int, Param, show
 from raysweep.plans import (
     Algorithm,
+    AshaScheduler,
     NoScheduler,
     Plain,
     PopulationScheduler,
@@ -72,8 +73,13 @@ class Study(BaseModel):
     require: dict[str, str] = Field(
         {}, description="what other metrics must be for an epoch to count, as params: '< 1e6'"
     )
-    algorithm: Algorithm = Plain()
-    scheduler: Scheduler = NoScheduler()
+    algorithm: Algorithm = Field(
+        Plain(), description="hyperopt when not given; optuna for several objectives"
+    )
+    scheduler: Scheduler = Field(
+        NoScheduler(),
+        description="asha by promotion when not given, where trials can wait and there are 6 epochs",
+    )
     trials: Annotated[int, Field(ge=1)] | None = Field(None, description="how many points to try")
     stop: Stop = Stop()
     trial_timeout: Seconds | None = Field(
@@ -125,22 +131,24 @@ class Study(BaseModel):
         return name
 
     _found: Trainable | None = pydantic.PrivateAttr(None)
+    _implicit: frozenset[str] = pydantic.PrivateAttr(frozenset())
 
     def __init__(self, *, _beside: Path | None = None, _recorded: bool = False, **raw: Any):
         space, problems = Space.read(raw.get("space"))
         whole = not problems
         problems = [p.under("space") for p in problems]
+        found = None if _recorded else self._find(raw.get("trainable"), _beside, problems)
+        implicit = {} if _recorded else _defaults(raw, space, found)
         try:
-            super().__init__(**{**raw, "space": space})
+            super().__init__(**{**implicit, **raw, "space": space})
         except ValidationError as error:
             problems += [_problem(e) for e in error.errors()]
             whole = False
         problems += (unclear := list(_objective_problems(raw)))
-        found = None if _recorded else self._find(raw.get("trainable"), _beside, problems)
         if found is not None:
             problems += _trainable_problems(found, space, raw.get("repeats", 1))
         if whole and not unclear:
-            self._found = found
+            self._found, self._implicit = found, frozenset(implicit)
             problems += self._budget_problems()
             problems += self._scheduler_problems()
             if self.objective.more:
@@ -200,11 +208,14 @@ class Study(BaseModel):
     @property
     def epochs(self) -> int | None:
         """The most epochs that a trial may have, where the space says so."""
-        p = self.space.get("epochs")
-        if isinstance(p, Choice):
-            numbers = [o for o in p.options if type(o) is int]
-            return max(numbers) if numbers else None
-        return p.high if isinstance(p, Int) else None
+        return _most_epochs(self.space)
+
+    def without_scheduler(self) -> Study:
+        """This study for who stops trials by other means. Raises StudyError if it names a scheduler."""
+        if self.scheduler.name != "none" and "scheduler" not in self._implicit:
+            what = "a loop of your own decides itself when a trial stops. Remove scheduler"
+            raise StudyError([Problem("scheduler", what)])
+        return self.model_copy(update={"scheduler": NoScheduler()})
 
     @cached_property
     def cardinality(self) -> int | None:
@@ -226,15 +237,14 @@ class Study(BaseModel):
         return self.trainable if isinstance(self.trainable, str) else self.found.name
 
     def to_dict(self) -> dict[str, Any]:
-        """The study as a file writes it: only what differs from the defaults."""
+        """The study as a file writes it: how it searches, and else only what differs from the defaults."""
         raw = self.model_dump(exclude_defaults=True, exclude={"space", "algorithm", "scheduler"})
         raw["name"] = self.name
         raw["trainable"] = self._called
-        for key, default in (("algorithm", Plain()), ("scheduler", NoScheduler())):
+        for key in ("algorithm", "scheduler") if self.space.free else ():
             plan = getattr(self, key)
-            if plan != default:
-                more = {"name": plan.name, **plan.model_dump(exclude_defaults=True)}
-                raw[key] = more if len(more) > 1 else plan.name
+            more = {"name": plan.name, **plan.model_dump(exclude_defaults=True)}
+            raw[key] = more if len(more) > 1 else plan.name
         return {**{k: raw[k] for k in type(self).model_fields if k in raw}, "space": self.space.forms()}
 
     def fixed(self, point: Point) -> Study:
@@ -265,7 +275,7 @@ class Study(BaseModel):
             yield Problem(
                 "trials", f"{self.trials} trials of a space without freedom. Remove it, or use repeats"
             )
-        startup = getattr(self.algorithm, "startup", 0)
+        startup = getattr(self.algorithm, "startup", None) or 0
         if getattr(self.algorithm, "sampler", "") == "qmc":
             return  # has no start-up
         if free and self.trials is not None and startup >= self.trials and not self.warm_start:
@@ -356,6 +366,30 @@ class Study(BaseModel):
             yield Problem(
                 "trials", f"the grid has {size} combinations but trials is {self.trials}. Remove trials"
             )
+
+
+def _defaults(raw: Mapping[str, Any], space: Space, found: Trainable | None) -> dict[str, Any]:
+    """How a study searches that does not say so: what came first where tuning tables were replayed
+    (tests/benchmarks/quality.py). Where a trial cannot wait and go on, it is not stopped either.
+    """
+    if not space.free:
+        return {}
+    given = [raw.get(key) for key in ("maximize", "minimize") if raw.get(key)]
+    several = len(given) > 1 or any(isinstance(g, list) and len(g) > 1 for g in given)
+    chosen: dict[str, Any] = {"algorithm": "optuna" if several else "hyperopt"}
+    plan = AshaScheduler(kind="promotion")
+    waits = found is not None and "state" in found.takes and not several
+    if waits and (_most_epochs(space) or 0) >= plan.grace * plan.reduction:
+        chosen["scheduler"] = plan
+    return {key: value for key, value in chosen.items() if key not in raw}
+
+
+def _most_epochs(space: Space) -> int | None:
+    p = space.get("epochs")
+    if isinstance(p, Choice):
+        numbers = [o for o in p.options if type(o) is int]
+        return max(numbers) if numbers else None
+    return p.high if isinstance(p, Int) else None
 
 
 def _objective_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:

@@ -17,9 +17,10 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from raysweep.errors import TrackingError, scrubbed
 
@@ -131,6 +132,17 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+
+
+def runs(client: Any, experiments: list[str], filters: str) -> Iterator[Any]:
+    """Every run that MLflow has in `experiments` and that its `filters` let through, page by page."""
+    token = None
+    while True:
+        page = client.search_runs(experiments, filters, max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def drain(place: Path, say: Callable[[str], None], patience: float = DRAIN) -> Status:

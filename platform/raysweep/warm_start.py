@@ -11,6 +11,7 @@ from raysweep.journal import FILE, History, Journal, Record, read
 from raysweep.params import Choice
 from raysweep.space import Space, decode
 from raysweep.study import Study
+from raysweep.tracking import runs
 from raysweep.trial import NO_RESULT, RANKED, Objective, Point, Report, Trial
 
 MLFLOW = "mlflow:"
@@ -85,26 +86,19 @@ def _of_mlflow(source: str, objective: Objective, store: str) -> Iterator[Trial]
 
     name, client = source.removeprefix(MLFLOW), MlflowClient(tracking_uri=store)
     experiments = [e.experiment_id for e in client.search_experiments()]
-    filters = f"tags.role = 'trial' and tags.study = '{name}'"
-    token, found = None, False
-    while True:
-        page = client.search_runs(experiments, filters, max_results=1000, page_token=token)
-        for run in page:
-            found = True
-            if "point" not in run.data.tags:
-                continue
-            metrics = {o.metric: run.data.metrics.get(f"best_{o.metric}") for o in objective.all}
-            metrics |= {r.metric: run.data.metrics.get(f"best_{r.metric}") for r in objective.require}
-            known = {k: v for k, v in metrics.items() if v is not None}
-            status = run.data.tags.get("stop_reason", "")
-            yield Trial(
-                int(run.data.tags["trial"]),
-                decode(run.data.tags["point"]),
-                status,
-                (Report(1, known, 0.0),) if known else (),
-            )
-        token = page.token
-        if not token:
-            break
+    found = False
+    for run in runs(client, experiments, f"tags.role = 'trial' and tags.study = '{name}'"):
+        found = True
+        if "point" not in run.data.tags:
+            continue  # of a version that did not write it down
+        metrics = {
+            m: run.data.metrics[f"best_{m}"] for m in objective.names if f"best_{m}" in run.data.metrics
+        }
+        yield Trial(
+            int(run.data.tags["trial"]),
+            decode(run.data.tags["point"]),
+            run.data.tags.get("stop_reason", ""),
+            (Report(1, metrics, 0.0),) if metrics else (),
+        )
     if not found:
         raise TrackingError(f"warm_start: MLflow at {store} has no trials of a study '{name}'")

@@ -28,7 +28,7 @@ concurrency: {concurrency}
 space:
   x: {{float: [-1.0, 1.0]}}
   epochs: {epochs}
-  marks: .
+  marks: {marks}
 """
 sys.path.insert(0, str(ROOT / "tests" / "faults"))  # faulty.py, as a user's own module
 
@@ -40,7 +40,14 @@ def study(here: Path) -> Callable[..., Path]:
     def write(function: str, trials: int = 4, epochs: int = 4, concurrency: int = 2, more: str = "") -> Path:
         path = here / "faulty_study.yaml"
         path.write_text(
-            STUDY.format(function=function, trials=trials, epochs=epochs, concurrency=concurrency, more=more)
+            STUDY.format(
+                function=function,
+                trials=trials,
+                epochs=epochs,
+                concurrency=concurrency,
+                more=more,
+                marks=here,
+            )
         )
         return path
 

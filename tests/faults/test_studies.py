@@ -220,7 +220,7 @@ def test_a_node_that_dies_costs_its_trials_a_move(
         kill_tree(pid)
     finished(process, seconds=200)
     told = assert_invariants(place, interval=2)
-    assert {t.status for t in told.trials} == {"completed"}
+    assert [t.error for t in told.trials if t.error] == []
     assert [t.losses[0].cause for t in told.trials if t.losses] == ["node"]
 
 

@@ -28,6 +28,8 @@ class Sampler(Protocol):
         ...
 
 
+STARTUP = {"hyperopt": 20, "optuna": 10}
+"""Points before a model is asked, at most, where a study does not say how many."""
 ATTEMPTS = 20
 """Asks for a point that no trial has had."""
 
@@ -61,7 +63,10 @@ def sampler_of(study: Study, trials: Sequence[Trial] = (), earlier: Sequence[Tri
     which stand in for its start-up."""
     options = study.algorithm.model_dump(exclude={"name"})
     if "startup" in options:
-        options["startup"] = max(0, options["startup"] - len(earlier))
+        startup = options["startup"]
+        if startup is None:
+            startup = min(STARTUP[study.algorithm.name], max(1, study.target // 3))
+        options["startup"] = max(0, startup - len(earlier))
     sampler = SAMPLERS[study.algorithm.name](study.space, study.objective, study.seed, **options)
     for trial in earlier:
         sampler.tell(trial)
