@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint bench clean
+.PHONY: run test faults lint bench clean
 
 run: $(VENV)/run       ## the main job: search a perceptron on real digits, about a minute
 	$(BIN)/raysweep run search_spaces/digits_mlp.yaml
 
 test: $(VENV)/dev      ## the tests, about twelve minutes on two cores
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/dev    ## the slow ones: nodes and heads that die, full disks, memory, MLflow away; about eight minutes
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check platform tests

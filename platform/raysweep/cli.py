@@ -438,7 +438,7 @@ def enqueue(study: str, values: tuple[str, ...], folder: Path) -> None:
     """Hand a point to a study, running or not: it is tried before any other. Plain values may be left out.
 
     \b
-    raysweep enqueue digits_mlp layers=2 units=[64,32] activation=relu optimizer=adam lr=1e-3 batch_size=64
+    raysweep enqueue digits_mlp layers=2 units=[64,32] activation=relu dropout=0.1 optimizer=adam lr=1e-3 batch_size=64
     """
     from raysweep import queue
     from raysweep.files import parse_yaml

@@ -412,12 +412,15 @@ def summary(runs: list[Run]) -> str:
     """A table for every table and number of workers, then the mean ranks over all of them."""
     lines = []
     ranks: dict[str, list[float]] = {}
+    curves: dict[str, list[float]] = {}
     for table, workers in sorted({(r.table, r.workers) for r in runs}):
         here = [r for r in runs if (r.table, r.workers) == (table, workers)]
         names = list(dict.fromkeys(r.contestant for r in here))
         rank = _mean_ranks(here)
         for name, value in rank.items():
             ranks.setdefault(name, []).append(value)
+            if table != "hpobench":
+                curves.setdefault(name, []).append(value)
         seeds = len({r.seed for r in here})
         lines += ["", f"{table}, {workers} workers, {BUDGETS[workers]:g} whole trainings each, {seeds} seeds"]
         columns = [f"regret at {share:g}" for share in SHARES]
@@ -435,11 +438,13 @@ def summary(runs: list[Run]) -> str:
             trials = statistics.median(r.trials for r in mine)
             asks = statistics.median(r.ask for r in mine)
             lines.append(row + f"{rank[name]:>7.1f}{trials:>8.0f}{asks:>8.1f}")
-    whole = {n: v for n, v in ranks.items() if len(v) == max(map(len, ranks.values()))}
-    lines += ["", "mean rank over all of these (those that take part in all)"]
-    lines += [
-        f"  {n:30} {statistics.fmean(v):.2f}" for n, v in sorted(whole.items(), key=lambda i: sum(i[1]))
-    ]
+    everywhere = max(map(len, ranks.values()))
+    for what, count in (("all of these", everywhere), ("those with curves", None)):
+        chosen = {n: v for n, v in ranks.items() if len(v) == count} if count else curves
+        lines += ["", f"mean rank over {what}"]
+        lines += [
+            f"  {n:30} {statistics.fmean(v):.2f}" for n, v in sorted(chosen.items(), key=lambda i: sum(i[1]))
+        ]
     return "\n".join(lines)
 
 

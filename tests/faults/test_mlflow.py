@@ -90,6 +90,7 @@ def server(tmp_path: Path) -> Iterator[Proxy]:
     os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_mlflow_refusing_hanging_and_failing_changes_nothing_in_the_end(
     server: Proxy, here: Path, study: Callable[..., Path], raysweep: Start
 ) -> None:

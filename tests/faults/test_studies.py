@@ -31,6 +31,7 @@ def reports(place: Path) -> int:
     return sum(len(t.reports) for t in history(place).trials) if (place / FILE).exists() else 0
 
 
+@pytest.mark.slow
 def test_a_search_killed_again_and_again_ends_as_if_it_had_not_been(
     here: Path, study: Callable[..., Path], raysweep: Start
 ) -> None:
@@ -56,6 +57,7 @@ def test_a_search_killed_again_and_again_ends_as_if_it_had_not_been(
     assert_invariants(place)
 
 
+@pytest.mark.slow
 def test_a_node_out_of_memory_costs_one_trial(
     here: Path, study: Callable[..., Path], raysweep: Start
 ) -> None:
@@ -87,6 +89,7 @@ def small_disk(here: Path) -> Iterator[Path]:
     subprocess.run(("umount", "-l", place), check=True)
 
 
+@pytest.mark.slow
 def test_a_search_on_a_full_disk_waits_for_room_and_goes_on(
     small_disk: Path, study: Callable[..., Path], raysweep: Start
 ) -> None:
@@ -206,6 +209,7 @@ def kill_tree(pid: int) -> None:
         kill_tree(int(child))
 
 
+@pytest.mark.slow
 def test_a_node_that_dies_costs_its_trials_a_move(
     cluster: tuple[str, list[int], list[int]], here: Path, study: Callable[..., Path], raysweep: Start
 ) -> None:
@@ -224,6 +228,7 @@ def test_a_node_that_dies_costs_its_trials_a_move(
     assert [t.losses[0].cause for t in told.trials if t.losses] == ["node"]
 
 
+@pytest.mark.slow
 def test_a_search_that_loses_its_head_says_how_to_go_on(
     cluster: tuple[str, list[int], list[int]], here: Path, study: Callable[..., Path], raysweep: Start
 ) -> None:
