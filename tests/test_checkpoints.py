@@ -57,7 +57,8 @@ def test_a_checkpoint_ahead_of_the_journal_is_passed_over(tmp_path: Path) -> Non
 def test_only_what_is_wanted_is_kept(tmp_path: Path) -> None:
     for epoch in (1, 2, 3):
         checkpoints.save(tmp_path, epoch, _content(epoch))
-    checkpoints.settle(tmp_path, {1, 3})
+    replaced = [1, 2, 3]
+    checkpoints.settle(tmp_path, {1, 3}, replaced)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "epoch-000001.json",
         "epoch-000001.pt",

@@ -183,6 +183,21 @@ def test_a_study_ends_by_its_rules(
         journal.close()
 
 
+def test_a_study_that_has_had_enough_owes_nobody_more_epochs(tmp_path: Path) -> None:
+    by_hand(quick(trials=3), tmp_path)
+    journal = Journal(tmp_path / "quick")
+    journal.append("continue", trials=[0, 1], epochs=9)
+    journal.append("continue", trials=[1], epochs=9)
+    assert [(t.number, epochs) for t, epochs in journal.history.owed] == [(0, 9), (1, 9)]
+    enough = Loop(quick(trials=3, stop={"value": 5.0}), journal)
+    assert enough.next() is None and not enough.blocked
+    more = Loop(quick(trials=3), journal)
+    trial = more.next()
+    assert trial is not None and trial.parent == (0, 0) and trial.point["epochs"] == 9
+    assert more.goes_on(trial.number) and not more.goes_on(0)
+    journal.close()
+
+
 def test_a_study_without_a_number_of_trials_ends_by_its_time(tmp_path: Path) -> None:
     study = quick(trials=None, stop={"time": "1 s"})
     trials = by_hand(study, tmp_path)

@@ -160,6 +160,19 @@ def test_start_up_is_exactly_as_many_quasi_random_points_however_parallel(name: 
     assert asked == [make("optuna qmc", 3).ask(n) for n in range(5)]
 
 
+@EVERY
+def test_trials_that_wait_and_then_end_in_any_way_are_taken(name: str) -> None:
+    sampler = make(name, 5)
+    for number in range(8):
+        point = sampler.ask(number)
+        assert point is not None
+        reports = (Report(1, {"loss": bowl(point)}, 0.0),)
+        for status in ("waiting", ("completed", "stopped", "diverged", "failed")[number % 4]):
+            sampler.tell(Trial(number, point, status, reports))  # type: ignore[arg-type]
+        sampler.tell(Trial(number + 100, point, "waiting", reports))
+    assert SPACE.check(sampler.ask(8) or {}) == []
+
+
 @pytest.mark.parametrize("name", [n for n in LEARNING if n != "optuna gp"])
 def test_a_trial_that_waits_is_learned_from_and_told_again_replaces_what_it_was(name: str) -> None:
     def told(*losses: float, status: Any) -> Sampler:

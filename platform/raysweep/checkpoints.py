@@ -105,8 +105,9 @@ def claimed(folder: Path) -> int:
         return 0
 
 
-def settle(folder: Path, kept: Collection[int]) -> None:
-    """Bring the checkpoints of the epochs `kept` to the disk, and only then delete those of all others.
+def settle(folder: Path, kept: Collection[int], replaced: Collection[int]) -> None:
+    """Bring the checkpoints of the epochs `kept` to the disk, and only then delete those that they have `replaced`:
+    not all others, since a newer one may be there by then.
 
     Apart from `save`, since a disk may take its time and a training need not wait for it: what a power failure
     tears is seen by its hash, and the checkpoint before it is still there.
@@ -115,10 +116,9 @@ def settle(folder: Path, kept: Collection[int]) -> None:
         for suffix in SUFFIXES:
             with suppress(FileNotFoundError), (folder / f"epoch-{epoch:06d}{suffix}").open("rb") as file:
                 os.fsync(file.fileno())
-    for epoch in epochs(folder):
-        if epoch not in kept:
-            for suffix in SUFFIXES:
-                (folder / f"epoch-{epoch:06d}{suffix}").unlink(missing_ok=True)
+    for epoch in set(replaced) - set(kept):
+        for suffix in SUFFIXES:
+            (folder / f"epoch-{epoch:06d}{suffix}").unlink(missing_ok=True)
 
 
 def copied(value: Any) -> Any:

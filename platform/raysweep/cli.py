@@ -108,6 +108,7 @@ def sample(file: Path, count: int) -> None:
     from raysweep.samplers import sampler_of
     from raysweep.space import encode
     from raysweep.study import Study
+    from raysweep.trial import Trial
 
     study = Study.load(file)
     sampler = sampler_of(study)
@@ -115,6 +116,7 @@ def sample(file: Path, count: int) -> None:
         point = sampler.ask(number)
         if point is None:
             break
+        sampler.tell(Trial(number, point))
         click.echo(encode(point))
 
 

@@ -125,8 +125,9 @@ def run(
 def _complete(study: Study, journal: Journal) -> bool:
     trials = journal.trials
     asked = sum(t.parent is None for t in trials)
-    over = asked >= study.target or bool(Rules(study, journal).why)
-    return over and all(t.ended for t in trials) and not journal.history.owed
+    if not all(t.ended for t in trials):
+        return False
+    return bool(Rules(study, journal).why) or (asked >= study.target and not journal.history.owed)
 
 
 def _try_again(journal: Journal) -> None:
@@ -140,6 +141,11 @@ def _give_more(study: Study, journal: Journal, top: int, epochs: int) -> None:
     """Journal that the best `top` trials are to have `epochs`. Raises StudyError when they cannot."""
     if "state" not in study.found.takes or "epochs" not in study.found.takes:
         raise StudyError([Problem("trainable", "takes no state and epochs, so its trials cannot go on")])
+    why = Rules(study, journal).why
+    if why:
+        raise StudyError(
+            [Problem("stop", f"{why}, so no trial would go on. Change stop in the file, and use --to")]
+        )
     chosen = ranking(journal.trials, study.objective)[:top]
     done = max((t.last.epoch for t in chosen if t.last), default=0)
     if epochs <= done:
@@ -243,6 +249,8 @@ def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iter
     finally:
         if started:
             ray.shutdown()
+        for logger in loggers:
+            logger.handlers = []
         handler.close()
 
 

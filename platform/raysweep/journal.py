@@ -17,6 +17,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,8 @@ class History:
         self.session: Record = {}
         self.warm: list[Record] = []
         """What was taken over from each earlier study: its name, its trials, how many did not fit."""
-        self._continued: list[tuple[int, int]] = []  # trials that are to have more epochs, and how many
+        self.continued: dict[tuple[int, int], None] = {}
+        """The trials that are to have more epochs, and how many: a set, in order."""
         self.computed = 0.0
         """Seconds that all trials have computed, together."""
         self._elapsed, self._began, self._latest = 0.0, 0.0, 0.0
@@ -103,7 +105,7 @@ class History:
         elif kind == "changed":
             self.study = {**self.study, "study": record["study"]}
         elif kind == "continue":
-            self._continued += [(n, record["epochs"]) for n in record["trials"]]
+            self.continued |= {(n, record["epochs"]): None for n in record["trials"]}
         elif kind == "best":
             self.best = record
         elif kind == "warm":
@@ -132,7 +134,9 @@ class History:
             )
         elif kind == "again":
             trial = self.trial(record["trial"])
-            self._trials[trial.number] = replace(trial, status="waiting", error="", losses=(), finished=0.0)
+            self._trials[trial.number] = replace(
+                trial, status="waiting", error="", losses=(), finished=0.0, seconds=0.0
+            )
         elif kind in {"started", "report", "ended"}:
             self._update(kind, record)
 
@@ -190,7 +194,7 @@ class History:
     def owed(self) -> list[tuple[Trial, int]]:
         """The trials that are to have so many epochs, and have no successor yet that gets them."""
         given = {(t.parent[0], t.point.get("epochs")) for t in self.trials if t.parent}
-        return [(self.trial(n), epochs) for n, epochs in self._continued if (n, epochs) not in given]
+        return [(self.trial(n), epochs) for n, epochs in self.continued if (n, epochs) not in given]
 
     @property
     def trials(self) -> list[Trial]:
@@ -296,7 +300,8 @@ class Journal:
             if self._dirty.wait(HEARTBEAT):
                 time.sleep(SYNC)
                 self._dirty.clear()
-                os.fsync(self._file)
+                with suppress(OSError):  # a disk that is full says so when it is written to, too
+                    os.fsync(self._file)
             if time.monotonic() - beaten >= HEARTBEAT:
                 beaten = time.monotonic()
                 self._usurper = self._lock.beat()

@@ -63,8 +63,9 @@ class Lock:
     def beat(self) -> Holder | None:
         """Say that we are alive; or who has taken the study over, for then we must not write any more."""
         now = holder(self._folder)
-        if now is not None and now.fence > self.fence:
-            return now
+        mine = now is not None and (now.host, now.pid) == (platform.node(), os.getpid())
+        if now is not None and now.fence >= self.fence and not mine:
+            return now  # of two that took it in the same instant, who wrote last has it
         self._write(os.getpid())
         return None
 
@@ -84,11 +85,11 @@ class Lock:
             temporary.unlink(missing_ok=True)
 
 
-def flocked(file: int, tries: int = 5) -> bool:
+def flocked(file: int, tries: int = 5, kind: int = fcntl.LOCK_EX) -> bool:
     """Take the file's lock, which the death of its holder releases. `in_use` may hold it for an instant."""
     for left in reversed(range(tries)):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
             return True
         except OSError:
             time.sleep(0.05 if left else 0)
@@ -98,4 +99,5 @@ def flocked(file: int, tries: int = 5) -> bool:
 def in_use(path: Path) -> bool:
     """Whether a process of this machine has the journal at `path` open for writing."""
     with path.open("rb") as file:
-        return not flocked(file.fileno(), tries=1)
+        # Shared, since NFS gives the other kind only to who may write.
+        return not flocked(file.fileno(), tries=1, kind=fcntl.LOCK_SH)

@@ -49,7 +49,8 @@ class Loop:
         self.study, self.journal = study, journal
         trials = journal.trials
         fitting = [t for t in trials if self._fits(t)]
-        self._sampler = sampler_of(study, fitting, taken(journal.history))
+        earlier = [t for t in taken(journal.history) if self._fits(t)]
+        self._sampler = sampler_of(study, fitting, earlier)
         self._owed = deque(journal.history.owed)
         self._seen = {encode(t.point) for t in trials}
         self.legs = legs_of(study)
@@ -141,6 +142,7 @@ class Loop:
         if self.rules.why:  # what was begun in an earlier session is not taken up again
             self._waiting |= {t.number for t in self._unfinished}
             self._unfinished.clear()
+            self._owed.clear()
         else:
             trial = self._taken_up() or self._continued() or self._chosen()
             if trial is None and not self.blocked:
@@ -234,7 +236,15 @@ class Loop:
 
     def _waits(self, trial: Trial) -> bool:
         last = trial.last
-        return self.legs is not None and last is not None and self.legs.waits(trial.number, last.epoch)
+        if self.legs is None or last is None or self.goes_on(trial.number):
+            return False
+        return self.legs.waits(trial.number, last.epoch)
+
+    def goes_on(self, number: int) -> bool:
+        """Whether a trial is one that was given more epochs, and is to have them all."""
+        parent = self.journal.trial(number).parent
+        epochs = self.journal.trial(number).point.get("epochs")
+        return parent is not None and (parent[0], epochs) in self.journal.history.continued
 
     def _chosen(self) -> Trial | None:
         """A population is filled first; elsewhere who waits at a rung comes before who is new."""
@@ -310,9 +320,11 @@ class Loop:
     # --- the checkpoint that a fork begins with ---------------------------------------------------------------
 
     def _saved(self, number: int) -> int | None:
-        """The epoch of a trial's newest checkpoint."""
-        manifests = sorted(self.kept.folder(number).glob("epoch-*.json"))
-        return int(manifests[-1].stem.removeprefix("epoch-")) if manifests else None
+        """The epoch of a trial's newest checkpoint at the end of a leg."""
+        manifests = self.kept.folder(number).glob("epoch-*.json")
+        epochs = [int(m.stem.removeprefix("epoch-")) for m in manifests]
+        milestones = self.legs.milestones if self.legs else frozenset()
+        return max((e for e in epochs if e in milestones), default=None)
 
     def _forked(self, fork: Fork, seeds: Sequence[int] = ()) -> Trial | None:
         """The new trial, with a copy of its parent's checkpoint; None if that was deleted in this instant."""

@@ -3,7 +3,6 @@ writer. The search takes them, oldest first, before it asks its sampler."""
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def oldest(study: Path, space: Space) -> tuple[Path, Point] | None:
     for path in sorted((study / FOLDER).glob("*.json")):
         try:
             point = decode(path.read_text())
-        except json.JSONDecodeError:
+        except ValueError:  # no JSON, or no text
             point = {}
         if not space.check(point):
             return path, point

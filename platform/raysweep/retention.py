@@ -28,11 +28,16 @@ class Retention:
         those = [self._journal.trial(n) for n in {*self._best, number}]
         ranked = [t.number for t in ranking(those, self._objective)]
         self._best = ranked[:KEPT]
-        for beaten in {number, *ranked} - set(self._best):
+        for beaten in {number, *ranked} - self._wanted():
             shutil.rmtree(self.folder(beaten), ignore_errors=True)
+
+    def _wanted(self) -> set[int]:
+        """The best, and those that are to go on."""
+        return {*self._best, *(parent.number for parent, _ in self._journal.history.owed)}
 
     def sweep(self) -> None:
         """Delete what trials that are not kept have left."""
+        wanted = self._wanted()
         for trial in self._journal.trials:
-            if trial.ended and trial.number not in self._best:
+            if trial.ended and trial.number not in wanted:
                 shutil.rmtree(self.folder(trial.number), ignore_errors=True)

@@ -42,6 +42,8 @@ class Newest(FIFOScheduler):  # type: ignore[misc]
         number = trial.config["number"]
         if self._objective.metric not in result:
             return CONTINUE
+        # An ordinary Ray Tune function counts its reports, of which the first says that it has started.
+        result = {TIME: result["training_iteration"] - 1, **result}
         told = self._judge(number, result, self._objective.leading(result))
         over = self._loop.rules.why or self._loop.journal.trial(number).ended
         return STOP if over else told
@@ -64,7 +66,7 @@ class Legs(Newest):
 
     def _judge(self, number: int, result: dict[str, Any], value: float | None) -> str:
         legs = self._loop.legs
-        if legs is None:
+        if legs is None or self._loop.goes_on(number):
             return CONTINUE
         legs.report(number, result[TIME], value)
         return STOP if legs.waits(number, result[TIME]) else CONTINUE
@@ -113,6 +115,8 @@ class Replayed(Newest):
             self._rule.on_trial_add(_Nobody(), _Known(str(number)))
 
     def _judge(self, number: int, result: dict[str, Any], value: float | None) -> str:
+        if self._loop.goes_on(number):
+            return CONTINUE
         if value is None:  # a requirement is not met: that is worse than any value
             return STOP if result.get(TIME, 0) >= self._grace else CONTINUE
         self._last[number] = result
@@ -120,6 +124,7 @@ class Replayed(Newest):
 
     def on_trial_complete(self, controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
         number = trial.config["number"]
+        self._known.discard(number)  # it comes again if it was lost
         if number in self._last:  # the end itself is a result without metrics
             self._rule.on_trial_complete(_Nobody(), _Known(str(number)), self._last[number])
 

@@ -21,6 +21,7 @@ from raysweep.plans import duration
 from raysweep.trial import Cause
 
 LOOK = 1.0  # seconds between two looks at the disk
+STEP = 5.0  # seconds that Ray Tune's loop takes for a step at most, unless something holds it up
 
 
 class Room(tune.Callback):  # type: ignore[misc]
@@ -189,6 +190,7 @@ class Timeout(tune.Callback):  # type: ignore[misc]
     def __init__(self, loop: Loop, whole: float | None, silence: float | None):
         self._loop, self._whole, self._silence = loop, whole, silence
         self._due: dict[int, tuple[float, float]] = {}  # the end of the trial, and of its patience
+        self._stepped = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         number, now = trial.config["number"], time.monotonic()
@@ -204,6 +206,9 @@ class Timeout(tune.Callback):  # type: ignore[misc]
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
         now = time.monotonic()
+        gap, self._stepped = now - self._stepped, now
+        if gap > STEP or self._loop.paused:  # the disk was full: we were waiting, or they are
+            self._due = {n: (end + gap, patience + gap) for n, (end, patience) in self._due.items()}
         for trial in [t for t in trials if t.status == TuneTrial.RUNNING]:
             number = trial.config["number"]
             end, patience = self._due.get(number, (math.inf, math.inf))

@@ -57,7 +57,8 @@ class Rules:
         if self._rules.terminator:
             from raysweep.samplers.optuna import enough
 
-            if enough(self._study.space, self._study.objective, ended):
+            fitting = [t for t in ended if not self._study.space.check(t.point)]
+            if enough(self._study.space, self._study.objective, fitting):
                 self._say("more trials are unlikely to bring more than noise (Optuna's terminator)")
 
     def _unimproved(self, ended: list[Trial]) -> int:

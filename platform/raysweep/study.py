@@ -293,6 +293,11 @@ class Study(BaseModel):
             yield Problem(
                 "scheduler", f"{plan.name} must know how many epochs there are. Put epochs in the space"
             )
+        takes = self._found.takes if self._found is not None else frozenset({"state"})
+        if "state" not in takes and (plan.name == "hyperband" or getattr(plan, "kind", "") == "promotion"):
+            yield Problem(
+                "scheduler", f"{plan.name} lets trials wait and go on, for which a trainable must take state"
+            )
         if isinstance(plan, PopulationScheduler):
             yield from self._population_problems(plan)
 

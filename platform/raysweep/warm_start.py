@@ -67,7 +67,8 @@ def fitted(space: Space, point: Point) -> Point | None:
 def _row(trial: Trial, study: Study) -> Record | None:
     """What is kept of an earlier trial, or None if it does not fit or says nothing."""
     point = fitted(study.space, trial.point)
-    report = trial.best(replace(study.objective, require=()))  # what it lacks now is to be learned from
+    # Where no epoch meets what is required, it is to be learned from that none does.
+    report = trial.best(study.objective) or trial.best(replace(study.objective, require=()))
     if point is None or trial.status not in RANKED | NO_RESULT or (trial.status in RANKED and report is None):
         return None
     metrics = dict(report.metrics) if report and trial.status in RANKED else {}

@@ -325,9 +325,8 @@ class _Running:
         if self.epoch != self._best_epoch:
             checkpoints.save(self._folder, self.epoch, self._content())
         # The one before stays as well: a disk may damage what it held whole a moment ago.
-        self._settling.submit(
-            checkpoints.settle, self._folder, {self._best_epoch, self.epoch, self._previous}
-        )
+        kept = {self._best_epoch, self.epoch, self._previous}
+        self._settling.submit(checkpoints.settle, self._folder, kept, checkpoints.epochs(self._folder))
         self._previous = self.epoch
         self._dirty = False
         self._flushed = time.monotonic()

@@ -62,8 +62,9 @@ class Optuna:
         self._make, self._constrained = KINDS[sampler], sampler != "cmaes"
         self._best: tuple[float, Params] | None = None  # loss and parameters, of the start-up
         self._first = QuasiRandom(space, objective, seed)
-        # Generations count what was told once; and a front is of trials that have ended.
-        self._early = sampler in {"tpe", "gp"} and not objective.more
+        # What waits is told early to who takes it back: generations are of what was told once, gp wants a constraint
+        # that can be set only once, and a front is of trials that have ended.
+        self._early = sampler == "tpe" and not objective.more
         self._storage = _Revisable()
         self._study = optuna.create_study(
             storage=self._storage,

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from raysweep.samplers.flat import every, point_at
-from raysweep.space import Space
+from raysweep.space import Space, encode
 from raysweep.trial import Objective, Point, Trial
 
 
@@ -58,13 +58,13 @@ class QuasiRandom:
 
 
 class Grid:
-    """Every point of the grid once, in order."""
+    """Every point of the grid once, in order: the first that nobody was told of yet."""
 
     def __init__(self, space: Space, objective: Objective, seed: int):
-        self._points = list(space.grid())
+        self._points = {encode(p): p for p in space.grid()}
 
     def ask(self, number: int, attempt: int = 0) -> Point | None:
-        return self._points[number] if number < len(self._points) else None
+        return next(iter(self._points.values()), None)
 
     def tell(self, trial: Trial) -> None:
-        """Nothing to learn."""
+        self._points.pop(encode(trial.point), None)
