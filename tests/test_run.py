@@ -38,12 +38,12 @@ def test_a_search_runs_every_trial_once_and_says_which_was_best(ray: Any, here: 
 
 
 def test_the_same_study_again_is_complete_and_more_trials_extend_it(ray: Any, here: Path) -> None:
-    first = raysweep.run(quick())
-    assert raysweep.run(quick()).trials == first.trials
-    more = raysweep.run(quick(trials=7))
+    first = raysweep.run(quick(algorithm="random"))
+    assert raysweep.run(quick(algorithm="random")).trials == first.trials
+    more = raysweep.run(quick(trials=7, algorithm="random"))
     assert more.trials[:4] == first.trials
     assert len(more.trials) == 7
-    fresh = raysweep.run(quick(name="fresh", trials=7))
+    fresh = raysweep.run(quick(name="fresh", trials=7, algorithm="random"))
     assert [t.point for t in fresh.trials] == [t.point for t in more.trials], (
         "points depend on seed and number only"
     )

@@ -46,7 +46,7 @@ def admit(study: Study, journal: Journal, uri: str = "", may_change: Collection[
         )
     elif known["format"] > FORMAT:
         raise JournalError(f"{journal.path} was written by a newer raysweep. Update this one")
-    elif known["study"] != study.to_dict():
+    elif known["study"] != study.to_dict() or list(known["study"]["space"]) != list(study.space):
         changes = [*_changes(known["study"], study.to_dict(), may_change), *_other_spaces(known, study)]
         if changes:
             raise JournalError(
@@ -77,7 +77,11 @@ def _other_spaces(known: Record, study: Study) -> Iterator[str]:
     """What of a changed space is more than its bounds."""
     old = Space(known["study"]["space"])
     if list(old) != list(study.space):
-        yield "space has other names, or in another order"
+        yield (
+            "space has its names in another order"
+            if set(old) == set(study.space)
+            else "space has other names"
+        )
         return
     for name, p in study.space.items():
         was = old[name]

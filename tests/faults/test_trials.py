@@ -76,6 +76,6 @@ def test_a_trial_that_hangs_is_killed_and_is_no_success(run: Callable[..., tuple
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(
     run: Callable[..., tuple[Trial, ...]], here: Path
 ) -> None:
-    trial = hit(run("damaged"))
+    trial = hit(run("damaged", concurrency=1))
     assert (trial.status, [r.epoch for r in trial.reports]) == ("completed", [1, 2, 3, 4])
     assert list((here / "studies/faulty/trials").glob("*/epoch-000002.pt.bad"))
