@@ -479,13 +479,17 @@ def picture(runs: list[Run], path: Path) -> None:
     from matplotlib import pyplot
 
     groups = sorted({(r.table, r.workers) for r in runs})
-    figure, axes = pyplot.subplots(1, len(groups), figsize=(4.2 * len(groups), 5.5), squeeze=False)
-    for axis, (table, workers) in zip(axes[0], groups, strict=True):
+    columns = min(4, len(groups))
+    rows = math.ceil(len(groups) / columns)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(3.6 * columns, 4.2 * rows), squeeze=False)
+    for axis in axes.flat[len(groups) :]:
+        axis.axis("off")
+    for axis, (table, workers) in zip(axes.flat, groups, strict=False):
         rank = _mean_ranks([r for r in runs if (r.table, r.workers) == (table, workers)])
         names = sorted(rank, key=lambda n: -rank[n])
         colours = ["tab:blue" if n.startswith("raysweep") else "lightgrey" for n in names]
         axis.barh(names, [rank[n] for n in names], color=colours)
-        axis.set_title(f"{table}, {workers} workers")
+        axis.set_title(f"{table}, {workers} worker{'s' * (workers > 1)}", fontsize=10)
         axis.set_xlabel("mean rank, less is better")
         axis.tick_params(axis="y", labelsize=7)
     figure.tight_layout()
