@@ -319,9 +319,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], l
 @pytest.mark.parametrize(
     ("number", "code", "study"),
     [
-        (signal.SIGKILL, -9, SLOW),
+        pytest.param(signal.SIGKILL, -9, SLOW, marks=pytest.mark.slow),
         (signal.SIGKILL, -9, LEARNING + SLOW),
-        (signal.SIGINT, 130, SLOW),
+        pytest.param(signal.SIGINT, 130, SLOW, marks=pytest.mark.slow),
         (signal.SIGTERM, 143, LEARNING + SLOW),
     ],
     ids=["kill", "kill learning", "interrupt", "terminate learning"],

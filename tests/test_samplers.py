@@ -42,6 +42,7 @@ DRAWING = [n for n in TABLE if n != "grid"]
 SEEDS = {"optuna gp": 1}  # half a second an ask
 REMEMBERING = {"optuna cmaes", "optuna nsga2"}  # what was asked before, and not only what came of it
 LEARNING = ["hyperopt", "hyperopt anneal", "optuna", "optuna gp"]
+GP = pytest.param("optuna gp", marks=pytest.mark.slow)
 
 
 def make(name: str, seed: int, space: Space = SPACE) -> Sampler:
@@ -107,7 +108,7 @@ def test_a_sampler_told_what_another_was_goes_on_as_that_one(
     assert search(make(name, 7), loss, range(12, 20), known, name in REMEMBERING) == whole[12:]
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("name", ["hyperopt", "hyperopt anneal", "optuna", GP])
 def test_what_is_learned_shows(name: str) -> None:
     gains = []
     for seed in range(SEEDS.get(name, 11)):
@@ -128,7 +129,7 @@ def test_generations_come_closer(name: str) -> None:
     assert statistics.median(gains) < 0.5
 
 
-@pytest.mark.parametrize("name", [n for n in LEARNING if n != "hyperopt anneal"])
+@pytest.mark.parametrize("name", ["hyperopt", "optuna", GP])
 def test_what_fails_is_avoided(name: str) -> None:
     shares = []
     for seed in range(SEEDS.get(name, 5)):
