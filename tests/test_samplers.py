@@ -226,5 +226,6 @@ def test_the_grid_is_each_point_once_and_then_ends() -> None:
     sampler = make("grid", 0)
     points = []
     while (point := sampler.ask(len(points))) is not None:
+        sampler.tell(Trial(len(points), point))
         points.append(encode(point))
     assert len(points) == len(set(points)) == SPACE.size()
