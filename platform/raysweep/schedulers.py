@@ -42,8 +42,9 @@ class Newest(FIFOScheduler):  # type: ignore[misc]
         number = trial.config["number"]
         if self._objective.metric not in result:
             return CONTINUE
-        # An ordinary Ray Tune function counts its reports, of which the first says that it has started.
-        result = {TIME: result["training_iteration"] - 1, **result}
+        if TIME not in result:
+            # An ordinary Ray Tune function counts its reports, of which the first says that it has started.
+            result = {**result, TIME: result["training_iteration"] - 1}
         told = self._judge(number, result, self._objective.leading(result))
         over = self._loop.rules.why or self._loop.journal.trial(number).ended
         return STOP if over else told
