@@ -129,13 +129,16 @@ open_option = click.option(
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
 
 
+def search_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What every command takes that searches: where studies, MLflow and Ray are."""
+    for option in (quiet_option, open_option, address_option, tracking_option, folder_option):
+        command = option(command)
+    return command
+
+
 @cli.command()
 @file_argument
-@folder_option
-@tracking_option
-@address_option
-@open_option
-@quiet_option
+@search_options
 def run(file: Path, **options: Any) -> None:
     """Search a study, or continue it where it was left.
 
@@ -149,11 +152,7 @@ def run(file: Path, **options: Any) -> None:
 
 @cli.command()
 @study_argument
-@folder_option
-@tracking_option
-@address_option
-@open_option
-@quiet_option
+@search_options
 @click.option("--retry-failed", is_flag=True, help="Try again what failed or took too long.")
 def resume(study: str, folder: Path, tracking: str | None, retry_failed: bool, **options: Any) -> None:
     """Continue a study where it was left, whatever ended it. Needs its folder and its code, not its file.
@@ -170,11 +169,7 @@ def resume(study: str, folder: Path, tracking: str | None, retry_failed: bool, *
 
 @cli.command()
 @study_argument
-@folder_option
-@tracking_option
-@address_option
-@open_option
-@quiet_option
+@search_options
 @click.option("--trials", metavar="N|+N", help="So many trials in all, or so many more.")
 @click.option("--top", type=click.IntRange(min=1), help="Let so many of the best trials go on ...")
 @click.option("--epochs", type=click.IntRange(min=1), help="... until they have this many epochs.")
@@ -204,6 +199,7 @@ def extend(
     from raysweep.files import parse_yaml
     from raysweep.sessions import restored
     from raysweep.study import Study
+    from raysweep.trial import asked
 
     if (top is None) != (epochs is None):
         raise StudyError([Problem("", "--top and --epochs go together")])
@@ -214,7 +210,7 @@ def extend(
         if text is not None:
             raw |= parse_yaml(f"{key}: {text}")
     if trials is not None:
-        raw["trials"] = _count(trials, sum(t.parent is None for t in history.trials))
+        raw["trials"] = _count(trials, asked(history.trials))
     what = Study(**raw, _beside=Path(history.study["code"]["file"]).parent)
     store = _store(place, history, tracking)
     more: dict[str, Any] = {"extend": True, "top": top or 0, "epochs": epochs or 0}
@@ -444,6 +440,7 @@ def enqueue(study: str, values: tuple[str, ...], folder: Path) -> None:
     """
     from raysweep import queue
     from raysweep.files import parse_yaml
+    from raysweep.trial import asked
 
     place, history, what = _open(folder, study)
     pairs = [v.partition("=") for v in values]
@@ -454,8 +451,7 @@ def enqueue(study: str, values: tuple[str, ...], folder: Path) -> None:
     if problems:
         raise StudyError(problems, source=what.name)
     queue.put(place, point)
-    asked = sum(t.parent is None for t in history.trials)
-    if asked >= what.target:
+    if asked(history.trials) >= what.target:
         _say(f"{what.name} has its {what.target} trials. Raise trials in its file, and run it again")
     click.echo(f"queued for {what.name}: {point}")
 

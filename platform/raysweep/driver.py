@@ -35,7 +35,7 @@ from raysweep.sessions import EXTENDABLE, MAY_CHANGE, admit, code_changed
 from raysweep.stopping import Rules
 from raysweep.study import Study
 from raysweep.trainables import Trainable
-from raysweep.trial import Point, Trial, best, ranking
+from raysweep.trial import Point, Trial, asked, best, ranking
 from raysweep.warm_start import take_over
 
 STUDIES = Path("studies")
@@ -124,10 +124,9 @@ def run(
 
 def _complete(study: Study, journal: Journal) -> bool:
     trials = journal.trials
-    asked = sum(t.parent is None for t in trials)
     if not all(t.ended for t in trials):
         return False
-    return bool(Rules(study, journal).why) or (asked >= study.target and not journal.history.owed)
+    return bool(Rules(study, journal).why) or (asked(trials) >= study.target and not journal.history.owed)
 
 
 def _try_again(journal: Journal) -> None:
@@ -155,8 +154,7 @@ def _give_more(study: Study, journal: Journal, top: int, epochs: int) -> None:
 
 def _why(study: Study, journal: Journal) -> str:
     """What made a study complete."""
-    count = sum(t.parent is None for t in journal.trials)
-    return Rules(study, journal).why or f"{count} of {study.target} trials"
+    return Rules(study, journal).why or f"{asked(journal.trials)} of {study.target} trials"
 
 
 def _to_export(study: Study, journal: Journal) -> tuple[Trial, int] | None:

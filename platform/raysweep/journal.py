@@ -8,7 +8,6 @@ which is what a power failure may cost.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import platform
@@ -22,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from raysweep import disk
 from raysweep.errors import JournalError
 from raysweep.lock import HEARTBEAT, Holder, Lock
 from raysweep.trial import Loss, Report, Trial
@@ -253,7 +253,7 @@ class Journal:
                 if os.write(self._file, data) == len(data):
                     return
             except OSError as error:
-                if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                if not disk.is_full(error):
                     raise
             os.ftruncate(self._file, self._end)
             if not told:

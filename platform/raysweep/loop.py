@@ -34,7 +34,7 @@ from raysweep.space import encode
 from raysweep.stopping import Rules
 from raysweep.study import GRID_LIMIT, Study
 from raysweep.tracking import store_of
-from raysweep.trial import ENDED, Cause, Loss, Point, Status, Trial
+from raysweep.trial import ENDED, Cause, Loss, Point, Status, Trial, asked
 from raysweep.warm_start import take_over, taken
 
 NODES = 10  # that a trial may lose one after the other without an epoch in between
@@ -63,7 +63,7 @@ class Loop:
         self.paused = False
         """Whether no trial is handed out for now: the disk is full."""
         self._next = len(trials)
-        self._asked = sum(t.parent is None for t in trials)
+        self._asked = asked(trials)
 
     @classmethod
     @contextmanager
@@ -320,7 +320,7 @@ class Loop:
     # --- the checkpoint that a fork begins with ---------------------------------------------------------------
 
     def _saved(self, number: int) -> int | None:
-        """The epoch of a trial's newest checkpoint at the end of a leg."""
+        """The epoch of a trial's newest checkpoint at the end of a leg, where another can go on."""
         manifests = self.kept.folder(number).glob("epoch-*.json")
         epochs = [int(m.stem.removeprefix("epoch-")) for m in manifests]
         milestones = self.legs.milestones if self.legs else frozenset()

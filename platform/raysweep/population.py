@@ -77,7 +77,7 @@ class Population:
         """What the waiting trial `number` is to give way to, if it is among the worst of the population at its
         epoch, of which more than half must have come so far.
 
-        `saved(n)` is the epoch of the newest checkpoint of a trial, or None.
+        `saved(n)` is the epoch of the newest checkpoint of a trial at one of the milestones, or None.
         """
         every = {t.number: t for t in trials}
         members = [t for t in every.values() if not t.ended or t.status == "completed"]
@@ -88,8 +88,7 @@ class Population:
         if 2 * len(ranked) <= len(members) or number not in ranked[max(1, len(ranked) - share) :]:
             return None
         rng = random.Random(f"{self._seed}/{number}/{epoch}/fork")
-        # Only from a milestone: who is at the end has nothing left to go on with.
-        best = [(n, at) for n in ranked[:share] if (at := saved(n)) is not None and at in self.milestones]
+        best = [(n, at) for n in ranked[:share] if (at := saved(n)) is not None]
         if not best:
             return None
         parent, begins = rng.choice(best)

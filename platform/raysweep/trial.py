@@ -223,6 +223,11 @@ class Trial:
         return min((objective.excess(r.metrics) for r in self.reports), default=0.0)
 
 
+def asked(trials: Iterable[Trial]) -> int:
+    """How many points were asked for: those that went on from another trial are not counted."""
+    return sum(t.parent is None for t in trials)
+
+
 def ranking(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
     """The trials that count, best first: they ended well and have a result. Ties go to the earlier.
 
