@@ -16,7 +16,7 @@ FLOORS = [
     {"errors", "disk"},
     {"trial", "params", "lock"},
     {"space", "journal", "trainables", "plans", "files", "rungs"},
-    {"study", "checkpoints", "tracking", "views", "models", "queue", "population", "retention"},
+    {"study", "checkpoints", "mirror", "tracking", "views", "models", "queue", "population", "retention"},
     {"samplers", "report", "schema", "sessions", "warm_start"},
     {"stopping"},
     {"loop", "worker"},

@@ -126,12 +126,18 @@ address_option = click.option(
 open_option = click.option(
     "--open-cluster", is_flag=True, help="Use a cluster that asks nobody for a token, all the same."
 )
+mirror_option = click.option(
+    "--mirror",
+    metavar="URI",
+    envvar="RAYSWEEP_MIRROR",
+    help="Where the study is copied to as it goes, as s3://bucket/folder, or off. Default: its last one.",
+)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
 
 
 def search_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What every command takes that searches: where studies, MLflow and Ray are."""
-    for option in (quiet_option, open_option, address_option, tracking_option, folder_option):
+    """What every command takes that searches: where studies, their copies, MLflow and Ray are."""
+    for option in (quiet_option, mirror_option, open_option, address_option, tracking_option, folder_option):
         command = option(command)
     return command
 
@@ -154,17 +160,23 @@ def run(file: Path, **options: Any) -> None:
 @study_argument
 @search_options
 @click.option("--retry-failed", is_flag=True, help="Try again what failed or took too long.")
-def resume(study: str, folder: Path, tracking: str | None, retry_failed: bool, **options: Any) -> None:
-    """Continue a study where it was left, whatever ended it. Needs its folder and its code, not its file.
+def resume(
+    study: str, folder: Path, tracking: str | None, mirror: str | None, retry_failed: bool, **options: Any
+) -> None:
+    """Continue a study where it was left, whatever ended it. Needs its folder (or mirror) and its code, not its file.
 
     \b
     raysweep resume digits_mlp
     """
+    from raysweep.mirror import fetch
     from raysweep.sessions import restored
+    from raysweep.tracking import OFF
 
+    if mirror and mirror != OFF:
+        fetch(folder.resolve() / study, mirror)
     place, history, _ = _open(folder, study)
     what, store = restored(place, history), _store(place, history, tracking)
-    _search(what, folder=place.parent, tracking=store, again=retry_failed, **options)
+    _search(what, folder=place.parent, tracking=store, mirror=mirror, again=retry_failed, **options)
 
 
 @cli.command()
@@ -250,6 +262,9 @@ def _search(
         open_cluster=open_cluster,
         **more,
     )
+    if result.failing:
+        go_on = f"raysweep resume {study.name}{_again(folder, tracking)} --retry-failed"
+        raise RaysweepError(f"Given up: {result.failing}. When it is mended, continue with: {go_on}")
     if result.interrupted:
         done = report.of(sum(t.ended for t in result.trials), study.target)
         more_options = _again(folder, tracking) + (f" --address {address}" if address else "")

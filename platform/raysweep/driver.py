@@ -27,13 +27,16 @@ from raysweep.errors import (
     Problem,
     RaysweepError,
     StudyError,
+    scrubbed,
 )
 from raysweep.journal import Journal
+from raysweep.mirror import Mirror, fetch
 from raysweep.params import Choice, Int
 from raysweep.plans import amounts
 from raysweep.sessions import EXTENDABLE, MAY_CHANGE, admit, code_changed
 from raysweep.stopping import Rules
 from raysweep.study import Study
+from raysweep.tracking import OFF
 from raysweep.trainables import Trainable
 from raysweep.trial import Point, Trial, asked, best, ranking
 from raysweep.warm_start import take_over
@@ -55,6 +58,8 @@ class Result:
     tracking: tracking.Status
     terminated: bool = False
     """Whether it was SIGTERM that interrupted it."""
+    failing: str = ""
+    """Why it was given up: its first trials all failed."""
 
     @property
     def best(self) -> Trial | None:
@@ -74,6 +79,7 @@ def run(
     epochs: int = 0,
     again: bool = False,
     open_cluster: bool = False,
+    mirror: str | None = None,
 ) -> Result:
     """Search `study`, or continue it: its journal in `folder`/NAME says what is done already.
 
@@ -81,15 +87,20 @@ def run(
     trials go on until they have `epochs`; with `again` those that failed or took too long are tried again.
     `address` is a Ray cluster's (a local Ray is started when not given), `store` MLflow's (see
     `tracking.store_of`). `watch` is a context manager factory that shows progress, `say` takes single
-    lines for a person. A cluster that takes anybody's commands is refused unless `open_cluster`. Raises a
-    RaysweepError before anything is started when something is wrong.
+    lines for a person. A cluster that takes anybody's commands is refused unless `open_cluster`. The study is
+    copied to `mirror` (s3://BUCKET/FOLDER, say) as it goes, and fetched from there if that knows more; its last
+    one when not given, none if "off". Raises a RaysweepError before anything is started when something is wrong.
     """
     place = Path(folder).resolve() / study.name
     uri = tracking.store_of(place, store)
     tracking.check(uri)
-    journal, terminated = Journal(place), False
+    if mirror not in {None, "", OFF} and fetch(place, str(mirror)):
+        say(f"Fetched {study.name} as it was at {scrubbed(str(mirror))}.")
+    journal, copy, end = Journal(place), None, _End()
     try:
-        admit(study, journal, uri, EXTENDABLE if extend else MAY_CHANGE)
+        mirror = mirror or _mirrored(journal)
+        admit(study, journal, uri, EXTENDABLE if extend else MAY_CHANGE, mirror)
+        copy = Mirror(place, mirror, say) if mirror not in {"", OFF} else None
         if not study.found.builtin:
             changed = ", changed since this study began" * code_changed(study, journal.history)
             say(f"Code: {study.found.file} (sha256 {study.found.sha256[:12]}{changed}).")
@@ -104,12 +115,14 @@ def run(
             tracking.start(place, uri)
             journal.append("over")
         else:
-            terminated = _search(study, journal, place, address, uri, watch, say, open_cluster)
+            end = _search(study, journal, place, address, uri, watch, say, open_cluster)
     except KeyboardInterrupt:
         say("Stopped.")
         journal.append("over")
     finally:
         journal.close()
+        if copy is not None:
+            copy.close()
     trials = journal.trials
     return Result(
         study,
@@ -118,8 +131,23 @@ def run(
         interrupted=not _complete(study, journal) or _to_export(study, journal) is not None,
         test=_tested(study, journal),
         tracking=tracking.drain(place, say),
-        terminated=terminated,
+        terminated=end.terminated,
+        failing=end.failing,
     )
+
+
+@dataclass(frozen=True)
+class _End:
+    """What ended a search before it was complete."""
+
+    terminated: bool = False
+    failing: str = ""
+
+
+def _mirrored(journal: Journal) -> str:
+    """The mirror of the last session."""
+    known: str = journal.history.session.get("mirror", "")
+    return "" if "***" in known else known
 
 
 def _complete(study: Study, journal: Journal) -> bool:
@@ -185,9 +213,9 @@ def _search(
     watch: Callable[[Study, Journal, Path], Any] | None,
     say: Callable[[str], None],
     open_cluster: bool,
-) -> bool:
-    """Everything that needs Ray. Whether it was ended by SIGTERM."""
-    terminated = False
+) -> _End:
+    """Everything that needs Ray."""
+    end = _End()
     say(f"Starting Ray{f' at {address}' if address else ''} ...")
     tracking.start(place, uri, watch=True)  # MLflow takes seconds to import: it does so while Ray starts
     with connected(address, place / "ray.log", open_cluster) as ray:
@@ -197,7 +225,7 @@ def _search(
             say(f"The space has {study.cardinality} points; each is tried once.")
         if not _complete(study, journal):
             with watch(study, journal, place) if watch else nullcontext():
-                terminated = _tune(study, journal, place, data, slots, say)
+                end = _tune(study, journal, place, data, slots, say)
         why = Rules(study, journal).why
         if why:
             say(f"Enough: {why}.")
@@ -205,7 +233,7 @@ def _search(
         if _complete(study, journal) and chosen:
             _export(ray, study, journal, place, data, say, *chosen)
         journal.append("over")
-    return terminated
+    return end
 
 
 @contextmanager
@@ -357,14 +385,14 @@ def _tune(
     data: dict[str, Any],
     slots: int,
     say: Callable[[str], None],
-) -> bool:
-    """One Tuner, and we are its only caller. Ctrl-C and SIGTERM end it in order; whether it was SIGTERM."""
+) -> _End:
+    """One Tuner, and we are its only caller. Ctrl-C and SIGTERM end it in order."""
     from ray import tune
 
     from raysweep import worker
     from raysweep.loop import Loop
     from raysweep.schedulers import scheduler_of
-    from raysweep.search import Recorder, Room, Searcher, Timeout, contain_out_of_memory
+    from raysweep.search import Notice, Recorder, Room, Searcher, Timeout, contain_out_of_memory
 
     found, loop = study.found, Loop(study, journal)
     job = worker.Job(
@@ -380,7 +408,7 @@ def _tune(
     )
     runs: Any = tune.with_parameters(worker.Worker, job=job) if found.yields else worker.tune_function(job)
     room = Room(loop, say)
-    callbacks: list[Any] = [Recorder(loop), room]
+    callbacks: list[Any] = [Recorder(loop), room, *([Notice(say)] if found.yields else [])]
     if study.trial_timeout or study.no_progress_timeout:
         callbacks.append(Timeout(loop, study.trial_timeout, study.no_progress_timeout))
     contain_out_of_memory()
@@ -420,7 +448,7 @@ def _tune(
         if main:
             signal.signal(signal.SIGTERM, previous)
         shutil.rmtree(scratch, ignore_errors=True)
-    return terminated.is_set()
+    return _End(terminated.is_set(), loop.failing)
 
 
 def _pickled(found: Trainable) -> bytes:

@@ -64,6 +64,10 @@ class JournalError(RaysweepError):
     """The study's folder belongs to another study, or to a process that is still running."""
 
 
+class StorageError(RaysweepError):
+    """The place where a study is to be mirrored cannot be used."""
+
+
 class TrackingError(RaysweepError):
     """MLflow cannot be used as asked."""
 

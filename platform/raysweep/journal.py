@@ -272,9 +272,10 @@ class Journal:
         with self.lock:
             return self.history.trial(number)
 
-    def begin_session(self, argv: list[str], store: str = "") -> None:
+    def begin_session(self, argv: list[str], store: str = "", mirror: str = "") -> None:
         """Record that this process now runs the study."""
-        self.append("session", pid=os.getpid(), host=platform.node(), argv=argv, store=store)
+        where = {"store": store, "mirror": mirror}
+        self.append("session", pid=os.getpid(), host=platform.node(), argv=argv, **where)
 
     def begin_anew(self) -> None:
         """Forget everything: only for a study that has no trials yet."""

@@ -37,6 +37,7 @@ from raysweep.tracking import store_of
 from raysweep.trial import ENDED, Cause, Loss, Point, Status, Trial, asked
 from raysweep.warm_start import take_over, taken
 
+FAILING = 5  # trials that fail, before any has a result, until a session is given up
 NODES = 10  # that a trial may lose one after the other without an epoch in between
 PARENT_FILES = ("epoch-{:06d}.pt", "epoch-{:06d}.json")  # the data first: the manifest makes it count
 
@@ -62,6 +63,9 @@ class Loop:
         self._running: set[int] = set()
         self.paused = False
         """Whether no trial is handed out for now: the disk is full."""
+        self.failing = ""
+        """Why no trial is handed out any more: the first ones of this session all failed, without a result."""
+        self._failed: list[int] | None = []  # of this session, until one does something else
         self._next = len(trials)
         self._asked = asked(trials)
 
@@ -90,7 +94,7 @@ class Loop:
     # --- a loop of one's own -----------------------------------------------------------------------------------
 
     def ask(self) -> Trial | None:
-        """A trial to run now, or None when the study has enough."""
+        """A trial to run now, or None when the study has enough (or its first trials all failed: see `failing`)."""
         trial = self.next()
         if trial is not None:
             worker = f"{platform.node()} (process {os.getpid()})"
@@ -137,7 +141,7 @@ class Loop:
     def next(self) -> Trial | None:
         """The trial that comes next, or None: for now if the study is `blocked`, else for good."""
         trial = None
-        if self.paused:
+        if self.paused or self.failing:
             return None
         if self.rules.why:  # what was begun in an earlier session is not taken up again
             self._waiting |= {t.number for t in self._unfinished}
@@ -163,7 +167,8 @@ class Loop:
     @property
     def blocked(self) -> bool:
         """Whether there may be more when one that runs comes to wait, makes room for another, or is lost."""
-        return bool(self._running or self._unfinished or self._owed or self.paused)
+        more = self._unfinished or self._owed or self.paused
+        return bool(self._running or (more and not self.failing))
 
     def left(self, number: int) -> None:
         """A trial's runner has let it go. If it did not say how it ended, it was stopped, or has to wait."""
@@ -211,6 +216,19 @@ class Loop:
         self._tell(number)
         self.kept.ended(number)
         self.rules.ended()
+        self._judge(number)
+
+    def _judge(self, number: int) -> None:
+        """Give the session up when it is the code that is wrong, and not some points."""
+        trial = self.journal.trial(number)
+        if self._failed is None or trial.status != "failed" or trial.reports:
+            self._failed = None
+            return
+        self._failed.append(number)
+        if len(self._failed) < FAILING or any(self.journal.trial(n).reports for n in self._running):
+            return
+        first = self.journal.trial(self._failed[0])
+        self.failing = f"the first {FAILING} trials all failed; trial {first.number}: {first.error}"
 
     def _fits(self, trial: Trial) -> bool:
         """Whether a sampler can learn from a trial: it is in the space, which may have changed since."""

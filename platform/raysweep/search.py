@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from ray import cloudpickle, tune
+from ray._private.state import state
 from ray.air.execution._internal import actor_manager
 from ray.tune import search
 from ray.tune.experiment import Trial as TuneTrial
@@ -20,7 +21,7 @@ from raysweep.loop import Loop
 from raysweep.plans import duration
 from raysweep.trial import Cause
 
-LOOK = 1.0  # seconds between two looks at the disk
+LOOK = 1.0  # seconds between two looks at the disk, or at the nodes
 STEP = 5.0  # seconds that Ray Tune's loop takes for a step at most, unless something holds it up
 
 
@@ -181,6 +182,36 @@ def _plain_records(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
             error = f"{name} = {value} at epoch {epoch}"
             return [("ended", {"status": "diverged", "seconds": 0.0, "error": error})]
     return [("report", {"epoch": epoch, "metrics": metrics, "seconds": 0.0})]
+
+
+class Notice(tune.Callback):  # type: ignore[misc]
+    """Has the workers of a node that is about to be taken away (a spot instance, by its cloud) write their
+    checkpoints just in time. Ray knows of it as a node that drains."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self._say, self._looked = say, 0.0
+        self._told: set[str] = set()  # actors, by their ids
+        self._nodes: set[str] = set()
+
+    def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
+        if time.monotonic() - self._looked < LOOK:
+            return
+        self._looked = time.monotonic()
+        leaving = state.get_draining_nodes()
+        for node in leaving.keys() - self._nodes:
+            self._say(f"Node {node[:8]} is about to be taken away: its trials write every epoch now.")
+        self._nodes |= leaving.keys()
+        for trial in trials if leaving else []:
+            actor = trial.temporary_state.ray_actor
+            name = actor._actor_id.hex() if trial.status == TuneTrial.RUNNING and actor is not None else ""
+            if name and name not in self._told and _node_of(name) in leaving:
+                self._told.add(name)
+                actor.doomed.remote()
+
+
+def _node_of(actor: str) -> str:
+    node: str = state.actor_table(actor).get("Address", {}).get("NodeID", "")
+    return node
 
 
 class Timeout(tune.Callback):  # type: ignore[misc]

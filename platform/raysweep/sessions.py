@@ -28,8 +28,16 @@ EXTENDABLE = (*MAY_CHANGE, "algorithm", "scheduler", "space")
 """What it may say differently when it is extended on purpose: the space by its bounds."""
 
 
-def admit(study: Study, journal: Journal, uri: str = "", may_change: Collection[str] = MAY_CHANGE) -> None:
-    """Begin the study's journal, or see that it is this study's. Raises JournalError when it is another's."""
+def admit(
+    study: Study,
+    journal: Journal,
+    uri: str = "",
+    may_change: Collection[str] = MAY_CHANGE,
+    mirror: str = "",
+) -> None:
+    """Begin the study's journal, or see that it is this study's. Raises JournalError when it is another's.
+
+    `uri` is MLflow's and `mirror` the mirror's, for the sessions to come."""
     if not journal.trials:
         journal.begin_anew()  # it was refused before its first trial: what it said then binds nobody
     known = journal.history.study
@@ -56,7 +64,7 @@ def admit(study: Study, journal: Journal, uri: str = "", may_change: Collection[
             )
         journal.append("changed", study=study.to_dict())
     (journal.path.parent / "study.yaml").write_text(study.to_yaml(), encoding="utf-8")
-    journal.begin_session(sys.argv, scrubbed(uri))
+    journal.begin_session(sys.argv, scrubbed(uri), scrubbed(mirror))
 
 
 def restored(place: Path, history: History) -> Study:

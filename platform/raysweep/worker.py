@@ -108,6 +108,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
     """One trial after another on the resources of one."""
 
     _trial: _Running | None = None
+    _doomed = False
 
     def setup(self, config: dict[str, Any], *, job: Job) -> None:
         self._job = job
@@ -138,7 +139,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
                 return self._ended(records, began, "completed", "")
             if self._timed:
                 metrics["seconds"] = self._trial.seconds = self._trial.seconds + time.perf_counter() - began
-            due = self._trial.epoch in self._job.milestones
+            due = self._doomed or self._trial.epoch in self._job.milestones
             self._trial.save_when_due(self._job.objective.leading(metrics), due)
         except _Ends as end:
             self._drop()
@@ -157,6 +158,12 @@ class Worker(tune.Trainable):  # type: ignore[misc]
     ) -> dict[str, Any]:
         last = ended(status, time.perf_counter() - began, error, raised)
         return {"done": True, "records": [*records, last]}
+
+    def doomed(self) -> None:
+        """This node is to be taken away: write what there is, and from now on every epoch."""
+        self._doomed = True
+        if self._trial is not None:
+            self._trial.flush()
 
     def cleanup(self) -> None:
         self._close()

@@ -110,3 +110,10 @@ def large(x: float, epochs: int, marks: str = "", state: Any = None) -> Iterator
         epoch += 1
         time.sleep(0.05)
         yield {"loss": x * x + 1 / epoch}, {"epoch": epoch, "weights": torch.zeros(100_000)}
+
+
+def broken(x: float, epochs: int, marks: str = "", state: Any = None) -> Iterator[Step]:
+    """Raises before its first epoch, until somebody mends it."""
+    if not (Path(marks) / "mended").exists():
+        raise FileNotFoundError("no such file: corpus.txt")
+    yield from steady(x, epochs, state, pause=0.01)

@@ -19,6 +19,7 @@ from faults.conftest import assert_invariants, history, until
 from raysweep.journal import FILE, Journal
 
 Start = Callable[..., subprocess.Popen[str]]
+KILLS = 20
 
 
 def finished(process: subprocess.Popen[str], code: int = 0, seconds: float = 120) -> str:
@@ -37,10 +38,10 @@ def test_a_search_killed_again_and_again_ends_as_if_it_had_not_been(
 ) -> None:
     """At one trial at a time the journals tell the same story, decisions included."""
     plan = "algorithm: {name: optuna, sampler: cmaes, startup: 2}\nscheduler: {name: asha, kind: promotion, reduction: 2}"
-    study("steady", trials=5, epochs=4, concurrency=1, more=f"{plan}\ncheckpoint_every: 1e-6")
+    study("steady", trials=12, epochs=4, concurrency=1, more=f"{plan}\ncheckpoint_every: 1e-6")
     place, rng = here / "studies" / "faulty_study", random.Random(4)
     finished(raysweep("run", "faulty_study.yaml", "--folder", "whole", "-q"))
-    for _ in range(3):
+    for _ in range(KILLS):
         before = reports(place)
         process = raysweep("run", "faulty_study.yaml", "-q")
         until(lambda seen=before, run=process: reports(place) > seen or run.poll() is not None)
@@ -214,7 +215,7 @@ def test_a_node_that_dies_costs_its_trials_a_move(
     cluster: tuple[str, list[int], list[int]], here: Path, study: Callable[..., Path], raysweep: Start
 ) -> None:
     address, _, node = cluster
-    study("steady", trials=4, epochs=40, more="checkpoint_every: 1e-6\nretries: 0")
+    study("steady", trials=4, epochs=40, more="checkpoint_every: 1e-6\nretries: 0\nscheduler: none")
     place = here / "studies" / "faulty_study"
     process = raysweep("run", "faulty_study.yaml", "--address", address, "--open-cluster", "-q",
                        RAY_AUTH_MODE="disabled")  # fmt: skip
@@ -225,6 +226,33 @@ def test_a_node_that_dies_costs_its_trials_a_move(
     finished(process, seconds=200)
     told = assert_invariants(place, interval=2)
     assert [t.error for t in told.trials if t.error] == []
+    assert [t.losses[0].cause for t in told.trials if t.losses] == ["node"]
+
+
+@pytest.mark.slow
+def test_a_node_that_is_to_be_taken_away_has_its_checkpoints_written_in_time(
+    cluster: tuple[str, list[int], list[int]], here: Path, study: Callable[..., Path], raysweep: Start
+) -> None:
+    address, _, node = cluster
+    study("steady", trials=2, epochs=60, more="checkpoint_every: 1000\nscheduler: none")
+    place = here / "studies" / "faulty_study"
+    process = raysweep("run", "faulty_study.yaml", "--address", address, "--open-cluster",
+                       RAY_AUTH_MODE="disabled")  # fmt: skip
+    until(lambda: sum(t.status == "running" and len(t.reports) > 3 for t in history(place).trials)
+          == 2 if (place / FILE).exists() else False)  # fmt: skip
+    drain = (
+        "import sys, time; from ray._raylet import GcsClient; import ray; ray.init(sys.argv[1], log_to_driver=False)\n"
+        "node = next(n['NodeID'] for n in ray.nodes() if 'node:__internal_head__' not in n['Resources'])\n"
+        "print(GcsClient(address=sys.argv[1]).drain_node(node, 2, 'spot', int(time.time() * 1000) + 60_000))"
+    )
+    subprocess.run((sys.executable, "-c", drain, address), check=True,
+                   env={**os.environ, "RAY_AUTH_MODE": "disabled"})  # fmt: skip
+    time.sleep(4)
+    for pid in node:
+        kill_tree(pid)
+    said = finished(process, seconds=200)
+    assert "is about to be taken away" in said
+    told = assert_invariants(place, interval=1)  # without the notice, all of them would be lost
     assert [t.losses[0].cause for t in told.trials if t.losses] == ["node"]
 
 
@@ -248,3 +276,19 @@ def test_a_search_that_loses_its_head_says_how_to_go_on(
     finished(raysweep("resume", "faulty_study", "-q", "--tracking", "off"))
     told = assert_invariants(place, interval=2)
     assert {t.status for t in told.trials} == {"completed"}
+
+
+def test_a_search_whose_first_trials_all_fail_is_given_up_and_says_why(
+    here: Path, study: Callable[..., Path], raysweep: Start
+) -> None:
+    study("broken", trials=40, concurrency=1)
+    place = here / "studies" / "faulty_study"
+    said = finished(raysweep("run", "faulty_study.yaml", "-q"), code=1)
+    assert (
+        "Given up: the first 5 trials all failed; trial 0: FileNotFoundError: no such file: corpus.txt"
+        in said
+    )
+    assert len(history(place).trials) == 5
+    (here / "mended").touch()
+    finished(raysweep("resume", "faulty_study", "--retry-failed", "-q"))
+    assert {t.status for t in assert_invariants(place).trials} <= {"completed", "stopped"}
