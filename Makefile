@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test faults lint bench clean
+.PHONY: run test faults soak lint bench clean
 
 run: $(VENV)/run       ## the main job: search a perceptron on real digits, about a minute
 	$(BIN)/raysweep run search_spaces/digits_mlp.yaml
@@ -13,6 +13,9 @@ test: $(VENV)/dev      ## the tests, about twelve minutes on two cores
 
 faults: $(VENV)/dev    ## the slow ones: nodes and heads that die, full disks, memory, MLflow away; about eight minutes
 	$(BIN)/python -m pytest -m slow
+
+soak: $(VENV)/dev      ## random kills of random things for ten minutes
+	$(BIN)/python tests/faults/soak.py
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check platform tests

@@ -60,9 +60,8 @@ class HyperOpt:
             "random": rand.suggest,
         }[kind]
         self._domain = base.Domain(lambda point: 0.0, {c.label: _node(c) for c in every(space)})
-        self._trials = base.Trials()
         self._losses: list[float] = []
-        self._results: dict[int, dict[str, Any]] = {}  # as HyperOpt holds them, by our number
+        self._documents: dict[int, dict[str, Any]] = {}  # what HyperOpt calls a trial, by our number
         self._first = QuasiRandom(space, objective, seed)
 
     def ask(self, number: int, attempt: int = 0) -> Point:
@@ -85,25 +84,23 @@ class HyperOpt:
         else:
             loss = self._objective.loss(values[0])
             self._losses.append(loss)
-        if trial.number in self._results:
-            self._results[trial.number]["loss"] = loss  # it waited at a rung, and has gone on
-            return
-        self._trials.insert_trial_docs([self._document(trial, loss)])
-        self._trials.refresh()
-        self._results[trial.number] = self._trials.results[-1]
+        if trial.number in self._documents:
+            self._documents[trial.number]["result"]["loss"] = loss  # it waited at a rung, and has gone on
+        else:
+            self._documents[trial.number] = self._document(trial, loss)
 
     def _modelled(self) -> base.Trials:
         """The trials that the model is fitted to: the best, which are what it takes for good, and the latest. The
         time of an ask grows with their number."""
-        told = self._trials.trials
-        if len(told) <= MODELLED:
-            return self._trials
-        ranked = sorted(range(len(told)), key=lambda i: told[i]["result"]["loss"])
-        latest = range(len(told) - (MODELLED - GOOD), len(told))
-        chosen = base.Trials(refresh=False)
-        chosen._dynamic_trials = [told[i] for i in sorted({*ranked[:GOOD], *latest})]
-        chosen.refresh()
-        return chosen
+        told = list(self._documents.values())
+        if len(told) > MODELLED:
+            ranked = sorted(range(len(told)), key=lambda i: told[i]["result"]["loss"])
+            latest = range(len(told) - (MODELLED - GOOD), len(told))
+            told = [told[i] for i in sorted({*ranked[:GOOD], *latest})]
+        trials = base.Trials(refresh=False)  # which would copy each, and look through all at every new one
+        trials._dynamic_trials = told
+        trials.refresh()
+        return trials
 
     def _document(self, trial: Trial, loss: float) -> dict[str, Any]:
         number = trial.number
