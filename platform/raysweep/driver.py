@@ -242,6 +242,8 @@ def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iter
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal has it all; halves the time of a report
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the end of a trial is a result without metrics
+        # Else Ray Tune takes up trials of a node that was taken away itself: as they were first asked for.
+        "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
         "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # snapshots, of which we use none
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -58,7 +58,7 @@ def search(folder: Path, name: str, rng: random.Random, killed: Counter[str]) ->
     store = f"sqlite:///{folder}/mlflow.db"
     environment = {
         **os.environ,
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
         "MLFLOW_TRACKING_URI": store,
         "SOAK": str(folder),
     }

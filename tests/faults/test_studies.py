@@ -261,7 +261,7 @@ def test_a_search_that_loses_its_head_says_how_to_go_on(
     cluster: tuple[str, list[int], list[int]], here: Path, study: Callable[..., Path], raysweep: Start
 ) -> None:
     address, head, node = cluster
-    study("steady", trials=4, epochs=40, more="checkpoint_every: 1e-6")
+    study("steady", trials=4, epochs=40, more="checkpoint_every: 1e-6\nscheduler: none")
     place = here / "studies" / "faulty_study"
     process = raysweep("run", "faulty_study.yaml", "--address", address, "--open-cluster", "-q",
                        RAY_AUTH_MODE="disabled", MLFLOW_TRACKING_URI=f"sqlite:///{here}/mlflow.db")  # fmt: skip

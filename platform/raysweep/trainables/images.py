@@ -1,0 +1,73 @@
+"""Images as a pretrained network wants them: decoded, scaled, cropped; always the same way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """The shorter side to `resize` pixels, then the `size` pixels square in the middle: as torchvision's presets,
+    of which `mean` and `std` (of pixels from 0 to 1) are applied in the network."""
+
+    size: int
+    resize: int
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, image: Image) -> Array:
+        """uint8 `[size, size, 3]`."""
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms import functional as F
+
+        scaled = F.resize(image, [self.resize], InterpolationMode(self.interpolation), antialias=True)
+        return np.asarray(F.center_crop(scaled, [self.size, self.size]), dtype=np.uint8)
+
+
+def opened(file: Path | str) -> Image:
+    """An image file in colour. Raises what Pillow raises for files that it cannot decode."""
+    from PIL import Image as images
+
+    with images.open(file) as image:
+        image.load()
+        return coloured(image)
+
+
+def coloured(image: Image) -> Image:
+    """Any image as 8-bit RGB: grey ones widened, palettes resolved, 16 bits scaled (Pillow would cut them off)."""
+    from PIL import Image as images
+
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if image.mode.startswith("I") else max(float(values.max()), 1e-12)
+        image = images.fromarray(np.clip(np.round(values / top * 255), 0, 255).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # its transparent colour would be kept otherwise, by chance
+    return image.convert("RGB")
+
+
+def pixels(x: Array, transform: Transform) -> Array:
+    """uint8 `[n, size, size, 3]` of files (an array of paths), or of images `[n, h, w]`, `[n, h, w, 1 or 3]`."""
+    from PIL import Image as images
+
+    if x.dtype.kind == "U":
+        return np.stack([transform(opened(str(path))) for path in x])
+    x = x[..., 0] if x.ndim == 4 and x.shape[-1] == 1 else x
+    return np.stack([transform(coloured(images.fromarray(image))) for image in x])
+
+
+def fits(x: Array) -> bool:
+    """Whether `pixels` can take such an array."""
+    return x.dtype.kind == "U" or (
+        x.dtype == np.uint8 and (x.ndim == 3 or (x.ndim == 4 and x.shape[-1] in {1, 3}))
+    )
