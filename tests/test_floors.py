@@ -21,6 +21,7 @@ FLOORS = [
     {"stopping"},
     {"loop", "worker"},
     {"schedulers", "search"},
+    {"preparation"},
     {"driver", "publisher", "doctor"},
     {"cli"},
     {"__main__"},

@@ -88,7 +88,7 @@ def check(file: Path) -> None:
     if not study.found.builtin:
         click.echo(f"code: {study.found.file} (sha256 {study.found.sha256[:12]})")
     if study.found.load is not None:
-        from raysweep.driver import batch_problems, data_arguments
+        from raysweep.preparation import batch_problems, data_arguments
 
         for arguments in data_arguments(study):
             data = study.found.load(**arguments)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import itertools
 import logging
 import os
 import secrets
@@ -19,11 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysweep import tracking
+from raysweep import preparation, tracking
 from raysweep.errors import (
     ClusterError,
-    DataError,
-    JournalError,
     Problem,
     RaysweepError,
     StudyError,
@@ -31,14 +27,13 @@ from raysweep.errors import (
 )
 from raysweep.journal import Journal
 from raysweep.mirror import Mirror, fetch
-from raysweep.params import Choice, Int
 from raysweep.plans import amounts
 from raysweep.sessions import EXTENDABLE, MAY_CHANGE, admit, code_changed
 from raysweep.stopping import Rules
 from raysweep.study import Study
 from raysweep.tracking import OFF
 from raysweep.trainables import Trainable
-from raysweep.trial import Point, Trial, asked, best, ranking
+from raysweep.trial import Trial, asked, best, ranking
 from raysweep.warm_start import take_over
 
 STUDIES = Path("studies")
@@ -220,18 +215,20 @@ def _search(
     tracking.start(place, uri, watch=True)  # MLflow takes seconds to import: it does so while Ray starts
     with connected(address, place / "ray.log", open_cluster) as ray:
         slots = _slots(ray, study, say)
-        data = _load_data(ray, study, journal, say)
+        data = preparation.load_data(ray, study, journal, say)
+        fetched = preparation.fetch(ray, study, journal, place, uri, say)
         if study.cardinality is not None and study.cardinality < (study.trials or 1):
             say(f"The space has {study.cardinality} points; each is tried once.")
         if not _complete(study, journal):
+            preparation.extract(ray, study, journal, data, fetched, say)
             with watch(study, journal, place) if watch else nullcontext():
-                end = _tune(study, journal, place, data, slots, say)
+                end = _tune(study, journal, place, data, fetched, slots, say)
         why = Rules(study, journal).why
         if why:
             say(f"Enough: {why}.")
         chosen = _to_export(study, journal)
         if _complete(study, journal) and chosen:
-            _export(ray, study, journal, place, data, say, *chosen)
+            _export(ray, study, journal, place, data, fetched, say, *chosen)
         journal.append("over")
     return end
 
@@ -325,66 +322,12 @@ def _slots(ray: Any, study: Study, say: Callable[[str], None]) -> int:
     return min(sum(fits), study.concurrency or sum(fits), max(study.target, 1))
 
 
-def _load_data(ray: Any, study: Study, journal: Journal, say: Callable[[str], None]) -> dict[str, Any]:
-    """Each data set that the space names, loaded once in a process of its own and put into Ray's store."""
-    if study.found.load is None:
-        return {}
-    from raysweep.worker import data_key
-
-    loads = ray.remote(num_cpus=0, num_returns=2)(_load_and_describe)
-    module = study.found.function.__module__
-    references, known = {}, journal.history.data
-    for arguments in data_arguments(study):
-        reference, about = loads.remote(module, arguments)
-        try:
-            described = ray.get(about)
-        except ray.exceptions.RayTaskError as error:
-            raise _told(error.cause) from None
-        key = data_key(arguments)
-        say(f"Data: {described['text']}.")
-        problems = list(batch_problems(study, described["train"]))
-        if problems:
-            raise StudyError(problems)
-        if key in known and known[key] != described["fingerprint"]:
-            raise JournalError(
-                f"the data {described['text']} is not what this study began with. Give it another name"
-            )
-        if key not in known:
-            journal.append("data", key=key, fingerprint=described["fingerprint"], text=described["text"])
-        references[key] = reference
-    return references
-
-
-def _told(error: BaseException) -> RaysweepError:
-    """What went wrong with the data, as a sentence."""
-    return error if isinstance(error, RaysweepError) else DataError(f"data: {type(error).__name__}: {error}")
-
-
-def _load_and_describe(module: str, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    data = importlib.import_module(module).load(**arguments)
-    return data, {"text": str(data), "fingerprint": data.fingerprint, "train": len(data.y_train)}
-
-
-def data_arguments(study: Study) -> list[Point]:
-    """The arguments of every data set that a point of the space may ask for."""
-    names = [n for n in study.space if n in study.found.shared()]
-    options = [study.space[n].values() for n in names]
-    return [dict(zip(names, values, strict=True)) for values in itertools.product(*options)]
-
-
-def batch_problems(study: Study, train: int) -> Iterator[Problem]:
-    """Batches larger than the `train` samples there are."""
-    p = study.space.get("batch_size")
-    largest = max(p.options) if isinstance(p, Choice) else p.high if isinstance(p, Int) else 0
-    if largest > train:
-        yield Problem("space.batch_size", f"{largest:,} is larger than the training set ({train:,})")
-
-
 def _tune(
     study: Study,
     journal: Journal,
     place: Path,
     data: dict[str, Any],
+    fetched: dict[str, str],
     slots: int,
     say: Callable[[str], None],
 ) -> _End:
@@ -407,6 +350,7 @@ def _tune(
         data,
         study.checkpoint_every,
         loop.legs.milestones if loop.legs else frozenset(),
+        fetched,
     )
     runs: Any = tune.with_parameters(worker.Worker, job=job) if found.yields else worker.tune_function(job)
     room = Room(loop, say)
@@ -478,6 +422,7 @@ def _export(
     journal: Journal,
     place: Path,
     data: dict[str, Any],
+    fetched: dict[str, str],
     say: Callable[[str], None],
     winner: Trial,
     epoch: int,
@@ -490,7 +435,7 @@ def _export(
     task = ray.remote(num_cpus=0)(export)
     try:
         metrics = ray.get(
-            task.remote(study.found.name, winner.point, epoch, str(place), winner.number, shared)
+            task.remote(study.found.name, winner.point, epoch, str(place), winner.number, shared, fetched)
         )
     except ray.exceptions.RayTaskError as error:
         raise RaysweepError(

@@ -76,6 +76,8 @@ class History:
         self.session: Record = {}
         self.warm: list[Record] = []
         """What was taken over from each earlier study: its name, its trials, how many did not fit."""
+        self.features: list[Record] = []
+        """What was made once for all trials: `key`, `images`, `bytes`, the seconds it `took`, whether it was `warm`."""
         self.continued: dict[tuple[int, int], None] = {}
         """The trials that are to have more epochs, and how many: a set, in order."""
         self.computed = 0.0
@@ -110,6 +112,8 @@ class History:
             self.best = record
         elif kind == "warm":
             self.warm.append(record)
+        elif kind == "features":
+            self.features.append(record)
         elif kind == "data":
             self.data[record["key"]] = record["fingerprint"]
         elif kind == "asked":

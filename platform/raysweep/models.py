@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,13 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 import raysweep
 from raysweep.errors import DataError, TrackingError, scrubbed
 from raysweep.trainables.data import IMAGES, read_image, read_table
+from raysweep.trainables.images import opened
+
+_EXAMPLE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+    "0000000a49444154789c636000000002000148afa4710000000049454e44ae426082"
+)
+"""An image: one black pixel, as PNG."""
 
 
 def log(folder: Path, run: str, name: str, versions: dict[str, str]) -> str:
@@ -26,7 +35,8 @@ def log(folder: Path, run: str, name: str, versions: dict[str, str]) -> str:
     """
     about = json.loads((folder / "model.json").read_text())
     signature, example = _signature(about)
-    pinned = [f"{p}=={versions[p]}" for p in ("torch", "numpy", "pandas") if p in versions]
+    needs = ["torch", "numpy", "pandas", *(["torchvision"] if about["inputs"]["kind"] == "files" else [])]
+    pinned = [f"{p}=={versions[p]}" for p in needs if p in versions]
     with mlflow.start_run(run_id=run):
         info = mlflow.pyfunc.log_model(
             name="model",
@@ -50,19 +60,51 @@ def predict(name: str, uri: str, inputs: Sequence[Path]) -> pd.DataFrame:
         raise TrackingError(f"there is no model '{name}@best' in {scrubbed(uri)}: {error.message}") from None
     schema = model.metadata.get_input_schema()
     shape = schema.inputs[0].shape[1:] if schema.is_tensor_spec() else None
+    raw = not schema.is_tensor_spec() and schema.input_names() == ["image"]
     files = [f for i in inputs for f in (sorted(i.rglob("*")) if i.is_dir() else [i])]
     pictures = [f for f in files if f.suffix.lower() in IMAGES]
     tables = [f for f in files if f.suffix in {".csv", ".parquet"}]
-    if pictures and shape is not None:
+    if pictures and raw:
+        found = pd.DataFrame(model.predict(pd.DataFrame({"image": [_content(f) for f in pictures]})))
+        found.insert(0, "file", [str(f) for f in pictures])
+    elif pictures and shape is not None:
         found = pd.DataFrame(model.predict(np.stack([_picture(f, shape) for f in pictures])))
         found.insert(0, "file", [str(f) for f in pictures])
-    elif tables:
+    elif tables and not raw:
         frame = pd.concat([read_table(f) for f in tables])
         found = pd.DataFrame(model.predict(_columns(frame, schema) if shape is None else _flat(frame, shape)))
     else:
-        wanted = "a .csv or .parquet table" + (", or images" if shape is not None else "")
+        wanted = (
+            "images" if raw else "a .csv or .parquet table" + (", or images" if shape is not None else "")
+        )
         raise DataError(f"predict: this model takes {wanted}")
     return found
+
+
+def download(name: str, uri: str, folder: Path) -> None:
+    """Bring the files of an MLflow model that raysweep has logged (`models:/NAME@best`, `runs:/ID/model`) to
+    `folder`. Raises DataError when there is none, or it is no such model."""
+    mlflow.set_tracking_uri(uri)
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            root = Path(mlflow.artifacts.download_artifacts(artifact_uri=name, dst_path=scratch))
+        except (mlflow.exceptions.MlflowException, OSError) as error:
+            raise DataError(f"weights: {name} is not in {scrubbed(uri)}: {error}") from None
+        about = next(root.rglob("model.json"), None)
+        if about is None:
+            raise DataError(f"weights: {name} is no model that raysweep has trained")
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.copytree(about.parent, folder.with_suffix(".part"), dirs_exist_ok=True)
+        folder.with_suffix(".part").replace(folder)  # last: a folder that is there is whole
+
+
+def _content(file: Path) -> bytes:
+    """The bytes of an image file that can be decoded."""
+    try:
+        opened(file)
+        return file.read_bytes()
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for files it cannot decode
+        raise DataError(f"predict: '{file}' cannot be decoded: {error}") from None
 
 
 def _picture(file: Path, shape: Sequence[int]) -> Any:
@@ -106,11 +148,14 @@ def _flat(frame: pd.DataFrame, shape: Sequence[int]) -> Any:
 def _signature(about: dict[str, Any]) -> tuple[ModelSignature, Any]:
     """The columns or the shape that the model takes, what it gives, and an example of its input."""
     inputs = about["inputs"]
-    if inputs["kind"] == "table":
+    if inputs["kind"] == "files":
+        example: Any = pd.DataFrame({"image": [_EXAMPLE]})
+        takes = Schema([ColSpec(DataType.binary, "image")])
+    elif inputs["kind"] == "table":
         columns = inputs["columns"]
         number = {"number": DataType.double, "category": DataType.string}
         takes = Schema([ColSpec(number[c["type"]], c["name"], required=False) for c in columns])
-        example: Any = pd.DataFrame(
+        example = pd.DataFrame(
             {c["name"]: [c["median"] if c["type"] == "number" else (c["values"] or [""])[0]] for c in columns}
         )
     else:

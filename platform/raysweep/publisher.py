@@ -266,11 +266,15 @@ class Publisher:
         trials, best, at = self._history.trials, self._history.best, _ms(time.time())
         ended = [t for t in trials if t.ended]
         winner = best_of(trials, self._objective)
-        summary = (len(ended), len(trials), best.get("trial"), final)
+        summary = (len(ended), len(trials), best.get("trial"), len(self._history.features), final)
         if summary == self._summed:
             return
         metrics = [("trials", float(len(ended)), at, 0)]
         tags = {"data_fingerprint": ", ".join(self._history.data.values())}
+        for name, value in self._features().items():
+            metrics.append((name, value, at, 0))
+        if self._history.features:
+            tags["features_key"] = ", ".join({f["key"]: None for f in self._history.features})
         if winner is not None:
             metrics.append((f"best_{self._objective.metric}", winner.value(self._objective) or 0.0, at, 0))
             tags |= {"best_trial": str(winner.number), "best_run_id": self._runs[winner.number]}
@@ -283,6 +287,19 @@ class Publisher:
         else:
             self.client.update_run(self._parent, status="RUNNING")
         self._summed = summary
+
+    def _features(self) -> dict[str, float]:
+        """What the features cost that all trials share, and whether this session found them there."""
+        made = self._history.features
+        if not made:
+            return {}
+        sizes = {f["key"]: f["bytes"] / 1e6 for f in made}
+        seconds = sum(f["took"] for f in made)
+        return {
+            "features_seconds": seconds,
+            "features_mb": sum(sizes.values()),
+            "features_warm": float(made[-1]["warm"]),
+        }
 
     def _register(self) -> str:
         """The best trial's model, logged in its run and registered under the study's name as @best."""
@@ -305,6 +322,9 @@ class Publisher:
         for key, value in {"raysweep": mark, "study": name, "trial": str(number), "run_id": run}.items():
             self.client.set_model_version_tag(name, version, key, value)
         self.client.set_registered_model_alias(name, "best", version)
+        tables = self._place / "best" / "tables"
+        if tables.is_dir():
+            self.client.log_artifacts(run, str(tables), "tables")
         self._batch(
             run, [(k, v, _ms(best["time"]), 0) for k, v in best["metrics"].items()], tags={"best": "true"}
         )

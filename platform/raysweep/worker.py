@@ -16,9 +16,9 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class Job:
     """Seconds between the checkpoints of a running trial. Its end always writes one."""
     milestones: frozenset[int] = frozenset()
     """Epochs at which a trial may have to wait, and go on elsewhere: its checkpoint is written before it reports."""
+    fetched: Mapping[str, str] = field(default_factory=dict)
+    """The folder of each model of MLflow's that a point may name."""
 
 
 def data_key(arguments: dict[str, Any]) -> str:
@@ -72,15 +74,20 @@ def ended(status: str, seconds: float, error: str = "", raised: bool = False) ->
     return "ended", {"status": status, "seconds": seconds, "error": error, "raised": raised}
 
 
-def prepared(job: Job) -> Trainable:
-    """Make this process ready for the job's trials, and find what they run."""
-    if not job.gpus:
+def restrain(gpus: float, threads: int) -> None:
+    """Keep this process to what it was given."""
+    if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all of them visible to who asked for none
-    if job.beside not in sys.path:
-        sys.path.append(job.beside)
     import torch
 
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(threads)
+
+
+def prepared(job: Job) -> Trainable:
+    """Make this process ready for the job's trials, and find what they run."""
+    restrain(job.gpus, job.threads)
+    if job.beside not in sys.path:
+        sys.path.append(job.beside)
     return find(job.trainable if isinstance(job.trainable, str) else cloudpickle.loads(job.trainable))
 
 
@@ -94,6 +101,11 @@ def resolved(point: Point) -> Point:
                 raise RuntimeError(f"the environment variable {variable} is not set on {platform.node()}")
             found[name] = os.environ[variable]
     return found
+
+
+def here(trainable: Trainable, point: Point, fetched: Mapping[str, str]) -> Point:
+    """What of a point lies in MLflow, as the folders that it was fetched to."""
+    return {n: fetched[point[n]] for n in trainable.fetched if point.get(n) in fetched}
 
 
 class _Ends(Exception):
@@ -221,6 +233,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         """The point as keyword arguments: shared data in place of its name, secrets from the environment."""
         shared = self._trainable.shared()
         arguments = {k: v for k, v in resolved(point).items() if k not in shared}
+        arguments |= here(self._trainable, arguments, self._job.fetched)
         if shared:
             key = data_key({k: v for k, v in point.items() if k in shared})
             if key not in self._loaded:
@@ -369,7 +382,15 @@ def tune_function(job: Job) -> Callable[[dict[str, Any]], None]:
     return run
 
 
-def export(trainable: str, point: Point, epoch: int, study: str, number: int, data: Any) -> dict[str, float]:
+def export(
+    trainable: str,
+    point: Point,
+    epoch: int,
+    study: str,
+    number: int,
+    data: Any,
+    fetched: Mapping[str, str],
+) -> dict[str, float]:
     """The model of a trial at its best epoch, written to the folder `best` of the study.
 
     Of several executions the best one's is taken. Returns its metrics on the test split.
@@ -377,10 +398,11 @@ def export(trainable: str, point: Point, epoch: int, study: str, number: int, da
     from raysweep import checkpoints
 
     saved = checkpoints.load(Path(study) / "trials" / f"{number:06d}", epoch)
-    write = find(trainable).export
-    if saved is None or write is None:
+    found = find(trainable)
+    if saved is None or found.export is None:
         raise RuntimeError(f"the checkpoint of trial {number} at epoch {epoch} is missing or damaged")
-    return write(point, saved["states"][saved["best_execution"]], data, Path(study) / "best")
+    point = {**point, **here(found, point, fetched)}
+    return found.export(point, saved["states"][saved["best_execution"]], data, Path(study) / "best")
 
 
 def _mean_and_spread(executions: list[dict[str, float]]) -> dict[str, float]:

@@ -24,7 +24,11 @@ from raysweep.errors import Problem, StudyError, did_you_mean
 #   load(...)                                    the data, which the trials of a node then share
 #   export(point, state, data, folder) -> dict   writes the trained model into folder, returns its test metrics
 #   ADJUSTABLE                                   the arguments with other values of which a state can go on
-BUILTIN = {"mlp": "raysweep.trainables.mlp"}
+#   FETCHED                                      the arguments that may name a model in MLflow: they get its folder
+#   prepares(options) -> [arguments]             what many trials will need, given the values that arguments may have;
+#   pending(arguments, data) -> dict             what of it is missing: `key`, `rows`, `bytes` and `shards` of it,
+#   extract(arguments, data, shard) -> int       and how to make one of those
+BUILTIN = {"mlp": "raysweep.trainables.mlp", "transfer": "raysweep.trainables.transfer"}
 
 GIVEN = frozenset({"seed", "state"})
 """Arguments that raysweep fills in itself; no study names them."""
@@ -40,6 +44,10 @@ class Trainable:
     export: Callable[..., dict[str, float]] | None = None
     adjustable: frozenset[str] = frozenset()
     """Hyperparameters that may change in the middle of a training."""
+    fetched: frozenset[str] = frozenset()
+    """Hyperparameters that may name a model in MLflow."""
+    prepares: Callable[[dict[str, list[Any]]], list[dict[str, Any]]] | None = None
+    """What is made once for many trials, by the values that hyperparameters may have."""
     file: str = ""
     sha256: str = ""
     """Of the file that holds the function; part of what makes a study reproducible."""
@@ -89,6 +97,8 @@ def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Tra
             getattr(module, "load", None),
             getattr(module, "export", None),
             getattr(module, "ADJUSTABLE", frozenset()),
+            getattr(module, "FETCHED", frozenset()),
+            getattr(module, "prepares", None),
             found.file,
             found.sha256,
         )

@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -222,7 +222,7 @@ def _exported(folder: Path, backbone: str) -> nn.Sequential:
 def _blocks(model: nn.Module, backbone: str) -> nn.Sequential:
     """A model without its head as a row of blocks; their composition is what its head is given, before pooling."""
     rows = _ROWS.get(type(model).__name__)
-    layers = rows(model) if rows is not None else list(model.features)  # type: ignore[arg-type]
+    layers = rows(model) if rows is not None else list(getattr(model, "features"))  # noqa: B009
     return nn.Sequential(*(nn.Sequential(*block) for block in _grouped(layers)))
 
 
@@ -272,7 +272,7 @@ def _vit(m: Any) -> list[nn.Module]:
     return [_Patches(m), *m.encoder.layers, nn.Sequential(m.encoder.ln, _First())]
 
 
-_ROWS = {
+_ROWS: dict[str, Callable[[Any], list[nn.Module]]] = {
     "ResNet": _resnet,
     "RegNet": _regnet,
     "ShuffleNetV2": _shufflenet,
@@ -292,7 +292,7 @@ _ROWS = {
 class _Rescale(nn.Module):
     """From ImageNet's mean and spread to -1 ... 1, which these two models' weights were trained with."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # [n, 3, h, w]
         mean, std = (torch.tensor(v, device=x.device, dtype=x.dtype).view(3, 1, 1) for v in (MEAN, STD))
         return (x * std + mean - 0.5) / 0.5
 
@@ -309,7 +309,8 @@ class _Patches(nn.Module):
         if patches.shape[1] + 1 != self.position.shape[1]:
             pixels = round((self.position.shape[1] - 1) ** 0.5) * self.projection.kernel_size[0]
             raise ValueError(f"size: this vision transformer takes images of {pixels} pixels only")
-        return torch.cat([self.token.expand(len(x), -1, -1), patches], 1) + self.position
+        found: Tensor = torch.cat([self.token.expand(len(x), -1, -1), patches], 1) + self.position
+        return found
 
 
 class _First(nn.Module):

@@ -9,9 +9,11 @@ learned from the training split alone.
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,6 +21,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from raysweep.errors import DataError, did_you_mean
+from raysweep.trainables.images import fits, opened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +41,8 @@ IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 class Data:
     """Inputs x `[n, ...]` and targets y `[n]` of three splits, and how raw inputs become x.
 
-    x is float32, or uint8 for images (0 to 255, which the network scales). y is int64 (an index into
-    `classes`), or float32 when `classes` is empty: a regression.
+    x is float32, or uint8 for images (0 to 255, which the network scales), or paths of image files. y is int64
+    (an index into `classes`), or float32 when `classes` is empty: a regression.
     """
 
     name: str
@@ -51,9 +54,11 @@ class Data:
     y_test: Array
     classes: tuple[str, ...]
     inputs: dict[str, Any]
-    """`kind`: image (`shape`; pixels from 0 to 255), array (`shape`, `mean`, `std`) or table (`columns`)."""
+    """`kind`: image (`shape`; pixels from 0 to 255), files, array (`shape`, `mean`, `std`) or table (`columns`)."""
     fingerprint: str
     """SHA-256 of all of it: two studies with the same fingerprint saw the same numbers."""
+    skipped: int = 0
+    """Images that could not be decoded."""
 
     @property
     def outputs(self) -> int:
@@ -63,9 +68,9 @@ class Data:
     def __str__(self) -> str:
         sizes = " + ".join(f"{len(y):,}" for y in (self.y_train, self.y_val, self.y_test))
         what = f"{len(self.classes)} classes" if self.classes else "a number to predict"
-        return (
-            f"{self.name}: {sizes} samples (train + validation + test), {self.x_train[0].size} inputs, {what}"
-        )
+        inputs = "images of any size" if self.inputs["kind"] == "files" else f"{self.x_train[0].size} inputs"
+        left = f"; {self.skipped} files left out" if self.skipped else ""
+        return f"{self.name}: {sizes} samples (train + validation + test), {inputs}, {what}{left}"
 
 
 def load(
@@ -78,15 +83,55 @@ def load(
     test: Part = 0.15,
     split_seed: Annotated[int, Ge(0)] = 0,
     image_size: Annotated[int, Ge(1)] = 32,
+    classes: str | None = None,
+    skip_bad: bool = False,
 ) -> Data:
     """The data called `data`, split by `split_seed`. Where it brings its own test split, that is kept.
 
     `data_dir` is where torchvision's copies lie (and are downloaded to). `target` is a table's column, by
     name or number (the last when not given); `header` says whether a CSV has one, where its first line leaves
     that open; `task` is auto, classification or regression. Images of a
-    folder are scaled to `image_size` pixels square. Raises DataError when it is missing, empty, corrupt
+    folder are scaled to `image_size` pixels square; those that cannot be decoded are left out with `skip_bad`.
+    `classes`, as "ants, bees", leaves all others out. Raises DataError when the data is missing, empty, corrupt
     or does not fit together.
     """
+    return _load(
+        data, data_dir, validation, test, split_seed, classes, skip_bad, target, header, task, image_size
+    )
+
+
+def load_images(
+    data: str = "digits",
+    data_dir: str | None = None,
+    validation: Part = 0.15,
+    test: Part = 0.15,
+    split_seed: Annotated[int, Ge(0)] = 0,
+    classes: str | None = None,
+    skip_bad: bool = False,
+) -> Data:
+    """The same of images for a network that has its own idea of their size: a folder's stay files, as paths."""
+    found = _load(data, data_dir, validation, test, split_seed, classes, skip_bad)
+    if not fits(found.x_train):
+        raise DataError(
+            f"data: '{data}' holds no images. Give a folder of them, or arrays of uint8 [n, height, width] or"
+            f" [n, height, width, 1 or 3], got {found.x_train.dtype} {list(found.x_train.shape)}"
+        )
+    return found
+
+
+def _load(
+    data: str,
+    data_dir: str | None,
+    validation: float,
+    test: float,
+    split_seed: int,
+    classes: str | None,
+    skip_bad: bool,
+    target: str | int | None = None,
+    header: bool | None = None,
+    task: str = "auto",
+    image_size: int | None = None,
+) -> Data:
     if validation + test >= 1:
         raise DataError(f"data: validation {validation} + test {test} leave nothing to train on")
     if data in _NAMED:
@@ -96,7 +141,9 @@ def load(
         if not path.exists():
             known = did_you_mean(data, _NAMED) if path.suffix == "" else ""
             raise DataError(f"data: '{data}' does not exist (looked in {Path.cwd()}).{known}")
-        raw = _read(path, target, header, image_size)
+        raw = _read(path, target, header, image_size, skip_bad)
+    if classes is not None:
+        raw = _only(raw, [c.strip() for c in classes.split(",")])
     return _assemble(raw, Path(data).stem, task, validation, test, split_seed)
 
 
@@ -111,6 +158,9 @@ class _Raw:
     y_val: Array | None = None
     x_test: Any = None
     y_test: Array | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the contents of files, by path."""
+    skipped: int = 0
 
 
 # --- readers ----------------------------------------------------------------------------------------------
@@ -153,9 +203,11 @@ _NAMED: dict[str, Callable[[str, str | None], _Raw]] = {
 }
 
 
-def _read(path: Path, target: str | int | None, header: bool | None, image_size: int) -> _Raw:
+def _read(
+    path: Path, target: str | int | None, header: bool | None, image_size: int | None, skip_bad: bool
+) -> _Raw:
     if path.is_dir():
-        return _image_folder(path, image_size)
+        return _image_folder(path, image_size, skip_bad)
     if path.suffix == ".npz":
         return _arrays(path)
     if path.suffix in {".csv", ".parquet"}:
@@ -244,7 +296,7 @@ def _read_csv(path: Path, header: bool | None) -> pd.DataFrame:
     return frame.rename(columns=lambda c: f"c{c}" if isinstance(c, int) else str(c).strip())
 
 
-def _image_folder(path: Path, size: int) -> _Raw:
+def _image_folder(path: Path, size: int | None, skip_bad: bool) -> _Raw:
     parts = {name: path / name for name in ("train", "val", "test") if (path / name).is_dir()}
     if "train" not in parts:
         parts = {"train": path}
@@ -255,42 +307,76 @@ def _image_folder(path: Path, size: int) -> _Raw:
         if names != classes["train"]:
             odd = sorted(set(names) ^ set(classes["train"]))
             raise DataError(f"data: the classes of {part} and train differ: {', '.join(odd)}")
-    read = {part: _images(folder, classes["train"], size) for part, folder in parts.items()}
-    inputs = {"kind": "image", "shape": [size, size, 3]}
+    read = {part: _images(folder, classes["train"], size, skip_bad) for part, folder in parts.items()}
+    inputs = {"kind": "image", "shape": [size, size, 3]} if size else {"kind": "files"}
+    x, y, *_ = read["train"]
     none = (None, None)
-    (x, y), (x_val, y_val), (x_test, y_test) = read["train"], read.get("val", none), read.get("test", none)
-    return _Raw(x, y, inputs, x_val, y_val, x_test, y_test)
+    (x_val, y_val), (x_test, y_test) = (read[p][:2] if p in read else none for p in ("val", "test"))
+    digests = {path: digest for _, _, found, _ in read.values() for path, digest in found.items()}
+    skipped = sum(left for _, _, _, left in read.values())
+    return _Raw(x, y, inputs, x_val, y_val, x_test, y_test, digests, skipped)
 
 
-def _images(folder: Path, classes: Sequence[str], size: int) -> tuple[Array, Array]:
+def _images(
+    folder: Path, classes: Sequence[str], size: int | None, skip_bad: bool
+) -> tuple[Array, Array, dict[str, str], int]:
+    """Pictures (or with no size their paths), their classes, the contents' digests, how many were left out."""
     files = [(f, c) for c in classes for f in sorted((folder / c).rglob("*")) if f.suffix.lower() in IMAGES]
-    empty = [c for c in classes if not any(c == owner for _, owner in files)]
+    with ThreadPoolExecutor(os.cpu_count()) as readers:  # decoders let go of Python's lock
+        found = list(readers.map(lambda file: _decoded(file[0], size), files))
+    broken = [f for (f, _), picture in zip(files, found, strict=True) if picture is None]
+    if broken and not skip_bad:
+        raise DataError(
+            f"data: {len(broken):,} of {len(files):,} images cannot be decoded; first: {broken[0]}."
+            " Mend or remove them, or leave them out with skip_bad: true"
+        )
+    kept = [(f, c, p) for (f, c), p in zip(files, found, strict=True) if p is not None]
+    empty = [c for c in classes if not any(c == owner for _, owner, _ in kept)]
     if empty:
         raise DataError(f"data: class '{empty[0]}' has 0 images in {folder}")
-    pictures, broken = [], []
-    for file, _ in files:
-        try:
-            pictures.append(read_image(file, [size, size, 3]))
-        except (OSError, SyntaxError, ValueError):  # what Pillow raises for files it cannot decode
-            broken.append(file)
-    if broken:
-        raise DataError(
-            f"data: {len(broken):,} of {len(files):,} images cannot be decoded; first: {broken[0]}"
-        )
-    return np.stack(pictures), np.asarray([c for _, c in files])
+    y = np.asarray([c for _, c, _ in kept])
+    if size is not None:
+        return np.stack([p for _, _, p in kept]), y, {}, len(broken)
+    paths = [str(f.resolve()) for f, _, _ in kept]
+    return np.asarray(paths), y, dict(zip(paths, (p for _, _, p in kept), strict=True)), len(broken)
+
+
+def _decoded(file: Path, size: int | None) -> Any:
+    """The picture, or with no size the digest of its file; None if it cannot be decoded."""
+    try:
+        if size is not None:
+            return read_image(file, [size, size, 3])
+        opened(file)
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises for files it cannot decode
+        return None
 
 
 def read_image(file: Path, shape: Sequence[int]) -> Array:
     """An image file as uint8 `shape`: `[height, width]` in grey, or `[height, width, 3]` in colour."""
     from PIL import Image
 
-    with Image.open(file) as image:
-        mode = "RGB" if len(shape) == 3 and shape[2] == 3 else "L"
-        scaled = image.convert(mode).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
-        return np.asarray(scaled, dtype=np.uint8).reshape(shape)
+    mode = "RGB" if len(shape) == 3 and shape[2] == 3 else "L"
+    scaled = opened(file).convert(mode).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    return np.asarray(scaled, dtype=np.uint8).reshape(shape)
 
 
 # --- splitting and scaling -----------------------------------------------------------------------------------
+
+
+def _only(raw: _Raw, wanted: Sequence[str]) -> _Raw:
+    """The samples of the classes `wanted`. Raises DataError when there are none of one."""
+    known = {str(c) for c in np.unique(raw.y)}
+    for name in wanted:
+        if name not in known:
+            raise DataError(f"data: there is no class '{name}'.{did_you_mean(name, known)}")
+    parts: dict[str, Any] = {}
+    for part in ("", "_val", "_test"):
+        x, y = getattr(raw, f"x{part}"), getattr(raw, f"y{part}")
+        if y is not None:
+            chosen = np.flatnonzero(np.isin(y.astype(str), list(wanted)))
+            parts |= {f"x{part}": _rows(x, chosen), f"y{part}": y[chosen]}
+    return replace(raw, **parts)
 
 
 def _assemble(raw: _Raw, name: str, task: str, validation: float, test: float, seed: int) -> Data:
@@ -328,7 +414,8 @@ def _assemble(raw: _Raw, name: str, task: str, validation: float, test: float, s
     for part in ("train", "val", "test"):
         if not len(parts[f"y_{part}"]):
             raise DataError(f"data: nothing is left for the {part} split of {name} ({len(y):,} samples)")
-    return Data(name, **parts, classes=classes, inputs=inputs, fingerprint=_fingerprint(parts, classes))
+    fingerprint = _fingerprint(parts, classes, raw.digests)
+    return Data(name, **parts, classes=classes, inputs=inputs, fingerprint=fingerprint, skipped=raw.skipped)
 
 
 def _classes(raw: _Raw, task: str) -> tuple[str, ...]:
@@ -365,7 +452,7 @@ def _rows(x: Any, index: Array) -> Any:
 
 def _learned(inputs: dict[str, Any], x_train: Any) -> tuple[dict[str, Any], Callable[[Any], Array]]:
     """The inputs' description completed from the training split, and the function that encodes by it."""
-    if inputs["kind"] == "image":
+    if inputs["kind"] in {"image", "files"}:
         return inputs, np.ascontiguousarray
     if inputs["kind"] == "array":
         x = x_train.astype(np.float64)
@@ -433,9 +520,11 @@ def _encode_column(column: dict[str, Any], values: pd.Series[Any]) -> Array:
     return codes
 
 
-def _fingerprint(parts: dict[str, Array], classes: Sequence[str]) -> str:
+def _fingerprint(parts: dict[str, Array], classes: Sequence[str], files: dict[str, str]) -> str:
     digest = hashlib.sha256("\0".join(classes).encode())
     for name, array in sorted(parts.items()):
+        if array.dtype.kind == "U" and files:
+            array = np.asarray([files[path].encode() for path in array])  # wherever they lie
         digest.update(f"{name}{array.shape}{array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysweep.trainables.data import Data
-from raysweep.trainables.update import Update
+from raysweep.trainables.update import Groups, Update
 
-EVALUATE_AT_ONCE = 4096  # samples; bounds the memory of an evaluation
+EVALUATE_AT_ONCE = 4096, 1 << 24  # samples, and numbers in them; bounds the memory of an evaluation
 
 
 def pick_device(device: str) -> torch.device:
@@ -61,15 +62,24 @@ class Tensors:
         with warnings.catch_warnings():
             # The arrays may be read-only views of memory that processes share. Nothing here writes to them.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
-            self.x = torch.as_tensor(x).to(device)
+            self.x = torch.as_tensor(x)
             self.y = torch.as_tensor(y).to(device)
+        if device.type == "cuda" and 2 * self.x.nbytes < torch.cuda.mem_get_info(device)[0]:
+            self.x = self.x.to(device)  # else batch by batch
         if not data.classes:
             mean, std = target_scale(data)
             self.y = (self.y - mean) / std
 
     def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
-        x = self.x[index]
-        return (x.float() / 255 if x.dtype == torch.uint8 else x), self.y[index]
+        x = self.x[index.to(self.x.device) if isinstance(index, Tensor) else index].to(self.y.device)
+        return (x.float() / 255 if x.dtype == torch.uint8 else x.float()), self.y[index]
+
+    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All of it, in as few batches as memory allows."""
+        samples, numbers = EVALUATE_AT_ONCE
+        step = max(1, min(samples, numbers // max(1, self.x[:1].numel())))
+        for start in range(0, len(self), step):
+            yield self.batch(slice(start, start + step))
 
     def __len__(self) -> int:
         return len(self.y)
@@ -85,10 +95,32 @@ def evaluate(model: nn.Module, split: Tensors, data: Data, prefix: str) -> dict[
     model.eval()
     totals = torch.zeros(2, device=split.y.device, dtype=torch.float64)
     with torch.inference_mode():
-        for start in range(0, len(split), EVALUATE_AT_ONCE):
-            x, y = split.batch(slice(start, start + EVALUATE_AT_ONCE))
+        for x, y in split.in_order():
             totals += _totals(model(x), y, bool(data.classes))
     return _metrics(totals.tolist(), len(split), prefix, data, split)
+
+
+def write_tables(model: nn.Module, split: Tensors, data: Data, folder: Path) -> None:
+    """The confusion matrix and each class's accuracy on a split, as tables in `folder`/tables; for classes only."""
+    import pandas as pd
+
+    if not data.classes:
+        return
+    model.eval()
+    counts = torch.zeros(data.outputs, data.outputs, dtype=torch.int64)
+    with torch.inference_mode():
+        for x, y in split.in_order():
+            for truth, said in zip(y.tolist(), model(x).argmax(1).tolist(), strict=True):
+                counts[truth, said] += 1
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    matrix = pd.DataFrame(
+        counts.numpy(), index=pd.Index(data.classes, name="class"), columns=list(data.classes)
+    )
+    matrix.to_csv(folder / "tables" / "confusion.csv")
+    samples = counts.sum(1)
+    right = counts.diagonal() / samples.clamp(min=1)
+    about = {"class": data.classes, "samples": samples.numpy(), "accuracy": right.numpy()}
+    pd.DataFrame(about).to_csv(folder / "tables" / "classes.csv", index=False)
 
 
 def _totals(output: Tensor, y: Tensor, classes: bool) -> Tensor:
@@ -112,12 +144,9 @@ def _metrics(totals: list[float], n: int, prefix: str, data: Data, split: Tensor
 def fit(
     model: nn.Module,
     data: Data,
+    update: Update | Groups,
     *,
-    optimizer: str,
     lr: float,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
     l1: float,
     schedule: str,
     warmup: int,
@@ -128,11 +157,11 @@ def fit(
     device: torch.device,
     seed: int,
     state: dict[str, Any] | None,
+    penalty: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
-    """Train `model`; yield `(metrics, state)` after each epoch. The state's tensors are the live ones:
-    who keeps them must copy or write them before the next epoch."""
-    model.to(device)
-    update = Update(optimizer, model, momentum, nesterov, weight_decay)
+    """Train `model`, which is on `device`; yield `(metrics, state)` after each epoch. The state's tensors are the
+    live ones: who keeps them must copy or write them before the next epoch. `penalty` is added to the loss of a
+    batch, whose samples' numbers it is given."""
     epoch, lowest, waited = 0, math.inf, 0
     if state is not None:
         model.load_state_dict(state["model"])
@@ -144,11 +173,12 @@ def fit(
     while epoch < epochs and (patience is None or waited < patience):
         epoch += 1
         now = lr * rate(schedule, epoch, epochs, warmup)
+        update.begin(epoch)
         # Several executions may take turns in one process: each leaves the global generator as it was.
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed(mixed(seed, epoch))
             totals, seen = _one_epoch(
-                model, train, update, now, batch_size, label_smoothing, l1, bool(data.classes)
+                model, train, update, now, batch_size, label_smoothing, l1, bool(data.classes), penalty
             )
         metrics = _metrics(totals.tolist(), seen, "train", data, train) | evaluate(model, val, data, "val")
         waited = 0 if metrics["val_loss"] < lowest else waited + 1
@@ -168,12 +198,13 @@ def fit(
 def _one_epoch(
     model: nn.Module,
     train: Tensors,
-    update: Update,
+    update: Update | Groups,
     lr: float,
     batch_size: int,
     label_smoothing: float,
     l1: float,
     classes: bool,
+    penalty: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, int]:
     """Every sample once (but see batch norm), in random order: `_totals`, and how many samples they cover."""
     device = train.y.device
@@ -181,10 +212,11 @@ def _one_epoch(
     order = torch.randperm(len(train)).to(device)
     totals = torch.zeros(2, device=device, dtype=torch.float64)
     half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    normalised = any(isinstance(m, nn.BatchNorm1d) for m in model.modules())
+    normalised = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) and m.training for m in model.modules())
     seen = 0
     for start in range(0, len(train), batch_size):
-        x, y = train.batch(order[start : start + batch_size])
+        index = order[start : start + batch_size]
+        x, y = train.batch(index)
         if len(y) == 1 and normalised:
             continue  # batch norm cannot learn from a last batch of one
         with torch.autocast("cuda", torch.bfloat16) if half else nullcontext():
@@ -196,6 +228,8 @@ def _one_epoch(
             )
             if l1:
                 loss = loss + l1 * sum(p.abs().sum() for p in model.parameters() if p.ndim > 1)
+            if penalty is not None:
+                loss = loss + penalty(index)
         update.zero()
         loss.backward()  # type: ignore[no-untyped-call]
         update.step(lr)

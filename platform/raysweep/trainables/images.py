@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class Transform:
         return np.asarray(F.center_crop(scaled, [self.size, self.size]), dtype=np.uint8)
 
 
-def opened(file: Path | str) -> Image:
+def opened(file: Path | str | BinaryIO) -> Image:
     """An image file in colour. Raises what Pillow raises for files that it cannot decode."""
     from PIL import Image as images
 

@@ -39,6 +39,8 @@ def mlp(
     test: Part = 0.15,
     split_seed: Annotated[int, Ge(0)] = 0,
     image_size: Count = 32,
+    classes: str | None = None,
+    skip_bad: bool = False,
     layers: Annotated[int, Ge(0)] | None = None,
     units: Count | list[Count] = 64,
     activation: Activation = "relu",
@@ -62,7 +64,7 @@ def mlp(
 ) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
     """Train a perceptron of `layers` hidden layers of `units` (one number, or one for each layer).
 
-    `data` to `image_size` are `data.load`'s. `dropout` follows every hidden layer; `momentum` belongs to sgd
+    `data` to `skip_bad` are `data.load`'s. `dropout` follows every hidden layer; `momentum` belongs to sgd
     and rmsprop; `l1` is the penalty on the weights' absolute sum; `schedule` and `warmup` (epochs) act on
     `lr`; `patience` ends training after so many epochs without a lower validation loss. `device: auto` takes
     the GPU it is given, in bfloat16 where the GPU has it. Yields train_ and val_ loss and accuracy, or loss
@@ -71,24 +73,26 @@ def mlp(
     import torch
 
     from raysweep.trainables import fit
+    from raysweep.trainables.update import Update
 
     if batch_norm and batch_size == 1:
         raise ValueError("batch_norm needs a batch_size of 2 or more")
     if not isinstance(data, Data):
-        data = load(data, data_dir, target, header, task, validation, test, split_seed, image_size)
+        data = load(
+            data, data_dir, target, header, task, validation, test, split_seed, image_size, classes, skip_bad
+        )
     with torch.random.fork_rng():
         torch.manual_seed(fit.mixed(seed, 0))
         model = network(
             data.x_train[0].size, data.outputs, widths(layers, units), activation, dropout, batch_norm
         )
+    where = fit.pick_device(device)
+    update = Update(optimizer, model.to(where), momentum, nesterov, weight_decay)
     yield from fit.fit(
         model,
         data,
-        optimizer=optimizer,
+        update,
         lr=lr,
-        momentum=momentum,
-        nesterov=nesterov,
-        weight_decay=weight_decay,
         l1=l1,
         schedule=schedule,
         warmup=warmup,
@@ -96,7 +100,7 @@ def mlp(
         label_smoothing=label_smoothing,
         epochs=epochs,
         patience=patience,
-        device=fit.pick_device(device),
+        device=where,
         seed=seed,
         state=state,
     )
@@ -168,7 +172,9 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
     model = network(**shape)
     model.load_state_dict({k: v.cpu() for k, v in state["model"].items()})
     device = torch.device("cpu")
-    metrics = fit.evaluate(model, fit.Tensors(data.x_test, data.y_test, data, device), data, "test")
+    test = fit.Tensors(data.x_test, data.y_test, data, device)
+    metrics = fit.evaluate(model, test, data, "test")
+    fit.write_tables(model, test, data, folder)
     about = {
         "network": shape,
         "inputs": data.inputs,

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -40,6 +42,9 @@ class Update:
             p.data = self._flat[start:end].view_as(p)
             p.grad = self._grad[start:end].view_as(p)  # backpropagation adds to it in place
             start = end
+
+    def begin(self, epoch: int) -> None:
+        """Every epoch is like the first."""
 
     def zero(self) -> None:
         """Forget the gradient."""
@@ -90,3 +95,40 @@ class Update:
         self._steps = state["steps"]
         for kind, memory in self._memory.items():
             memory.copy_(state[kind])
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that have an update of their own: its rate is `factor` times the model's, from epoch `since` on."""
+
+    module: nn.Module
+    update: Update
+    factor: float = 1.0
+    since: int = 1
+
+
+class Groups:
+    """The updates of a model whose parts do not all learn alike. What does not learn yet is frozen."""
+
+    def __init__(self, groups: Sequence[Group]):
+        self._groups, self._learning = list(groups), list(groups)
+
+    def begin(self, epoch: int) -> None:
+        self._learning = [g for g in self._groups if g.since <= epoch]
+        for group in self._groups:
+            group.module.requires_grad_(group.since <= epoch)
+
+    def zero(self) -> None:
+        for group in self._learning:
+            group.update.zero()
+
+    def step(self, lr: float) -> None:
+        for group in self._learning:
+            group.update.step(lr * group.factor)
+
+    def state(self) -> dict[str, Any]:
+        return {str(i): group.update.state() for i, group in enumerate(self._groups)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        for i, group in enumerate(self._groups):
+            group.update.load(state[str(i)])

@@ -1,0 +1,197 @@
+"""What trials share is had before the first of them: data, weights from MLflow, features of a frozen backbone."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from raysweep.errors import DataError, JournalError, Problem, RaysweepError, StudyError
+from raysweep.journal import Journal
+from raysweep.params import Choice, Int
+from raysweep.plans import duration
+from raysweep.study import Study
+from raysweep.tracking import OFF
+from raysweep.trial import Point
+
+MANY = 16  # sets of features that a space may ask for; of more, each is computed when a trial wants it
+TELL = 10.0  # seconds between two lines about progress
+REMOTE = ("models:/", "runs:/")
+
+Say = Callable[[str], None]
+
+
+def load_data(ray: Any, study: Study, journal: Journal, say: Say) -> dict[str, Any]:
+    """Each data set that the space names, loaded once in a process of its own and put into Ray's store."""
+    if study.found.load is None:
+        return {}
+    from raysweep.worker import data_key
+
+    loads = ray.remote(num_cpus=0, num_returns=2)(_load_and_describe)
+    module = study.found.function.__module__
+    references = {}
+    for arguments in data_arguments(study):
+        reference, about = loads.remote(module, arguments)
+        described = _got(ray, about)
+        key = data_key(arguments)
+        say(f"Data: {described['text']}.")
+        problems = list(batch_problems(study, described["train"]))
+        if problems:
+            raise StudyError(problems)
+        _remember(journal, key, described["fingerprint"], described["text"])
+        references[key] = reference
+    return references
+
+
+def _remember(journal: Journal, key: str, fingerprint: str, text: str) -> None:
+    """Journal what a study was begun with. Raises JournalError when it is something else now."""
+    known = journal.history.data
+    if key in known and known[key] != fingerprint:
+        raise JournalError(f"the data {text} is not what this study began with. Give it another name")
+    if key not in known:
+        journal.append("data", key=key, fingerprint=fingerprint, text=text)
+
+
+def _got(ray: Any, reference: Any) -> Any:
+    """What a task returned. Raises what went wrong in it as a sentence."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        raise (
+            cause if isinstance(cause, RaysweepError) else DataError(f"data: {type(cause).__name__}: {cause}")
+        ) from None
+
+
+def _load_and_describe(module: str, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    data = importlib.import_module(module).load(**arguments)
+    return data, {"text": str(data), "fingerprint": data.fingerprint, "train": len(data.y_train)}
+
+
+def data_arguments(study: Study) -> list[Point]:
+    """The arguments of every data set that a point of the space may ask for."""
+    names = [n for n in study.space if n in study.found.shared()]
+    options = [study.space[n].values() for n in names]
+    return [dict(zip(names, values, strict=True)) for values in itertools.product(*options)]
+
+
+def batch_problems(study: Study, train: int) -> Iterator[Problem]:
+    """Batches larger than the `train` samples there are."""
+    p = study.space.get("batch_size")
+    largest = max(p.options) if isinstance(p, Choice) else p.high if isinstance(p, Int) else 0
+    if largest > train:
+        yield Problem("space.batch_size", f"{largest:,} is larger than the training set ({train:,})")
+
+
+# --- weights from MLflow ------------------------------------------------------------------------------------------
+
+
+def fetch(ray: Any, study: Study, journal: Journal, place: Path, uri: str, say: Say) -> dict[str, str]:
+    """The models in MLflow that the space names, as folders: once a study, so that `@best` keeps its meaning."""
+    folders = {}
+    for name in study.found.fetched:
+        p = study.space.get(name)
+        for model in p.options if isinstance(p, Choice) else ():
+            if not isinstance(model, str) or not model.startswith(REMOTE):
+                continue
+            folder = place / "weights" / hashlib.sha256(model.encode()).hexdigest()[:16]
+            if not folder.exists():
+                if uri == OFF:
+                    raise DataError(f"space.{name}: {model} is in MLflow, and tracking is off")
+                say(f"Fetching {model} ...")
+                _got(ray, ray.remote(num_cpus=0)(_download).remote(model, uri, folder))
+            digest = hashlib.sha256((folder / "weights.pt").read_bytes()).hexdigest()
+            _remember(journal, model, digest, model)
+            folders[model] = str(folder)
+    return folders
+
+
+def _download(model: str, uri: str, folder: Path) -> None:
+    from raysweep.models import download
+
+    download(model, uri, folder)
+
+
+# --- features -----------------------------------------------------------------------------------------------------
+
+
+def extract(
+    ray: Any, study: Study, journal: Journal, data: dict[str, Any], fetched: dict[str, str], say: Say
+) -> None:
+    """The features that trials will ask for, computed by as many processes as trials fit the cluster."""
+    sets = list(_sets(study, fetched))
+    if len(sets) > MANY:
+        say(f"The space may ask for {len(sets)} sets of features: each is computed when a trial wants it.")
+        return
+    request = study.per_trial.request()
+    own = {"num_cpus": request.pop("cpu", 0), "num_gpus": request.pop("gpu", 0), "resources": request}
+    module, threads = study.found.function.__module__, max(1, int(study.per_trial.cpu))
+    pending, one = (ray.remote(**own)(f) for f in (_pending, _extract))
+    for arguments in sets:
+        for reference in data.values():
+            about = _got(ray, pending.remote(module, arguments, reference, own["num_gpus"], threads))
+            if not about:
+                continue
+            what, began = f"{about['rows']:,} images through {arguments['backbone']}", time.monotonic()
+            if about["shards"]:
+                say(f"Features: {what}, once for all trials ...")
+                tasks = [
+                    one.remote(module, arguments, reference, shard, own["num_gpus"], threads)
+                    for shard in about["shards"]
+                ]
+                images = _watched(ray, tasks, say)
+                seconds = time.monotonic() - began
+                say(f"Features: {images:,} images in {duration(seconds)}, {images / seconds:,.1f} a second.")
+            else:
+                seconds = 0.0
+                say(f"Features: {what}, there already ({about['bytes'] / 1e6:,.1f} MB).")
+            told = {"key": about["key"], "images": about["rows"], "bytes": about["bytes"]}
+            journal.append("features", **told, took=seconds, warm=not about["shards"])
+
+
+def _sets(study: Study, fetched: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """What the trainable says that trials of this space will ask for."""
+    if study.found.prepares is None:
+        return
+    options = {n: list(p.values()) for n, p in study.space.items() if isinstance(p, Choice | Int)}
+    for arguments in study.found.prepares(options):
+        yield {k: fetched.get(v, v) if isinstance(v, str) else v for k, v in arguments.items()}
+
+
+def _watched(ray: Any, tasks: list[Any], say: Say) -> int:
+    """Wait for all of them; the images that they computed. Says now and then how far they are."""
+    images, done, began, told = 0, 0, time.monotonic(), time.monotonic()
+    left = list(tasks)
+    while left:
+        ready, left = ray.wait(left, timeout=TELL)
+        for reference in ready:
+            images += _got(ray, reference)
+            done += 1
+        if time.monotonic() - told >= TELL and done:
+            told = time.monotonic()
+            rate = done / (told - began)
+            say(
+                f"Features: {done / len(tasks):.0%}, {images / (told - began):,.1f} images a second,"
+                f" {duration(len(left) / rate)} left."
+            )
+    return images
+
+
+def _pending(module: str, arguments: dict[str, Any], data: Any, gpus: float, threads: int) -> dict[str, Any]:
+    from raysweep.worker import restrain
+
+    restrain(gpus, threads)
+    about: dict[str, Any] = importlib.import_module(module).pending(arguments, data)
+    return about
+
+
+def _extract(module: str, arguments: dict[str, Any], data: Any, shard: int, gpus: float, threads: int) -> int:
+    from raysweep.worker import restrain
+
+    restrain(gpus, threads)
+    images: int = importlib.import_module(module).extract(arguments, data, shard)
+    return images

@@ -1,0 +1,193 @@
+"""What a frozen network makes of a data set, computed once and kept: an array on the disk that every trial maps.
+
+An entry is named by the hash of all that its numbers follow from (weights, cut, transform, data, versions ...), so it
+is never stale. It is filled shard by shard, and whoever needs it helps: each shard is claimed by a file lock, which
+the death of its owner releases, and what is finished is kept. So nothing needs to coordinate the trials of a study,
+or two studies, that want the same features at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raysweep import disk
+from raysweep.errors import DataError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+SHARD = 64  # images; what a killed extraction loses at most, for each of its processes
+WAIT = 0.2  # seconds between two looks at shards that others have claimed
+CACHE = Path.home() / ".cache" / "raysweep" / "features"
+VERSIONS = ("torch", "torchvision", "pillow", "numpy")
+
+
+class TooLargeError(DataError):
+    """An entry that the cache has no room for, however much else is deleted."""
+
+
+class Features:
+    """One entry: rows of one shape and type, as many as the data set has samples."""
+
+    def __init__(
+        self,
+        about: dict[str, Any],
+        rows: int,
+        describe: Callable[[], tuple[tuple[int, ...], str]],
+        root: Path = CACHE,
+        limit: float = float("inf"),
+    ):
+        """The entry of `about` under `root`, begun if there is none: then `describe` says the shape and type of a
+        row. To make room below `limit` bytes, entries that nobody uses are deleted, the least recently used first.
+
+        Raises TooLargeError when it would not fit at all, DataError when the disk has no room.
+        """
+        about = {**about, "versions": {p: importlib.metadata.version(p) for p in VERSIONS}}
+        self.key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+        self.folder, self.count = root / self.key[:32], rows
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._use: int | None = None
+        with _locked(root / "lock"):
+            if not (self.folder / "about.json").exists():
+                self._begin(about, *describe(), root, limit)
+            self._hold()
+        known = json.loads((self.folder / "about.json").read_text())
+        self.shape, self.dtype = tuple(known["shape"]), np.dtype(known["dtype"])
+
+    def _begin(
+        self, about: dict[str, Any], shape: tuple[int, ...], dtype: str, root: Path, limit: float
+    ) -> None:
+        size = self.count * int(np.prod(shape)) * np.dtype(dtype).itemsize
+        if size > limit:
+            raise TooLargeError(
+                f"features: {self.count:,} rows of {list(shape)} take {size / 1e9:.1f} GB, more than cache_gb allows"
+                f" ({limit / 1e9:g}). Raise cache_gb, use pooling: pooled, or unfreeze more"
+            )
+        _evict(root, limit - size)
+        if shutil.disk_usage(root).free < size or not disk.room(root):
+            raise DataError(f"features: {size / 1e9:.1f} GB are needed in {root}; {disk.left(root)}")
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        (self.folder / "done").mkdir(exist_ok=True)
+        with (self.folder / "rows").open("wb") as file:
+            file.truncate(size)
+        text = json.dumps({**about, "shape": list(shape), "dtype": dtype}, indent=2)
+        (self.folder / "about.part").write_text(text)
+        (self.folder / "about.part").replace(
+            self.folder / "about.json"
+        )  # last: an entry that is there is whole
+
+    def _hold(self) -> None:
+        """Say that this process uses the entry, until it ends."""
+        self._use = os.open(self.folder / "use", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._use, fcntl.LOCK_SH)
+        os.utime(self.folder / "use")
+
+    def close(self) -> None:
+        """Let the entry go: it may be deleted to make room. What was mapped stays valid."""
+        if self._use is not None:
+            os.close(self._use)
+            self._use = None
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.count * int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def pending(self) -> list[int]:
+        """The shards that are not there yet."""
+        done = {p.name for p in (self.folder / "done").iterdir()}
+        return [i for i in range(-(-self.count // SHARD)) if f"{i:06d}" not in done]
+
+    def fill(self, shard: int, compute: Callable[[slice], Array]) -> int:
+        """Compute a shard unless it is there, or another process is about it. The rows that were computed.
+
+        Raises DataError when numbers come out that are not finite, or too large for the type.
+        """
+        mark = self.folder / "done" / f"{shard:06d}"
+        with _claimed(self.folder / f"claim-{shard:06d}") as mine:
+            if not mine or mark.exists():
+                return 0
+            part = slice(shard * SHARD, min((shard + 1) * SHARD, self.count))
+            with np.errstate(over="ignore"):
+                data = np.ascontiguousarray(compute(part), dtype=self.dtype)
+            if data.dtype.kind == "f" and not np.isfinite(data).all():
+                raise DataError(f"features: numbers came out that {self.dtype} cannot hold. Use float32")
+            with (self.folder / "rows").open("r+b") as file:
+                file.seek(shard * SHARD * data[0].nbytes)
+                file.write(data.data)  # written, not mapped: a disk that is full says so
+                file.flush()
+                os.fsync(file.fileno())
+            mark.with_name(f"{mark.name}.part").write_text(str(zlib.crc32(data.data)))
+            mark.with_name(f"{mark.name}.part").replace(mark)
+            return part.stop - part.start
+
+    def complete(self, compute: Callable[[slice], Array]) -> None:
+        """Help until all is there."""
+        while pending := self.pending():
+            if not sum(self.fill(shard, compute) for shard in pending):
+                time.sleep(WAIT)
+
+    def verify(self) -> None:
+        """Give up the shards whose bytes are not what was written."""
+        rows = np.memmap(self.folder / "rows", dtype=np.uint8, mode="r")
+        step = SHARD * self.size // max(1, self.count)
+        for mark in (self.folder / "done").iterdir():
+            start = int(mark.name.removesuffix(".part")) * step
+            if mark.suffix or mark.read_text() != str(zlib.crc32(rows[start : start + step].data)):
+                mark.unlink()
+
+    def rows(self) -> Array:
+        """All of it `[rows, *shape]`, mapped read-only: processes of one machine share the memory."""
+        return np.memmap(self.folder / "rows", self.dtype, "r", shape=(self.count, *self.shape))
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[bool]:
+    """Whether this is the one process that has it. The file goes with its claim."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
+        path.unlink(missing_ok=True)
+
+
+def _evict(root: Path, limit: float) -> None:
+    """Delete entries until the others take no more than `limit` bytes, the least recently used first."""
+    entries = [f for f in root.iterdir() if f.is_dir()]
+    sizes = {f: sum(p.stat().st_size for p in f.glob("rows")) for f in entries}
+    for entry in sorted(entries, key=_used):
+        if sum(sizes.values()) <= limit:
+            return
+        with suppress(OSError), (entry / "use").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an OSError when someone maps it
+            shutil.rmtree(entry)
+            del sizes[entry]
+
+
+def _used(entry: Path) -> float:
+    try:
+        return (entry / "use").stat().st_mtime
+    except OSError:
+        return 0.0  # it was killed while it was begun

@@ -1,0 +1,114 @@
+"""A network that was put together for transfer: what takes the inputs in, frozen blocks, blocks that learn, a head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from raysweep.trainables.images import Transform
+
+SMALLEST = 0.5  # of an image's area that a random crop keeps at least
+
+
+class Net(nn.Module):
+    """`entry`, then frozen blocks, then `tuned` ones; pooled, that is the embedding; the `head` decides by it."""
+
+    embedding: Tensor
+
+    def __init__(
+        self,
+        entry: nn.Module,
+        frozen: nn.Sequential | None,
+        tuned: nn.Sequential,
+        head: nn.Module,
+        pooling: str,
+        fixed_norm: bool = False,
+    ):
+        """`fixed_norm`: batch norm in the tuned blocks keeps the statistics it came with."""
+        super().__init__()
+        self.entry, self.tuned, self.head = entry, tuned, head
+        self._pooling, self._fixed_norm = pooling, fixed_norm
+        # Not a child: its weights are the source's, and no checkpoint needs to hold them.
+        self._frozen = [frozen.eval().requires_grad_(False)] if frozen is not None else []
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.entry(x)
+        for frozen in self._frozen:
+            with torch.no_grad():
+                x = frozen(x)
+        self.embedding = pooled(self.tuned(x), self._pooling)
+        out: Tensor = self.head(self.embedding)
+        return out
+
+    def train(self, mode: bool = True) -> Net:
+        """What does not learn behaves as when it predicts: batch norm changes its statistics whether or not its
+        weights take part."""
+        super().train(mode)
+        for block in self.tuned:
+            if not any(p.requires_grad for p in block.parameters()):
+                block.eval()
+        for module in self.tuned.modules() if self._fixed_norm else ():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+        return self
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Net:
+        for frozen in self._frozen:
+            frozen._apply(fn)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+def pooled(x: Tensor, how: str) -> Tensor:
+    """`[n, width]`: averaged over the image, or all of it."""
+    if x.ndim == 4 and how == "average":
+        x = functional.adaptive_avg_pool2d(x, 1)
+    return x.flatten(1)
+
+
+class Pixels(nn.Module):
+    """Images `[n, size, size, 3]` from 0 to 1, made into what the first block takes; in training by chance mirrored
+    (`flip`), and cropped as well (`crop`)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, transform: Transform, augment: str):
+        super().__init__()
+        self._augment = augment
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (transform.mean, transform.std))
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 3, 1, 2)
+        if self.training and self._augment != "none":
+            x = self._changed(x)
+        x = (x - self.mean) / self.std
+        return x.contiguous(memory_format=torch.channels_last) if x.is_cuda else x.contiguous()
+
+    def _changed(self, x: Tensor) -> Tensor:
+        n = len(x)
+        mirrored = torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
+        scale, shift = torch.ones(n), torch.zeros(n, 2)
+        if self._augment == "crop":
+            scale = torch.empty(n).uniform_(SMALLEST, 1.0).sqrt()
+            shift = (2 * torch.rand(n, 2) - 1) * (1 - scale)[:, None]
+        grid = torch.zeros(n, 2, 3)
+        grid[:, 0, 0], grid[:, 1, 1], grid[:, :, 2] = scale * mirrored, scale, shift
+        places = functional.affine_grid(grid.to(x.device), list(x.shape), align_corners=False)
+        return functional.grid_sample(x, places, align_corners=False, padding_mode="reflection")
+
+
+class Views(nn.Module):
+    """Features `[n, views, width]` of which training takes one view of each sample by chance, all else the first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or x.shape[1] == 1:
+            return x[:, 0]
+        chosen = torch.randint(x.shape[1], (len(x),))
+        return x[torch.arange(len(x)), chosen.to(x.device)]

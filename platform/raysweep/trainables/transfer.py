@@ -1,0 +1,533 @@
+"""transfer: what a network has learned elsewhere, put to use on images here. Three kinds of transfer (and none):
+
+feature   the backbone is frozen; a perceptron learns from its features, which are computed once and kept
+model     the backbone's weights are where training starts; its last blocks, or all, go on learning
+relation  a network of any architecture learns to see samples beside one another as the backbone does
+scratch   the same network with nothing transferred, to compare with
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Le
+
+from raysweep.trainables.data import Array, Data, Part, load_images
+from raysweep.trainables.mlp import (
+    Activation,
+    Count,
+    NotNegative,
+    Optimizer,
+    Positive,
+    Schedule,
+    Share,
+    widths,
+)
+
+if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pay for it
+    import torch
+    from torch import Tensor
+
+    from raysweep.trainables.backbones import Source
+    from raysweep.trainables.features import Features
+    from raysweep.trainables.network import Net
+    from raysweep.trainables.update import Groups, Update
+
+__all__ = ["export", "load", "transfer"]
+
+Kind = Literal["feature", "model", "relation", "scratch"]
+
+load = load_images
+
+FETCHED = frozenset({"weights"})
+ADJUSTABLE = frozenset(
+    {"lr", "momentum", "weight_decay", "l1", "dropout", "label_smoothing", "batch_size", "schedule", "warmup"}
+    | {"backbone_lr", "layer_decay", "relation", "augment"}
+)
+AT_ONCE = {"cpu": 16, "cuda": 64}  # images that go through a backbone together; bounds its memory
+
+
+def transfer(
+    data: str | Data = "digits",
+    data_dir: str | None = None,
+    validation: Part = 0.15,
+    test: Part = 0.15,
+    split_seed: Annotated[int, Ge(0)] = 0,
+    classes: str | None = None,
+    skip_bad: bool = False,
+    transfer: Kind = "feature",
+    backbone: str = "mobilenet_v2",
+    weights: str = "default",
+    size: Count | None = None,
+    student: str | None = None,
+    relation: NotNegative = 1.0,
+    unfreeze: Annotated[int, Ge(0)] | None = None,
+    backbone_lr: Positive = 0.1,
+    layer_decay: Annotated[float, Gt(0.0), Le(1.0)] = 1.0,
+    gradual: Annotated[int, Ge(0)] = 0,
+    norm: Literal["batch", "frozen"] = "batch",
+    augment: Literal["none", "flip", "crop"] = "none",
+    views: Literal["plain", "flip"] = "plain",
+    pooling: Literal["average", "flatten"] = "average",
+    layers: Annotated[int, Ge(0)] | None = None,
+    units: Count | list[Count] | None = None,
+    activation: Activation = "relu",
+    dropout: Share = 0.0,
+    batch_norm: bool = False,
+    optimizer: Optimizer = "adam",
+    lr: Positive = 1e-3,
+    momentum: Share = 0.0,
+    nesterov: bool = False,
+    weight_decay: NotNegative = 0.0,
+    l1: NotNegative = 0.0,
+    schedule: Schedule = "constant",
+    warmup: Annotated[int, Ge(0)] = 0,
+    batch_size: Count = 32,
+    label_smoothing: Annotated[float, Ge(0.0), Le(1.0)] = 0.0,
+    epochs: Count = 5,
+    patience: Count | None = None,
+    cache_dir: str | None = None,
+    cache_gb: Positive = 20.0,
+    cache_dtype: Literal["float32", "float16"] = "float32",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    seed: int = 0,
+    state: dict[str, Any] | None = None,
+) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
+    """Train a network on images with the help of one that was trained for something else.
+
+    `data` to `skip_bad` are `data.load_images`'s. `backbone` is any classification model of torchvision,
+    `timm:NAME`, or `cnn`, which is small; `weights` is `default`, the name of one of torchvision's, a file with a
+    state dict, an MLflow model (`models:/STUDY@best`) that `transfer` has trained before, or `none`. Images are
+    made into inputs as the weights want it, or scaled to `size` pixels square.
+
+    Of `transfer: model` are `unfreeze` (the last blocks that learn; all when not given), `backbone_lr` (times `lr`),
+    `layer_decay` (of that rate, block by block downwards), `gradual` (epochs until the next block below begins to
+    learn), `norm` (whether batch norm in the backbone goes on to learn the batches' statistics). Of `relation` are
+    the `student` (the backbone's architecture when not given) and the weight of its loss. `augment` mirrors images
+    by chance, and crops them; frozen features cannot be augmented, but kept in several `views`.
+
+    The head has `layers` of `units` (none when neither is given), `activation` and `dropout`, behind the backbone's
+    features, averaged over the image or flattened. Features are kept in `cache_dir`, `cache_gb` at most. The rest
+    is as for `mlp`. Yields train_ and val_ loss and accuracy, or loss, rmse and r2 for a number.
+    """
+    import torch
+
+    from raysweep.trainables import fit
+
+    given = SimpleNamespace(**locals())
+    images = (
+        data
+        if isinstance(data, Data)
+        else load(data, data_dir, validation, test, split_seed, classes, skip_bad)
+    )
+    with ExitStack() as held:
+        built = _built(images, given, held)
+        try:
+            yield from fit.fit(
+                built.model,
+                built.data,
+                built.update,
+                lr=lr,
+                l1=l1,
+                schedule=schedule,
+                warmup=warmup,
+                batch_size=batch_size,
+                label_smoothing=label_smoothing,
+                epochs=epochs,
+                patience=patience,
+                device=built.device,
+                seed=seed,
+                state=state,
+                penalty=built.penalty,
+            )
+        except torch.OutOfMemoryError as error:
+            why = str(error).partition(". ")[0]
+            raise torch.OutOfMemoryError(f"batch_size {batch_size} is too much for the GPU: {why}") from None
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A training, ready to begin."""
+
+    model: Net
+    data: Data
+    """With the features at the cut, or pixels, for inputs."""
+    update: Update | Groups
+    device: torch.device
+    source: Source
+    frozen: int
+    """Blocks that do not learn."""
+    penalty: Callable[[Tensor], Tensor] | None = None
+
+
+def _built(images: Data, p: SimpleNamespace, held: ExitStack) -> _Built:
+    """What the arguments `p` describe. Features are computed, or waited for, here."""
+    import torch
+
+    from raysweep.trainables import fit
+    from raysweep.trainables.backbones import Source
+
+    _refuse(p)
+    device = fit.pick_device(p.device)
+    source = Source(p.backbone, p.weights)
+    learner = source if p.transfer in {"feature", "model"} else Source(p.student or p.backbone, "none")
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(fit.mixed(p.seed, 0))
+        blocks = learner.network() if p.transfer != "feature" else None
+        frozen = (
+            0 if blocks is None or p.transfer != "model" or p.unfreeze is None else len(blocks) - p.unfreeze
+        )
+        if blocks is not None and frozen < 0:
+            raise ValueError(f"unfreeze is {p.unfreeze} but {p.backbone} has {len(blocks)} blocks")
+        entry, x, live = _inputs(images, p, source, frozen, device, held)
+        model = _network(images, p, blocks, frozen, entry, x, live)
+    model.to(device)
+    penalty = _relations(images, p, source, model, device, held) if p.transfer == "relation" else None
+    return _Built(model, _with(images, x), _update(model, p), device, source, frozen, penalty)
+
+
+def _refuse(p: SimpleNamespace) -> None:
+    """Raise ValueError for what cannot go together."""
+    if p.weights == "none" and p.transfer != "scratch":
+        raise ValueError(f"weights: none has nothing to transfer by {p.transfer}. Use transfer: scratch")
+    if p.transfer == "feature" and p.augment != "none":
+        raise ValueError(
+            "augment: features are computed once and cannot change by chance. Use views: flip, or transfer: model"
+        )
+    if p.batch_norm and p.batch_size == 1:
+        raise ValueError("batch_norm needs a batch_size of 2 or more")
+
+
+def _inputs(
+    images: Data, p: SimpleNamespace, source: Source, frozen: int, device: torch.device, held: ExitStack
+) -> tuple[Any, Array, bool]:
+    """The module that takes the inputs in, the inputs, and whether frozen blocks run with each batch."""
+    from torch import nn
+
+    from raysweep.trainables.features import TooLargeError
+    from raysweep.trainables.network import Pixels, Views
+
+    transform = source.transform(p.size)
+    if p.transfer == "feature":
+        return Views(), _extracted(Extractor(images, source, transform, None, p, device), p, held), False
+    if frozen and p.augment == "none":
+        try:  # the deepest cut there is
+            return (
+                nn.Identity(),
+                _extracted(Extractor(images, source, transform, frozen, p, device), p, held),
+                False,
+            )
+        except TooLargeError:
+            pass  # it takes less room to keep pixels, and more time
+    return (
+        Pixels(transform, p.augment),
+        _extracted(Extractor(images, source, transform, 0, p, device), p, held),
+        True,
+    )
+
+
+def _network(
+    images: Data, p: SimpleNamespace, blocks: Any, frozen: int, entry: Any, x: Array, live: bool
+) -> Net:
+    import torch
+    from torch import nn
+
+    from raysweep.trainables.mlp import network
+    from raysweep.trainables.network import Net
+
+    blocks = blocks if blocks is not None else nn.Sequential()
+    below = blocks[:frozen] if live and frozen else None
+    body = Net(entry, below, blocks[frozen:], nn.Identity(), p.pooling, p.norm == "frozen")
+    sample = torch.as_tensor(np.array(x[:1]))
+    with torch.inference_mode():
+        body.eval()
+        width = body(sample.float()).shape[1]
+    hidden = (
+        [] if p.layers is None and p.units is None else widths(p.layers, 64 if p.units is None else p.units)
+    )
+    body.head = network(width, images.outputs, hidden, p.activation, p.dropout, p.batch_norm)
+    return body
+
+
+def _update(model: Net, p: SimpleNamespace) -> Update | Groups:
+    """One rate for all, but for a backbone that has learned before: block by block downwards, and later."""
+    from raysweep.trainables.update import Group, Groups, Update
+
+    rule = (p.momentum, p.nesterov, p.weight_decay)
+    if p.transfer != "model":
+        return Update(p.optimizer, model, *rule)
+    groups = [Group(model.head, Update(p.optimizer, model.head, *rule))]
+    learning = [b for b in model.tuned if next(b.parameters(), None) is not None]
+    for depth, block in enumerate(reversed(learning)):
+        factor, since = p.backbone_lr * p.layer_decay**depth, 1 + p.gradual * depth
+        groups.append(Group(block, Update(p.optimizer, block, *rule), factor, since))
+    return Groups(groups)
+
+
+def _relations(
+    images: Data, p: SimpleNamespace, source: Source, model: Net, device: torch.device, held: ExitStack
+) -> Callable[[Tensor], Tensor]:
+    """The loss of a batch for how the model relates its samples, beside how the source does."""
+    from raysweep.trainables import relations
+
+    plain = SimpleNamespace(**{**vars(p), "views": "plain", "pooling": "average"})
+    extractor = Extractor(images, source, source.transform(p.size), None, plain, device)
+    import torch
+
+    rows = np.array(_extracted(extractor, p, held)[: len(images.y_train), 0])
+    teacher = torch.as_tensor(rows).to(device)
+    return lambda index: p.relation * relations.loss(model.embedding, teacher[index])
+
+
+# --- features -------------------------------------------------------------------------------------------------
+
+
+class Extractor:
+    """Computes what the first blocks of a source make of images, always alike: the rows of the train, validation
+    and test split, one after the other."""
+
+    def __init__(
+        self,
+        images: Data,
+        source: Source,
+        transform: Any,
+        cut: int | None,
+        p: SimpleNamespace,
+        device: torch.device,
+    ):
+        """`cut`: blocks before it; 0 for pixels, None for all of them, pooled, in each of the views."""
+        self._images, self._source, self._transform, self._cut = images, source, transform, cut
+        self._device, self._pooling = device, p.pooling
+        self._views = ["plain", "flip"] if p.views == "flip" else ["plain"]
+        self._dtype = "uint8" if cut == 0 else p.cache_dtype
+
+    @property
+    def rows(self) -> int:
+        return sum(len(y) for y in (self._images.y_train, self._images.y_val, self._images.y_test))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """All that the numbers follow from."""
+        transform = asdict(self._transform)
+        told: dict[str, Any] = {"data": self._images.fingerprint, "dtype": self._dtype, "cut": self._cut}
+        if self._cut == 0:  # mean and std are applied in the network
+            return told | {"transform": {k: v for k, v in transform.items() if k not in {"mean", "std"}}}
+        told |= {"transform": transform, "weights": self._source.identity(), "device": self._device.type}
+        return told if self._cut is not None else told | {"pooling": self._pooling, "views": self._views}
+
+    def describe(self) -> tuple[tuple[int, ...], str]:
+        """The shape of a row and its type."""
+        return self.compute(slice(0, 1)).shape[1:], self._dtype
+
+    def compute(self, part: slice) -> Array:
+        """Some of the rows."""
+        import torch
+
+        from raysweep.trainables import images
+
+        found = images.pixels(self._raw(part), self._transform)
+        if self._cut == 0:
+            return found
+        step, made = AT_ONCE[self._device.type], []
+        with torch.inference_mode():
+            for start in range(0, len(found), step):
+                batch = torch.as_tensor(found[start : start + step]).to(self._device).float() / 255
+                made.append(self._forward(batch).cpu().numpy())
+        return np.concatenate(made)
+
+    def _forward(self, batch: Tensor) -> Tensor:
+        import torch
+
+        from raysweep.trainables.network import pooled
+
+        x = self._entry(batch)
+        if self._cut is not None:
+            out: Tensor = self._network(x)
+            return out
+        flipped = {"plain": lambda t: t, "flip": lambda t: t.flip(3)}
+        return torch.stack([pooled(self._network(flipped[v](x)), self._pooling) for v in self._views], 1)
+
+    @cached_property
+    def _entry(self) -> Any:
+        from raysweep.trainables.network import Pixels
+
+        return Pixels(self._transform, "none").to(self._device)
+
+    @cached_property
+    def _network(self) -> Any:
+        import torch
+
+        with torch.random.fork_rng():
+            blocks = self._source.network()
+        return blocks[: self._cut].to(self._device).eval()
+
+    def _raw(self, part: slice) -> Array:
+        splits, start, found = (self._images.x_train, self._images.x_val, self._images.x_test), 0, []
+        for x in splits:
+            low, high = max(part.start - start, 0), min(part.stop - start, len(x))
+            if low < high:
+                found.append(x[low:high])
+            start += len(x)
+        return np.concatenate(found)
+
+
+def _entry_of(extractor: Extractor, p: SimpleNamespace) -> Features:
+    from raysweep.trainables.features import CACHE, Features
+
+    root = Path(p.cache_dir).expanduser() if p.cache_dir else CACHE
+    return Features(extractor.about, extractor.rows, extractor.describe, root, p.cache_gb * 1e9)
+
+
+def _extracted(extractor: Extractor, p: SimpleNamespace, held: ExitStack) -> Array:
+    """The rows, computed as far as they are not there."""
+    entry = _entry_of(extractor, p)
+    held.callback(entry.close)
+    entry.complete(extractor.compute)
+    return entry.rows()
+
+
+def _with(images: Data, x: Array) -> Data:
+    """The data with other inputs."""
+    train, val = len(images.y_train), len(images.y_train) + len(images.y_val)
+    return replace(images, x_train=x[:train], x_val=x[train:val], x_test=x[val:])
+
+
+# --- before the trials ------------------------------------------------------------------------------------------
+
+EXTRACTS = (
+    "backbone",
+    "weights",
+    "size",
+    "pooling",
+    "views",
+    "cache_dtype",
+    "cache_dir",
+    "cache_gb",
+    "device",
+)
+
+
+def prepares(options: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """What has to be there before trials whose arguments may have these `options`: arguments for `pending`."""
+    defaults = {n: a.default for n, a in inspect.signature(transfer).parameters.items()}
+    kinds = options.get("transfer", [defaults["transfer"]])
+    found: list[dict[str, Any]] = []
+    for kind, *values in product(kinds, *(options.get(n, [defaults[n]]) for n in EXTRACTS)):
+        one = dict(zip(EXTRACTS, values, strict=True)) | {"frozen": kind in {"feature", "relation"}}
+        if kind == "relation":
+            one |= {"pooling": "average", "views": "plain"}
+        if kind != "scratch" and one not in found:
+            found.append(one)
+    return found
+
+
+def pending(arguments: dict[str, Any], data: Data) -> dict[str, Any]:
+    """See that the weights can be had; what of the features is not there yet: `key`, `rows`, `bytes`, `shards`."""
+    from raysweep.trainables import backbones
+
+    backbones.check(backbones.Source(arguments["backbone"], arguments["weights"]))
+    if not arguments["frozen"]:
+        return {}
+    entry = _entry_of(_extractor(arguments, data), SimpleNamespace(**arguments))
+    entry.verify()
+    about = {"key": entry.key, "rows": entry.count, "bytes": entry.size, "shards": entry.pending()}
+    entry.close()
+    return about
+
+
+def extract(arguments: dict[str, Any], data: Data, shard: int) -> int:
+    """Compute one shard of the features. The images that went through the backbone."""
+    key = json.dumps(arguments, sort_keys=True) + data.fingerprint
+    if key not in _EXTRACTORS:
+        _EXTRACTORS.clear()
+        extractor = _extractor(arguments, data)
+        _EXTRACTORS[key] = extractor, _entry_of(extractor, SimpleNamespace(**arguments))
+    extractor, entry = _EXTRACTORS[key]
+    return entry.fill(shard, extractor.compute)
+
+
+_EXTRACTORS: dict[str, tuple[Extractor, Features]] = {}
+"""The last one of this process, which takes one shard after another: its backbone is loaded once."""
+
+
+def _extractor(arguments: dict[str, Any], data: Data) -> Extractor:
+    from raysweep.trainables import backbones, fit
+
+    p = SimpleNamespace(**arguments)
+    source = backbones.Source(p.backbone, p.weights)
+    return Extractor(data, source, source.transform(p.size), None, p, fit.pick_device(p.device))
+
+
+# --- after the trials -------------------------------------------------------------------------------------------
+
+
+def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Path) -> dict[str, float]:
+    """Write the trained network into `folder`, as predict.py reads it; return its metrics on the test split."""
+    import torch
+
+    from raysweep.trainables import fit
+
+    bound = inspect.signature(transfer).bind(**{**point, "data": data})
+    bound.apply_defaults()
+    p = SimpleNamespace(**bound.arguments)
+    with ExitStack() as held:
+        built = _built(data, p, held)
+        model = built.model
+        model.load_state_dict(state["model"])
+        test = fit.Tensors(built.data.x_test, built.data.y_test, data, built.device)
+        metrics = fit.evaluate(model, test, data, "test")
+        fit.write_tables(model, test, data, folder)
+    trunk = _trunk(built, p)
+    hidden = (
+        [] if p.layers is None and p.units is None else widths(p.layers, 64 if p.units is None else p.units)
+    )
+    about = {
+        "network": {
+            "backbone": built.source.backbone
+            if p.transfer in {"feature", "model"}
+            else p.student or p.backbone,
+            "pooling": p.pooling,
+            "head": {
+                "inputs": next(m for m in model.head.modules() if hasattr(m, "in_features")).in_features,
+                "outputs": data.outputs,
+                "hidden": hidden,
+                "activation": p.activation,
+                "dropout": p.dropout,
+                "batch_norm": p.batch_norm,
+            },
+        },
+        "inputs": {"kind": "files", "transform": asdict(built.source.transform(p.size))},
+        "classes": list(data.classes),
+        "target": None if data.classes else fit.target_scale(data),
+    }
+    weights = {f"trunk.{k}": v for k, v in trunk.items()}
+    weights |= {f"head.{k}": v for k, v in model.head.state_dict().items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({k: v.cpu().contiguous() for k, v in weights.items()}, folder / "weights.pt")
+    (folder / "model.json").write_text(json.dumps(about, indent=2))
+    return metrics
+
+
+def _trunk(built: _Built, p: SimpleNamespace) -> dict[str, Any]:
+    """The backbone's weights, frozen and trained ones, by their places among all blocks."""
+    tuned = built.model.tuned.state_dict()
+    if p.transfer not in {"feature", "model"}:
+        return tuned
+    import torch
+
+    with torch.random.fork_rng():
+        whole = built.source.network().state_dict()
+    return whole | {
+        f"{int(k.split('.', 1)[0]) + built.frozen}.{k.split('.', 1)[1]}": v for k, v in tuned.items()
+    }
