@@ -103,7 +103,8 @@ class Features:
     @property
     def size(self) -> int:
         """Bytes."""
-        return self.count * int(np.prod(self.shape)) * self.dtype.itemsize
+        total: int = self.count * int(np.prod(self.shape)) * self.dtype.itemsize
+        return total
 
     def pending(self) -> list[int]:
         """The shards that are not there yet."""

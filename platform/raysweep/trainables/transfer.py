@@ -281,7 +281,7 @@ def _relations(
     """The loss of a batch for how the model relates its samples, beside how the source does."""
     from raysweep.trainables import relations
 
-    plain = SimpleNamespace(**{**vars(p), "views": "plain", "pooling": "average"})
+    plain = SimpleNamespace(**{**vars(p), "views": "plain"})
     extractor = Extractor(images, source, source.transform(p.size), None, plain, device)
     import torch
 
@@ -426,7 +426,7 @@ def prepares(options: dict[str, list[Any]]) -> list[dict[str, Any]]:
     for kind, *values in product(kinds, *(options.get(n, [defaults[n]]) for n in EXTRACTS)):
         one = dict(zip(EXTRACTS, values, strict=True)) | {"frozen": kind in {"feature", "relation"}}
         if kind == "relation":
-            one |= {"pooling": "average", "views": "plain"}
+            one |= {"views": "plain"}
         if kind != "scratch" and one not in found:
             found.append(one)
     return found
