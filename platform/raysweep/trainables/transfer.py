@@ -528,6 +528,4 @@ def _trunk(built: _Built, p: SimpleNamespace) -> dict[str, Any]:
 
     with torch.random.fork_rng():
         whole = built.source.network().state_dict()
-    return whole | {
-        f"{int(k.split('.', 1)[0]) + built.frozen}.{k.split('.', 1)[1]}": v for k, v in tuned.items()
-    }
+    return whole | tuned  # a part of a row of blocks keeps their numbers
