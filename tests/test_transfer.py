@@ -323,7 +323,7 @@ def test_the_least_recently_used_goes_but_never_what_is_in_use(tmp_path: Path) -
 
 def test_numbers_that_cannot_be_kept_are_refused(tmp_path: Path) -> None:
     half = Features({}, 10, lambda: ((3,), "float16"), tmp_path)
-    with pytest.raises(DataError, match="numbers came out that float16 cannot hold. Use float32"):
+    with pytest.raises(DataError, match=r"numbers came out that float16 cannot hold. Use float32"):
         half.complete(lambda part: numbers(part) + 1e6)
     assert half.pending() == [0]
 
@@ -399,7 +399,7 @@ def test_a_folder_is_read_as_it_is_wherever_it_lies(tmp_path: Path) -> None:
     assert load_images(str(tmp_path / "b" / "a")).fingerprint == first.fingerprint
     with pytest.raises(DataError, match="every target is 'cat'; there is nothing to learn"):
         load_images(str(tmp_path / "b" / "a"), classes="cat")
-    with pytest.raises(DataError, match="there is no class 'cow'. One of: cat, dog"):
+    with pytest.raises(DataError, match=r"there is no class 'cow'. One of: cat, dog"):
         load_images(str(tmp_path / "b" / "a"), classes="cow, dog")
 
 

@@ -220,7 +220,7 @@ def _search(
         if study.cardinality is not None and study.cardinality < (study.trials or 1):
             say(f"The space has {study.cardinality} points; each is tried once.")
         if not _complete(study, journal):
-            preparation.extract(ray, study, journal, data, fetched, say)
+            preparation.extract(ray, study, journal, data, fetched, slots, say)
             with watch(study, journal, place) if watch else nullcontext():
                 end = _tune(study, journal, place, data, fetched, slots, say)
         why = Rules(study, journal).why

@@ -16,6 +16,7 @@ from raysweep.params import Choice, Int
 from raysweep.plans import duration
 from raysweep.study import Study
 from raysweep.tracking import OFF
+from raysweep.trainables import SHARD
 from raysweep.trial import Point
 
 MANY = 16  # sets of features that a space may ask for; of more, each is computed when a trial wants it
@@ -120,30 +121,34 @@ def _download(model: str, uri: str, folder: Path) -> None:
 
 
 def extract(
-    ray: Any, study: Study, journal: Journal, data: dict[str, Any], fetched: dict[str, str], say: Say
+    ray: Any,
+    study: Study,
+    journal: Journal,
+    data: dict[str, Any],
+    fetched: dict[str, str],
+    slots: int,
+    say: Say,
 ) -> None:
-    """The features that trials will ask for, computed by as many processes as trials fit the cluster."""
+    """The features that trials will ask for, computed by as many processes as there will be trials at once."""
     sets = list(_sets(study, fetched))
     if len(sets) > MANY:
         say(f"The space may ask for {len(sets)} sets of features: each is computed when a trial wants it.")
         return
-    request = study.per_trial.request()
-    own = {"num_cpus": request.pop("cpu", 0), "num_gpus": request.pop("gpu", 0), "resources": request}
-    module, threads = study.found.function.__module__, max(1, int(study.per_trial.cpu))
-    pending, one = (ray.remote(**own)(f) for f in (_pending, _extract))
+    request, module = study.per_trial.request(), study.found.function.__module__
+    own: dict[str, Any] = {"num_cpus": request.pop("cpu", 0), "num_gpus": request.pop("gpu", 0), "resources": request}
+    limits = own["num_gpus"], max(1, int(own["num_cpus"]))
+    pending, work = (ray.remote(**own)(f) for f in (_pending, _work))
     for arguments in sets:
         for reference in data.values():
-            about = _got(ray, pending.remote(module, arguments, reference, own["num_gpus"], threads))
+            about = _got(ray, pending.remote(module, arguments, reference, *limits))
             if not about:
                 continue
             what, began = f"{about['rows']:,} images through {arguments['backbone']}", time.monotonic()
             if about["shards"]:
                 say(f"Features: {what}, once for all trials ...")
-                tasks = [
-                    one.remote(module, arguments, reference, shard, own["num_gpus"], threads)
-                    for shard in about["shards"]
-                ]
-                images = _watched(ray, tasks, say)
+                helpers = min(slots, about["shards"])
+                tasks = [work.remote(module, arguments, reference, *limits) for _ in range(helpers)]
+                images = _watched(ray, tasks, Path(about["folder"]), about["shards"], say)
                 seconds = time.monotonic() - began
                 say(f"Features: {images:,} images in {duration(seconds)}, {images / seconds:,.1f} a second.")
             else:
@@ -162,23 +167,26 @@ def _sets(study: Study, fetched: dict[str, str]) -> Iterator[dict[str, Any]]:
         yield {k: fetched.get(v, v) if isinstance(v, str) else v for k, v in arguments.items()}
 
 
-def _watched(ray: Any, tasks: list[Any], say: Say) -> int:
-    """Wait for all of them; the images that they computed. Says now and then how far they are."""
-    images, done, began, told = 0, 0, time.monotonic(), time.monotonic()
-    left = list(tasks)
+def _watched(ray: Any, tasks: list[Any], folder: Path, shards: int, say: Say) -> int:
+    """Wait for all of them; the images that they computed. Says now and then how far they are, where the folder
+    that they fill can be seen from here."""
+    began, left, images = time.monotonic(), list(tasks), 0
+    there = _marks(folder)
     while left:
         ready, left = ray.wait(left, timeout=TELL)
-        for reference in ready:
-            images += _got(ray, reference)
-            done += 1
-        if time.monotonic() - told >= TELL and done:
-            told = time.monotonic()
-            rate = done / (told - began)
+        images += sum(_got(ray, reference) for reference in ready)
+        done = _marks(folder) - there
+        if not ready and 0 < done < shards:
+            spent = time.monotonic() - began
+            left_over = duration(spent * (shards / done - 1))
             say(
-                f"Features: {done / len(tasks):.0%}, {images / (told - began):,.1f} images a second,"
-                f" {duration(len(left) / rate)} left."
+                f"Features: {done / shards:.0%}, {done * SHARD / spent:,.1f} images a second, {left_over} left."
             )
     return images
+
+
+def _marks(folder: Path) -> int:
+    return sum(not p.suffix for p in (folder / "done").glob("*"))
 
 
 def _pending(module: str, arguments: dict[str, Any], data: Any, gpus: float, threads: int) -> dict[str, Any]:
@@ -189,9 +197,9 @@ def _pending(module: str, arguments: dict[str, Any], data: Any, gpus: float, thr
     return about
 
 
-def _extract(module: str, arguments: dict[str, Any], data: Any, shard: int, gpus: float, threads: int) -> int:
+def _work(module: str, arguments: dict[str, Any], data: Any, gpus: float, threads: int) -> int:
     from raysweep.worker import restrain
 
     restrain(gpus, threads)
-    images: int = importlib.import_module(module).extract(arguments, data, shard)
+    images: int = importlib.import_module(module).extract(arguments, data)
     return images

@@ -26,9 +26,12 @@ from raysweep.errors import Problem, StudyError, did_you_mean
 #   ADJUSTABLE                                   the arguments with other values of which a state can go on
 #   FETCHED                                      the arguments that may name a model in MLflow: they get its folder
 #   prepares(options) -> [arguments]             what many trials will need, given the values that arguments may have;
-#   pending(arguments, data) -> dict             what of it is missing: `key`, `rows`, `bytes` and `shards` of it,
-#   extract(arguments, data, shard) -> int       and how to make one of those
+#   pending(arguments, data) -> dict             what of it is missing: `key`, `folder`, `rows`, `bytes`, `shards`,
+#   extract(arguments, data) -> int              and how to make it, with whoever else does; how many rows it made
 BUILTIN = {"mlp": "raysweep.trainables.mlp", "transfer": "raysweep.trainables.transfer"}
+
+SHARD = 64
+"""Rows of what is made once for many trials that are made together: a killed process loses no more."""
 
 GIVEN = frozenset({"seed", "state"})
 """Arguments that raysweep fills in itself; no study names them."""

@@ -25,10 +25,10 @@ import numpy as np
 
 from raysweep import disk
 from raysweep.errors import DataError
+from raysweep.trainables import SHARD
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-SHARD = 64  # images; what a killed extraction loses at most, for each of its processes
 WAIT = 0.2  # seconds between two looks at shards that others have claimed
 CACHE = Path.home() / ".cache" / "raysweep" / "features"
 VERSIONS = ("torch", "torchvision", "pillow", "numpy")
@@ -134,11 +134,15 @@ class Features:
             mark.with_name(f"{mark.name}.part").replace(mark)
             return part.stop - part.start
 
-    def complete(self, compute: Callable[[slice], Array]) -> None:
-        """Help until all is there."""
+    def complete(self, compute: Callable[[slice], Array]) -> int:
+        """Help until all is there. The rows that were computed here."""
+        computed = 0
         while pending := self.pending():
-            if not sum(self.fill(shard, compute) for shard in pending):
+            made = sum(self.fill(shard, compute) for shard in pending)
+            computed += made
+            if not made:
                 time.sleep(WAIT)
+        return computed
 
     def verify(self) -> None:
         """Give up the shards whose bytes are not what was written."""

@@ -433,7 +433,7 @@ def prepares(options: dict[str, list[Any]]) -> list[dict[str, Any]]:
 
 
 def pending(arguments: dict[str, Any], data: Data) -> dict[str, Any]:
-    """See that the weights can be had; what of the features is not there yet: `key`, `rows`, `bytes`, `shards`."""
+    """See that the weights can be had; what of the features is not there yet."""
     from raysweep.trainables import backbones
 
     backbones.check(backbones.Source(arguments["backbone"], arguments["weights"]))
@@ -441,24 +441,19 @@ def pending(arguments: dict[str, Any], data: Data) -> dict[str, Any]:
         return {}
     entry = _entry_of(_extractor(arguments, data), SimpleNamespace(**arguments))
     entry.verify()
-    about = {"key": entry.key, "rows": entry.count, "bytes": entry.size, "shards": entry.pending()}
+    about = {"key": entry.key, "folder": str(entry.folder), "rows": entry.count, "bytes": entry.size}
+    about["shards"] = len(entry.pending())
     entry.close()
     return about
 
 
-def extract(arguments: dict[str, Any], data: Data, shard: int) -> int:
-    """Compute one shard of the features. The images that went through the backbone."""
-    key = json.dumps(arguments, sort_keys=True) + data.fingerprint
-    if key not in _EXTRACTORS:
-        _EXTRACTORS.clear()
-        extractor = _extractor(arguments, data)
-        _EXTRACTORS[key] = extractor, _entry_of(extractor, SimpleNamespace(**arguments))
-    extractor, entry = _EXTRACTORS[key]
-    return entry.fill(shard, extractor.compute)
-
-
-_EXTRACTORS: dict[str, tuple[Extractor, Features]] = {}
-"""The last one of this process, which takes one shard after another: its backbone is loaded once."""
+def extract(arguments: dict[str, Any], data: Data) -> int:
+    """Compute the features that are missing, together with whoever else does. The images that were computed here."""
+    extractor = _extractor(arguments, data)
+    entry = _entry_of(extractor, SimpleNamespace(**arguments))
+    computed = entry.complete(extractor.compute)
+    entry.close()
+    return computed
 
 
 def _extractor(arguments: dict[str, Any], data: Data) -> Extractor:
