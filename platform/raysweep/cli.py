@@ -89,6 +89,7 @@ def check(file: Path) -> None:
         click.echo(f"code: {study.found.file} (sha256 {study.found.sha256[:12]})")
     if study.found.load is not None:
         from raysweep.preparation import batch_problems, data_arguments
+        from raysweep.preparation import check as check_shared
 
         for arguments in data_arguments(study):
             data = study.found.load(**arguments)
@@ -96,6 +97,7 @@ def check(file: Path) -> None:
             problems = list(batch_problems(study, len(data.y_train)))
             if problems:
                 raise StudyError(problems, source=file.name)
+        check_shared(study)
 
 
 @cli.command()

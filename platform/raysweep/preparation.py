@@ -135,7 +135,11 @@ def extract(
         say(f"The space may ask for {len(sets)} sets of features: each is computed when a trial wants it.")
         return
     request, module = study.per_trial.request(), study.found.function.__module__
-    own: dict[str, Any] = {"num_cpus": request.pop("cpu", 0), "num_gpus": request.pop("gpu", 0), "resources": request}
+    own: dict[str, Any] = {
+        "num_cpus": request.pop("cpu", 0),
+        "num_gpus": request.pop("gpu", 0),
+        "resources": request,
+    }
     limits = own["num_gpus"], max(1, int(own["num_cpus"]))
     pending, work = (ray.remote(**own)(f) for f in (_pending, _work))
     for arguments in sets:
@@ -156,6 +160,13 @@ def extract(
                 say(f"Features: {what}, there already ({about['bytes'] / 1e6:,.1f} MB).")
             told = {"key": about["key"], "images": about["rows"], "bytes": about["bytes"]}
             journal.append("features", **told, took=seconds, warm=not about["shards"])
+
+
+def check(study: Study) -> None:
+    """See that what is to be made can be, but for what is in MLflow. Raises DataError."""
+    for arguments in _sets(study, {}):
+        if not any(isinstance(v, str) and v.startswith(REMOTE) for v in arguments.values()):
+            importlib.import_module(study.found.function.__module__).check(arguments)
 
 
 def _sets(study: Study, fetched: dict[str, str]) -> Iterator[dict[str, Any]]:

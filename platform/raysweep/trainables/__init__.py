@@ -26,6 +26,7 @@ from raysweep.errors import Problem, StudyError, did_you_mean
 #   ADJUSTABLE                                   the arguments with other values of which a state can go on
 #   FETCHED                                      the arguments that may name a model in MLflow: they get its folder
 #   prepares(options) -> [arguments]             what many trials will need, given the values that arguments may have;
+#   check(arguments)                             raises DataError when it cannot be had,
 #   pending(arguments, data) -> dict             what of it is missing: `key`, `folder`, `rows`, `bytes`, `shards`,
 #   extract(arguments, data) -> int              and how to make it, with whoever else does; how many rows it made
 BUILTIN = {"mlp": "raysweep.trainables.mlp", "transfer": "raysweep.trainables.transfer"}

@@ -432,11 +432,16 @@ def prepares(options: dict[str, list[Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def pending(arguments: dict[str, Any], data: Data) -> dict[str, Any]:
-    """See that the weights can be had; what of the features is not there yet."""
+def check(arguments: dict[str, Any]) -> None:
+    """See that there are such a backbone and such weights. Raises DataError."""
     from raysweep.trainables import backbones
 
     backbones.check(backbones.Source(arguments["backbone"], arguments["weights"]))
+
+
+def pending(arguments: dict[str, Any], data: Data) -> dict[str, Any]:
+    """See that the weights can be had; what of the features is not there yet."""
+    check(arguments)
     if not arguments["frozen"]:
         return {}
     entry = _entry_of(_extractor(arguments, data), SimpleNamespace(**arguments))
