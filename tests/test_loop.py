@@ -341,3 +341,20 @@ def test_the_journal_tells_who_came_from_whom(tmp_path: Path) -> None:
     again = History(read(tmp_path / FILE)[0])
     assert [t.parent for t in again.trials] == [None, (0, 4)]
     assert json.loads((tmp_path / FILE).read_bytes().splitlines()[1].split(b" ", 1)[1])["parent"] == [0, 4]
+
+
+def test_when_the_first_trials_all_fail_no_more_are_begun_unless_one_gets_somewhere(tmp_path: Path) -> None:
+    with Loop.open(quick(trials=40), tmp_path, "off") as loop:
+        running = [loop.ask() for _ in range(7)]
+        for trial in running[:5]:
+            loop.tell(trial, status="failed", error="no such file")
+        assert loop.ask() is None and loop.blocked
+        assert loop.failing == "the first 5 trials all failed; trial 0: no such file"
+        loop.tell(running[5], {"loss": 0.5})
+        assert loop.failing == "" and loop.ask() is not None
+    with Loop.open(quick("other", trials=40), tmp_path, "off") as loop:
+        for _ in range(5):
+            loop.tell(loop.ask(), status="failed", error="no such file")
+        assert loop.ask() is None and not loop.blocked
+    with Loop.open(quick("other", trials=40), tmp_path, "off") as loop:
+        assert loop.ask() is not None, "another session may try"

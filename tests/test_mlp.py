@@ -209,3 +209,11 @@ def test_training_does_not_import_the_compiler() -> None:
     code = "import sys; from raysweep.trainables.mlp import mlp; list(mlp(epochs=1)); print('torch._dynamo' in sys.modules)"
     done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_dropout_and_momentum_may_begin_in_the_middle_of_a_training(digits: Data) -> None:
+    """As a population changes them: a state says nothing of what was not used so far."""
+    given: dict[str, Any] = {"data": digits, "optimizer": "sgd", "units": [16, 16], "epochs": 2}
+    state = saved(next(mlp(**given))[1])
+    changed = [m for m, _ in mlp(**given, dropout=0.2, momentum=0.9, state=state)]
+    assert len(changed) == 1

@@ -215,7 +215,11 @@ def test_the_mlp_is_searched_tested_and_exported(ray: Any, here: Path) -> None:
         quick(name="mlp", trainable="mlp", minimize=None, maximize="val_accuracy", space=space)
     )
     assert set(result.test) == {"test_loss", "test_accuracy"}
-    assert sorted(p.name for p in (result.folder / "best").iterdir()) == ["model.json", "weights.pt"]
+    assert sorted(p.name for p in (result.folder / "best").iterdir()) == [
+        "model.json",
+        "tables",
+        "weights.pt",
+    ]
     fold = history(here, "mlp")
     assert result.best is not None and fold.best["trial"] == result.best.number
     assert len(fold.data) == 1

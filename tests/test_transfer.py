@@ -15,7 +15,7 @@ from PIL import Image
 from torchvision import models
 
 from raysweep import Study, run
-from raysweep.errors import DataError
+from raysweep.errors import DataError, Infeasible
 from raysweep.trainables import backbones, images, relations
 from raysweep.trainables.backbones import Source
 from raysweep.trainables.data import Data, load_images
@@ -243,7 +243,7 @@ def test_a_block_begins_to_learn_when_it_is_its_turn(given: Made, source: Path) 
     ],
 )
 def test_what_cannot_go_together_is_refused(more: dict[str, Any], said: str, given: Made) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(Infeasible, match=said):
         next(transfer(**given(**more)))
 
 
@@ -282,6 +282,21 @@ def test_what_is_finished_is_kept_and_what_is_damaged_is_made_again(tmp_path: Pa
         file.write(b"\xff")
     second.verify()
     assert second.pending() == [1]
+
+
+@pytest.mark.parametrize("gone", ["about.json", "rows", "done"])
+def test_an_entry_that_is_half_deleted_is_begun_anew(gone: str, tmp_path: Path) -> None:
+    import shutil
+
+    first = entry(tmp_path)
+    first.complete(numbers)
+    first.close()
+    path = first.folder / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    second = entry(tmp_path)
+    assert second.pending() == [0, 1, 2, 3]
+    second.complete(numbers)
+    assert (second.rows() == numbers(slice(0, 200))).all()
 
 
 def test_two_that_want_the_same_share_the_work(tmp_path: Path) -> None:
@@ -419,7 +434,33 @@ def test_what_holds_no_images_is_refused(tmp_path: Path) -> None:
         load_images(str(tmp_path / "table.npz"))
 
 
+def test_an_image_too_large_to_be_true_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    Image.new("RGB", (10, 10)).save(tmp_path / "bomb.png")
+    with pytest.raises(ValueError, match="exceeds limit"):
+        images.opened(tmp_path / "bomb.png")
+
+
 # --- as a study ---------------------------------------------------------------------------------------------------
+
+
+def test_only_features_that_some_trial_can_ask_for_are_made() -> None:
+    from raysweep.preparation import _sets
+
+    space = {
+        "backbone": ["vgg16", "resnet50"],
+        "weights": {"choice": ["IMAGENET1K_V2"], "when": {"backbone": "resnet50"}},
+        "transfer": ["feature", "model", "scratch"],
+        "pooling": {"choice": ["average", "flatten"], "when": {"transfer": "feature"}},
+        "lr": {"float": [0.1, 1.0]},
+    }
+    study = Study(name="s", trainable="transfer", maximize="val_accuracy", trials=9, space=space)
+    sets = [(s["backbone"], s["weights"], s["pooling"], s["frozen"]) for s in _sets(study, {})]
+    assert sets == [
+        ("vgg16", "default", "average", True), ("vgg16", "default", "flatten", True), ("vgg16", "default", "average", False),
+        ("resnet50", "IMAGENET1K_V2", "average", True), ("resnet50", "IMAGENET1K_V2", "flatten", True),
+        ("resnet50", "IMAGENET1K_V2", "average", False),
+    ]  # fmt: skip
 
 
 def test_what_one_study_finds_is_where_the_next_begins(ray: Any, here: Path, mlflow_store: None) -> None:

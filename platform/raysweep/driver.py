@@ -25,7 +25,7 @@ from raysweep.errors import (
     StudyError,
     scrubbed,
 )
-from raysweep.journal import Journal
+from raysweep.journal import FILE, History, Journal, read
 from raysweep.mirror import Mirror, fetch
 from raysweep.plans import amounts
 from raysweep.sessions import EXTENDABLE, MAY_CHANGE, admit, code_changed
@@ -89,13 +89,15 @@ def run(
     place = Path(folder).resolve() / study.name
     uri = tracking.store_of(place, store)
     tracking.check(uri)
-    if mirror not in {None, "", OFF} and fetch(place, str(mirror)):
-        say(f"Fetched {study.name} as it was at {scrubbed(str(mirror))}.")
+    mirror = mirror or _mirrored(place)
+    if mirror != OFF and fetch(place, mirror):
+        say(f"Fetched {study.name} as it was at {scrubbed(mirror)}.")
     journal, copy, end = Journal(place), None, _End()
     try:
-        mirror = mirror or _mirrored(journal)
+        copy = Mirror(place, mirror, say) if mirror != OFF else None
         admit(study, journal, uri, EXTENDABLE if extend else MAY_CHANGE, mirror)
-        copy = Mirror(place, mirror, say) if mirror not in {"", OFF} else None
+        if copy is not None:
+            copy.start()
         if not study.found.builtin:
             changed = ", changed since this study began" * code_changed(study, journal.history)
             say(f"Code: {study.found.file} (sha256 {study.found.sha256[:12]}{changed}).")
@@ -139,10 +141,11 @@ class _End:
     failing: str = ""
 
 
-def _mirrored(journal: Journal) -> str:
-    """The mirror of the last session."""
-    known: str = journal.history.session.get("mirror", "")
-    return "" if "***" in known else known
+def _mirrored(place: Path) -> str:
+    """The mirror of the last session, or that there is none."""
+    path = place / FILE
+    known: str = History(read(path)[0]).session.get("mirror", "") if path.exists() else ""
+    return known if known and "***" not in known else OFF
 
 
 def _complete(study: Study, journal: Journal) -> bool:
@@ -242,6 +245,7 @@ def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iter
         # Else Ray Tune takes up trials of a node that was taken away itself: as they were first asked for.
         "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
         "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # snapshots, of which we use none
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths in a study mean in its trials what they mean here
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
@@ -432,10 +436,13 @@ def _export(
 
     say(f"Testing the best trial, {winner.number} ...")
     shared = data[data_key({k: v for k, v in winner.point.items() if k in study.found.shared()})]
-    task = ray.remote(num_cpus=0)(export)
+    limits = study.per_trial.gpu, max(1, int(study.per_trial.cpu))  # as a trial's, so that it computes alike
+    task = ray.remote(**preparation.as_options(study))(export)
     try:
         metrics = ray.get(
-            task.remote(study.found.name, winner.point, epoch, str(place), winner.number, shared, fetched)
+            task.remote(
+                study.found.name, winner.point, epoch, str(place), winner.number, shared, fetched, *limits
+            )
         )
     except ray.exceptions.RayTaskError as error:
         raise RaysweepError(

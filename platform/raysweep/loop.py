@@ -133,7 +133,7 @@ class Loop:
                 status, error = "diverged", bad
                 break
             self.journal.append("report", trial=trial.number, epoch=epoch, metrics=values, seconds=seconds)
-            self.rules.reported(values)
+            self.reported(values)
         self.end(trial.number, status, error)
 
     # --- what a runner needs -----------------------------------------------------------------------------------
@@ -218,14 +218,23 @@ class Loop:
         self.rules.ended()
         self._judge(number)
 
+    def reported(self, metrics: Mapping[str, float]) -> None:
+        """A trial has reported: the journal has it."""
+        self._well()
+        self.rules.reported(metrics)
+
+    def _well(self) -> None:
+        """Some trial gets somewhere: it may be the points that are wrong, but not the code."""
+        self._failed, self.failing = None, ""
+
     def _judge(self, number: int) -> None:
         """Give the session up when it is the code that is wrong, and not some points."""
         trial = self.journal.trial(number)
         if self._failed is None or trial.status != "failed" or trial.reports:
-            self._failed = None
+            self._well()
             return
         self._failed.append(number)
-        if len(self._failed) < FAILING or any(self.journal.trial(n).reports for n in self._running):
+        if len(self._failed) < FAILING or self.failing:
             return
         first = self.journal.trial(self._failed[0])
         self.failing = f"the first {FAILING} trials all failed; trial {first.number}: {first.error}"

@@ -26,7 +26,7 @@ EVERY = 4.0  # seconds between two looks at the journal
 PART = 1 << 20
 CHUNK = 8 << 20  # bytes of a checkpoint that are written before the journal is looked at again
 DRAIN = 60.0  # seconds that the end of a search waits for the copy
-KEPT = ("trials/*/epoch-*", "best/*")
+KEPT = ("trials/*/epoch-*", "best/**/*", "weights/**/*")
 
 
 class Mirror:
@@ -44,16 +44,22 @@ class Mirror:
                 f"{self._uri} holds a study '{place.name}' that is not the one in {place}: another of that name,"
                 " or it went on elsewhere. Use another mirror or name, or delete the folder that is wrong"
             )
-        self._sent, self._looked = 0, 0.0
+        self._sent, self._looked, self._held = 0, 0.0, False
         self._known: dict[str, Any] = dict.fromkeys(_names(self._files, self._base))
         self._broken, self._over = False, threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._hold(os.getpid())
+
+    def start(self) -> None:
+        """Begin to copy."""
         self._thread.start()
 
     def close(self) -> None:
         """Bring the rest over, and let the copy go. Says so if that takes too long."""
         self._over.set()
-        self._thread.join(DRAIN)
+        if not self._thread.ident:
+            return  # it never began
+        self._thread.join(DRAIN + 1)
         if self._thread.is_alive() or self._broken:
             size = (self._place / FILE).stat().st_size
             self._say(
@@ -64,13 +70,18 @@ class Mirror:
     def _run(self) -> None:
         while not self._over.wait(EVERY):
             self._once()
+        end = time.monotonic() + DRAIN
         self._once()
+        while self._broken and time.monotonic() < end:
+            time.sleep(1.0)
+            self._once()
 
     def _once(self) -> None:
         try:
             self._journal()
             self._checkpoints()
-            self._hold(0 if self._over.is_set() else os.getpid())
+            if self._over.is_set():
+                self._hold(0)
         except OSError as error:
             if not self._broken:
                 self._say(f"The mirror at {self._uri} falls behind: {' '.join(str(error).split())[:200]}")
@@ -82,6 +93,7 @@ class Mirror:
 
     def _journal(self) -> None:
         self._looked = time.monotonic()
+        self._hold(os.getpid())
         with (self._place / FILE).open("rb") as file:
             start = file.seek(self._sent // PART * PART)
             while data := file.read(PART):
@@ -96,7 +108,7 @@ class Mirror:
             p.relative_to(self._place).as_posix(): p
             for k in KEPT
             for p in self._place.glob(k)
-            if p.suffix != ".part"
+            if p.is_file() and p.suffix != ".part"
         }
         for name in sorted(found, key=lambda n: (n.endswith(".json"), n)):
             with suppress(FileNotFoundError):  # beaten in this instant
@@ -130,7 +142,14 @@ class Mirror:
     # --- whose it is -------------------------------------------------------------------------------------------
 
     def _hold(self, pid: int) -> None:
+        """Say that it is ours, unless another has taken it over: then leave it alone. Raises OSError."""
         who = {"host": platform.node(), "place": str(self._place), "pid": pid}
+        if self._held:
+            held = self._files.get_file_info(f"{self._base}/holder.json")
+            now = json.loads(_read(self._files, held.path)) if held.is_file else who
+            if (now["host"], now["place"]) != (who["host"], who["place"]):
+                raise OSError(f"process {now['pid']} on {now['host']} has taken it over")
+        self._held = True
         self._write("holder.json", json.dumps(who).encode())
 
     def _refuse_held(self) -> None:
@@ -165,13 +184,13 @@ def fetch(place: Path, uri: str) -> bool:
         there, here = _journal(files, base), path.read_bytes() if path.exists() else b""
         if len(there) <= len(here) or not there.startswith(here):
             return False
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in _names(files, base):
             own = place / name
             own.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             own.write_bytes(_read(files, f"{base}/{name}"))
     except OSError as error:
         raise StorageError(f"{scrubbed(uri)} cannot be read: {' '.join(str(error).split())[:300]}") from None
-    place.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.write_bytes(there)  # last: a study that is here has what it needs
     path.chmod(0o600)
     return True
@@ -203,7 +222,7 @@ def _journal(files: Any, base: str) -> bytes:
 
 def _names(files: Any, base: str) -> list[str]:
     """The other files of a copy, data before manifests."""
-    paths = [p for top in ("trials", "best") for p in _listed(files, f"{base}/{top}")]
+    paths = [p for top in ("trials", "best", "weights") for p in _listed(files, f"{base}/{top}")]
     return sorted((p[p.rindex(base) + len(base) + 1 :] for p in paths), key=lambda n: n.endswith(".json"))
 
 

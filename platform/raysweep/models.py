@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 import tempfile
@@ -36,6 +37,9 @@ def log(folder: Path, run: str, name: str, versions: dict[str, str]) -> str:
     about = json.loads((folder / "model.json").read_text())
     signature, example = _signature(about)
     needs = ["torch", "numpy", "pandas", *(["torchvision"] if about["inputs"]["kind"] == "files" else [])]
+    if str(about["network"].get("backbone")).startswith("timm:"):
+        versions = {**versions, "timm": importlib.metadata.version("timm")}
+        needs.append("timm")
     pinned = [f"{p}=={versions[p]}" for p in needs if p in versions]
     with mlflow.start_run(run_id=run):
         info = mlflow.pyfunc.log_model(

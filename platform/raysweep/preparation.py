@@ -19,6 +19,7 @@ from raysweep.tracking import OFF
 from raysweep.trainables import SHARD
 from raysweep.trial import Point
 
+PARTS = 10_000  # combinations of what decides that are looked at
 MANY = 16  # sets of features that a space may ask for; of more, each is computed when a trial wants it
 TELL = 10.0  # seconds between two lines about progress
 REMOTE = ("models:/", "runs:/")
@@ -134,12 +135,7 @@ def extract(
     if len(sets) > MANY:
         say(f"The space may ask for {len(sets)} sets of features: each is computed when a trial wants it.")
         return
-    request, module = study.per_trial.request(), study.found.function.__module__
-    own: dict[str, Any] = {
-        "num_cpus": request.pop("cpu", 0),
-        "num_gpus": request.pop("gpu", 0),
-        "resources": request,
-    }
+    own, module = as_options(study), study.found.function.__module__
     limits = own["num_gpus"], max(1, int(own["num_cpus"]))
     pending, work = (ray.remote(**own)(f) for f in (_pending, _work))
     for arguments in sets:
@@ -162,6 +158,12 @@ def extract(
             journal.append("features", **told, took=seconds, warm=not about["shards"])
 
 
+def as_options(study: Study) -> dict[str, Any]:
+    """What a trial takes, as the options of a Ray task."""
+    request = study.per_trial.request()
+    return {"num_cpus": request.pop("cpu", 0), "num_gpus": request.pop("gpu", 0), "resources": request}
+
+
 def check(study: Study) -> None:
     """See that what is to be made can be, but for what is in MLflow. Raises DataError."""
     for arguments in _sets(study, {}):
@@ -173,8 +175,8 @@ def _sets(study: Study, fetched: dict[str, str]) -> Iterator[dict[str, Any]]:
     """What the trainable says that trials of this space will ask for."""
     if study.found.prepares is None:
         return
-    options = {n: list(p.values()) for n, p in study.space.items() if isinstance(p, Choice | Int)}
-    for arguments in study.found.prepares(options):
+    parts = itertools.islice(study.space.part(study.found.decisive), PARTS)
+    for arguments in study.found.prepares(parts):
         yield {k: fetched.get(v, v) if isinstance(v, str) else v for k, v in arguments.items()}
 
 

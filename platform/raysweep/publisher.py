@@ -319,15 +319,16 @@ class Publisher:
         trial = self._history.trial(number)
         # Logging needs an active run, and MLflow ends that run anew.
         self.client.set_terminated(run, RUN_STATUS[trial.status], end_time=_ms(trial.finished))
-        for key, value in {"raysweep": mark, "study": name, "trial": str(number), "run_id": run}.items():
-            self.client.set_model_version_tag(name, version, key, value)
-        self.client.set_registered_model_alias(name, "best", version)
         tables = self._place / "best" / "tables"
         if tables.is_dir():
             self.client.log_artifacts(run, str(tables), "tables")
         self._batch(
             run, [(k, v, _ms(best["time"]), 0) for k, v in best["metrics"].items()], tags={"best": "true"}
         )
+        # Last, for by the mark a publisher that comes later knows that all of it is there.
+        for key, value in {"raysweep": mark, "study": name, "trial": str(number), "run_id": run}.items():
+            self.client.set_model_version_tag(name, version, key, value)
+        self.client.set_registered_model_alias(name, "best", version)
         return f"models:/{name}@best"
 
 

@@ -117,7 +117,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
                 continue
             self._journal.append(kind, trial=number, **fields)
             if kind == "report":
-                self._loop.rules.reported(fields["metrics"])
+                self._loop.reported(fields["metrics"])
 
     def _has_value(self, number: int) -> bool:
         return any(set(self._metrics) <= set(r.metrics) for r in self._journal.trial(number).reports)

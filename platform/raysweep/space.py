@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -193,6 +193,17 @@ class Space(Mapping[str, Param]):
         values = self[name].values()
         for value in values if n is None else map(list, product(values, repeat=n)):
             yield from self._grid(rest, {**point, name: value})
+
+    def part(self, names: Iterable[str]) -> Iterator[Point]:
+        """What those of `names` that can be counted may be together. (A combination may come again.)"""
+        wanted = {n for n in names if n in self}
+        for name in reversed(list(self)):
+            if name in wanted:
+                p = self[name]
+                wanted |= {*(p.when or {}), *([p.each] if p.each else [])}
+        uncounted = set(self.continuous())
+        for point in self._grid([n for n in self if n in wanted - uncounted], {}):
+            yield {n: point[n] for n in names if n in point}
 
     def fixed(self, point: Point) -> Space:
         """The space that holds `point` and nothing else: what `best` prints, and any sampler can run."""

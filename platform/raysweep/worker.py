@@ -390,6 +390,8 @@ def export(
     number: int,
     data: Any,
     fetched: Mapping[str, str],
+    gpus: float,
+    threads: int,
 ) -> dict[str, float]:
     """The model of a trial at its best epoch, written to the folder `best` of the study.
 
@@ -398,6 +400,7 @@ def export(
     from raysweep import checkpoints
 
     saved = checkpoints.load(Path(study) / "trials" / f"{number:06d}", epoch)
+    restrain(gpus, threads)
     found = find(trainable)
     if saved is None or found.export is None:
         raise RuntimeError(f"the checkpoint of trial {number} at epoch {epoch} is missing or damaged")

@@ -278,6 +278,7 @@ def test_a_search_that_loses_its_head_says_how_to_go_on(
     assert {t.status for t in told.trials} == {"completed"}
 
 
+@pytest.mark.slow
 def test_a_search_whose_first_trials_all_fail_is_given_up_and_says_why(
     here: Path, study: Callable[..., Path], raysweep: Start
 ) -> None:

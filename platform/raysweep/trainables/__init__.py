@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +25,7 @@ from raysweep.errors import Problem, StudyError, did_you_mean
 #   export(point, state, data, folder) -> dict   writes the trained model into folder, returns its test metrics
 #   ADJUSTABLE                                   the arguments with other values of which a state can go on
 #   FETCHED                                      the arguments that may name a model in MLflow: they get its folder
-#   prepares(options) -> [arguments]             what many trials will need, given the values that arguments may have;
+#   PREPARES, prepares(points) -> [arguments]    what many trials will need, by the arguments that decide it;
 #   check(arguments)                             raises DataError when it cannot be had,
 #   pending(arguments, data) -> dict             what of it is missing: `key`, `folder`, `rows`, `bytes`, `shards`,
 #   extract(arguments, data) -> int              and how to make it, with whoever else does; how many rows it made
@@ -50,8 +50,10 @@ class Trainable:
     """Hyperparameters that may change in the middle of a training."""
     fetched: frozenset[str] = frozenset()
     """Hyperparameters that may name a model in MLflow."""
-    prepares: Callable[[dict[str, list[Any]]], list[dict[str, Any]]] | None = None
-    """What is made once for many trials, by the values that hyperparameters may have."""
+    decisive: tuple[str, ...] = ()
+    """Hyperparameters that decide what is made once for many trials."""
+    prepares: Callable[[Iterable[dict[str, Any]]], list[dict[str, Any]]] | None = None
+    """What that is, for points of which it is given these parts."""
     file: str = ""
     sha256: str = ""
     """Of the file that holds the function; part of what makes a study reproducible."""
@@ -102,6 +104,7 @@ def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Tra
             getattr(module, "export", None),
             getattr(module, "ADJUSTABLE", frozenset()),
             getattr(module, "FETCHED", frozenset()),
+            getattr(module, "PREPARES", ()),
             getattr(module, "prepares", None),
             found.file,
             found.sha256,

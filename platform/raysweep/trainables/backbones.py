@@ -221,6 +221,8 @@ def _exported(folder: Path, backbone: str) -> nn.Sequential:
 
 def _blocks(model: nn.Module, backbone: str) -> nn.Sequential:
     """A model without its head as a row of blocks; their composition is what its head is given, before pooling."""
+    if backbone.startswith(TIMM):
+        return nn.Sequential(nn.Sequential(model))
     rows = _ROWS.get(type(model).__name__)
     layers = rows(model) if rows is not None else list(getattr(model, "features"))  # noqa: B009
     return nn.Sequential(*(nn.Sequential(*block) for block in _grouped(layers)))
@@ -336,4 +338,5 @@ def _timm(name: str) -> nn.Module:
         raise DataError("backbone: timm is not installed: pip install 'raysweep[timm]'") from error
     if name not in timm.list_models():
         raise DataError(f"backbone: timm has no '{name}'.{did_you_mean(name, timm.list_models())}")
-    return nn.Sequential(timm.create_model(name, pretrained=False, num_classes=0))
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    return model

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 Part = Annotated[float, Gt(0.0), Lt(1.0)]
+Task = Literal["auto", "classification", "regression"]
 
 CATEGORIES = 64
 """One-hot columns for each category column of a table; rarer values share the all-zero code of missing ones."""
@@ -78,7 +79,7 @@ def load(
     data_dir: str | None = None,
     target: str | int | None = None,
     header: bool | None = None,
-    task: Literal["auto", "classification", "regression"] = "auto",
+    task: Task = "auto",
     validation: Part = 0.15,
     test: Part = 0.15,
     split_seed: Annotated[int, Ge(0)] = 0,
@@ -108,9 +109,10 @@ def load_images(
     split_seed: Annotated[int, Ge(0)] = 0,
     classes: str | None = None,
     skip_bad: bool = False,
+    task: Task = "auto",
 ) -> Data:
     """The same of images for a network that has its own idea of their size: a folder's stay files, as paths."""
-    found = _load(data, data_dir, validation, test, split_seed, classes, skip_bad)
+    found = _load(data, data_dir, validation, test, split_seed, classes, skip_bad, task=task)
     if not fits(found.x_train):
         raise DataError(
             f"data: '{data}' holds no images. Give a folder of them, or arrays of uint8 [n, height, width] or"

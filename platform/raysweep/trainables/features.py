@@ -29,6 +29,7 @@ from raysweep.trainables import SHARD
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+FORMAT = 1  # raised when the same description comes to mean other numbers: blocks cut elsewhere, say
 WAIT = 0.2  # seconds between two looks at shards that others have claimed
 CACHE = Path.home() / ".cache" / "raysweep" / "features"
 VERSIONS = ("torch", "torchvision", "pillow", "numpy")
@@ -50,18 +51,23 @@ class Features:
         limit: float = float("inf"),
     ):
         """The entry of `about` under `root`, begun if there is none: then `describe` says the shape and type of a
-        row. To make room below `limit` bytes, entries that nobody uses are deleted, the least recently used first.
+        row. `packages` in it are more whose versions count. To make room below `limit` bytes, entries that nobody
+        uses are deleted, the least recently used first.
 
         Raises TooLargeError when it would not fit at all, DataError when the disk has no room.
         """
-        about = {**about, "versions": {p: importlib.metadata.version(p) for p in VERSIONS}}
+        about = {"format": FORMAT, "shard": SHARD, **about}
+        about["versions"] = {
+            p: importlib.metadata.version(p) for p in (*VERSIONS, *about.pop("packages", ()))
+        }
         self.key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
         self.folder, self.count = root / self.key[:32], rows
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._use: int | None = None
         with _locked(root / "lock"):
-            if not (self.folder / "about.json").exists():
+            if not all((self.folder / name).exists() for name in ("about.json", "rows", "done")):
                 self._begin(about, *describe(), root, limit)
+            self._refuse(json.loads((self.folder / "about.json").read_text())["bytes"], limit)
             self._hold()
         known = json.loads((self.folder / "about.json").read_text())
         self.shape, self.dtype = tuple(known["shape"]), np.dtype(known["dtype"])
@@ -70,23 +76,28 @@ class Features:
         self, about: dict[str, Any], shape: tuple[int, ...], dtype: str, root: Path, limit: float
     ) -> None:
         size = self.count * int(np.prod(shape)) * np.dtype(dtype).itemsize
-        if size > limit:
-            raise TooLargeError(
-                f"features: {self.count:,} rows of {list(shape)} take {size / 1e9:.1f} GB, more than cache_gb allows"
-                f" ({limit / 1e9:g}). Raise cache_gb, use pooling: pooled, or unfreeze more"
-            )
-        _evict(root, limit - size)
+        self._refuse(size, limit)
+        _evict(root, min(limit - size, _taken(root) + shutil.disk_usage(root).free - size - disk.FLOOR))
         if shutil.disk_usage(root).free < size or not disk.room(root):
             raise DataError(f"features: {size / 1e9:.1f} GB are needed in {root}; {disk.left(root)}")
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        (self.folder / "done").mkdir(exist_ok=True)
+        shutil.rmtree(
+            self.folder, ignore_errors=True
+        )  # what a killed process has left half-made, or half-deleted
+        (self.folder / "done").mkdir(parents=True, mode=0o700)
         with (self.folder / "rows").open("wb") as file:
             file.truncate(size)
-        text = json.dumps({**about, "shape": list(shape), "dtype": dtype}, indent=2)
+        text = json.dumps({**about, "shape": list(shape), "dtype": dtype, "bytes": size}, indent=2)
         (self.folder / "about.part").write_text(text)
         (self.folder / "about.part").replace(
             self.folder / "about.json"
         )  # last: an entry that is there is whole
+
+    def _refuse(self, size: int, limit: float) -> None:
+        if size > limit:
+            raise TooLargeError(
+                f"features: {self.count:,} rows take {size / 1e9:.1f} GB, more than cache_gb allows ({limit / 1e9:g})."
+                " Raise cache_gb, use pooling: average, or unfreeze more"
+            )
 
     def _hold(self) -> None:
         """Say that this process uses the entry, until it ends."""
@@ -148,10 +159,10 @@ class Features:
         """Give up the shards whose bytes are not what was written."""
         rows = np.memmap(self.folder / "rows", dtype=np.uint8, mode="r")
         step = SHARD * self.size // max(1, self.count)
-        for mark in (self.folder / "done").iterdir():
-            start = int(mark.name.removesuffix(".part")) * step
-            if mark.suffix or mark.read_text() != str(zlib.crc32(rows[start : start + step].data)):
-                mark.unlink()
+        for mark in [m for m in (self.folder / "done").iterdir() if not m.suffix]:
+            start = int(mark.name) * step
+            if mark.read_text() != str(zlib.crc32(rows[start : start + step].data)):
+                mark.unlink(missing_ok=True)
 
     def rows(self) -> Array:
         """All of it `[rows, *shape]`, mapped read-only: processes of one machine share the memory."""
@@ -180,15 +191,16 @@ def _claimed(path: Path) -> Iterator[bool]:
 
 def _evict(root: Path, limit: float) -> None:
     """Delete entries until the others take no more than `limit` bytes, the least recently used first."""
-    entries = [f for f in root.iterdir() if f.is_dir()]
-    sizes = {f: sum(p.stat().st_size for p in f.glob("rows")) for f in entries}
-    for entry in sorted(entries, key=_used):
-        if sum(sizes.values()) <= limit:
+    for entry in sorted((f for f in root.iterdir() if f.is_dir()), key=_used):
+        if _taken(root) <= limit:
             return
         with suppress(OSError), (entry / "use").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an OSError when someone maps it
             shutil.rmtree(entry)
-            del sizes[entry]
+
+
+def _taken(root: Path) -> int:
+    return sum(p.stat().st_size for p in root.glob("*/rows"))
 
 
 def _used(entry: Path) -> float:

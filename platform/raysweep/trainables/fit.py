@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from raysweep.errors import Infeasible
 from raysweep.trainables.data import Data
 from raysweep.trainables.update import Groups, Update
 
@@ -235,4 +236,6 @@ def _one_epoch(
         update.step(lr)
         totals += _totals(output.detach(), y, classes)
         seen += len(y)
+    if not seen:
+        raise Infeasible("batch_size 1: batch norm cannot learn from batches of one")
     return totals, seen

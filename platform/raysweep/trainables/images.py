@@ -35,24 +35,28 @@ class Transform:
 
 
 def opened(file: Path | str | BinaryIO) -> Image:
-    """An image file in colour. Raises what Pillow raises for files that it cannot decode."""
+    """An image file in colour. Raises OSError, SyntaxError or ValueError for what cannot be decoded."""
     from PIL import Image as images
 
-    with images.open(file) as image:
-        image.load()
-        return coloured(image)
+    try:
+        with images.open(file) as image:
+            image.load()
+            return coloured(image)
+    except images.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
 
 
 def coloured(image: Image) -> Image:
-    """Any image as 8-bit RGB: grey ones widened, palettes resolved, 16 bits scaled (Pillow would cut them off)."""
+    """Any image as 8-bit RGB: grey ones widened, 16 bits scaled (Pillow would cut them off), transparency ignored."""
     from PIL import Image as images
 
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode.startswith("I") else max(float(values.max()), 1e-12)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds numbers that are not finite")
+        most = max(float(values.max(initial=0.0)), 1e-12)
+        top = most if image.mode == "F" else 255.0 if image.mode == "I" and most <= 255 else 65535.0
         image = images.fromarray(np.clip(np.round(values / top * 255), 0, 255).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # its transparent colour would be kept otherwise, by chance
     return image.convert("RGB")
 
 

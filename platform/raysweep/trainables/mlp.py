@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from raysweep.trainables.data import Data, Part, load
+from raysweep.trainables.data import Data, Part, Task, load
 
 if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pay for it
     from torch import nn
@@ -34,7 +34,7 @@ def mlp(
     data_dir: str | None = None,
     target: str | int | None = None,
     header: bool | None = None,
-    task: Literal["auto", "classification", "regression"] = "auto",
+    task: Task = "auto",
     validation: Part = 0.15,
     test: Part = 0.15,
     split_seed: Annotated[int, Ge(0)] = 0,
@@ -140,8 +140,8 @@ def network(
         if batch_norm:
             parts.append(nn.BatchNorm1d(width))
         parts.append(functions[activation]())
-        if dropout:
-            parts.append(nn.Dropout(dropout))
+        # In its place in any case: weights are known by theirs, and dropout may change in the middle of a training.
+        parts.append(nn.Dropout(dropout) if dropout else nn.Identity())
         inputs = width
     model = nn.Sequential(*parts, nn.Linear(inputs, outputs))
     *inner, last = [layer for layer in model if isinstance(layer, nn.Linear)]

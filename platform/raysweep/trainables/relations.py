@@ -20,9 +20,10 @@ def loss(student: Tensor, teacher: Tensor) -> Tensor:
     """How differently two embeddings `[n, any width]` of the same samples relate them; 0 for a single sample."""
     if len(student) < 2:
         return student.sum() * 0.0
-    student, teacher = student.float().flatten(1), teacher.float().flatten(1)
-    apart = functional.smooth_l1_loss(_distances(student), _distances(teacher))
-    angles = functional.smooth_l1_loss(_angles(student[:TRIPLES]), _angles(teacher[:TRIPLES]))
+    with torch.autocast(student.device.type, enabled=False):  # differences of what is nearly equal
+        student, teacher = student.float().flatten(1), teacher.float().flatten(1)
+        apart = functional.smooth_l1_loss(_distances(student), _distances(teacher))
+        angles = functional.smooth_l1_loss(_angles(student[:TRIPLES]), _angles(teacher[:TRIPLES]))
     return apart + ANGLE * angles
 
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,7 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
-from raysweep.trainables.data import Array, Data, Part, load_images
+from raysweep.errors import Infeasible
+from raysweep.trainables.data import Array, Data, Part, Task, load_images
 from raysweep.trainables.mlp import (
     Activation,
     Count,
@@ -65,6 +65,7 @@ def transfer(
     split_seed: Annotated[int, Ge(0)] = 0,
     classes: str | None = None,
     skip_bad: bool = False,
+    task: Task = "auto",
     transfer: Kind = "feature",
     backbone: str = "mobilenet_v2",
     weights: str = "default",
@@ -105,7 +106,7 @@ def transfer(
 ) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
     """Train a network on images with the help of one that was trained for something else.
 
-    `data` to `skip_bad` are `data.load_images`'s. `backbone` is any classification model of torchvision,
+    `data` to `task` are `data.load_images`'s. `backbone` is any classification model of torchvision,
     `timm:NAME`, or `cnn`, which is small; `weights` is `default`, the name of one of torchvision's, a file with a
     state dict, an MLflow model (`models:/STUDY@best`) that `transfer` has trained before, or `none`. Images are
     made into inputs as the weights want it, or scaled to `size` pixels square.
@@ -128,7 +129,7 @@ def transfer(
     images = (
         data
         if isinstance(data, Data)
-        else load(data, data_dir, validation, test, split_seed, classes, skip_bad)
+        else load(data, data_dir, validation, test, split_seed, classes, skip_bad, task)
     )
     with ExitStack() as held:
         built = _built(images, given, held)
@@ -189,7 +190,7 @@ def _built(images: Data, p: SimpleNamespace, held: ExitStack) -> _Built:
             0 if blocks is None or p.transfer != "model" or p.unfreeze is None else len(blocks) - p.unfreeze
         )
         if blocks is not None and frozen < 0:
-            raise ValueError(f"unfreeze is {p.unfreeze} but {p.backbone} has {len(blocks)} blocks")
+            raise Infeasible(f"unfreeze is {p.unfreeze} but {p.backbone} has {len(blocks)} blocks")
         entry, x, live = _inputs(images, p, source, frozen, device, held)
         model = _network(images, p, blocks, frozen, entry, x, live)
     model.to(device)
@@ -198,15 +199,15 @@ def _built(images: Data, p: SimpleNamespace, held: ExitStack) -> _Built:
 
 
 def _refuse(p: SimpleNamespace) -> None:
-    """Raise ValueError for what cannot go together."""
+    """Raise Infeasible for what cannot go together."""
     if p.weights == "none" and p.transfer != "scratch":
-        raise ValueError(f"weights: none has nothing to transfer by {p.transfer}. Use transfer: scratch")
+        raise Infeasible(f"weights: none has nothing to transfer by {p.transfer}. Use transfer: scratch")
     if p.transfer == "feature" and p.augment != "none":
-        raise ValueError(
+        raise Infeasible(
             "augment: features are computed once and cannot change by chance. Use views: flip, or transfer: model"
         )
     if p.batch_norm and p.batch_size == 1:
-        raise ValueError("batch_norm needs a batch_size of 2 or more")
+        raise Infeasible("batch_norm needs a batch_size of 2 or more")
 
 
 def _inputs(
@@ -248,7 +249,9 @@ def _network(
 
     blocks = blocks if blocks is not None else nn.Sequential()
     below = blocks[:frozen] if live and frozen else None
-    body = Net(entry, below, blocks[frozen:], nn.Identity(), p.pooling, p.norm == "frozen")
+    body = Net(
+        entry, below, blocks[frozen:], nn.Identity(), p.pooling, p.transfer == "model" and p.norm == "frozen"
+    )
     sample = torch.as_tensor(np.array(x[:1]))
     with torch.inference_mode():
         body.eval()
@@ -323,6 +326,8 @@ class Extractor:
         told: dict[str, Any] = {"data": self._images.fingerprint, "dtype": self._dtype, "cut": self._cut}
         if self._cut == 0:  # mean and std are applied in the network
             return told | {"transform": {k: v for k, v in transform.items() if k not in {"mean", "std"}}}
+        if self._source.backbone.startswith("timm:"):
+            told["packages"] = ["timm"]
         told |= {"transform": transform, "weights": self._source.identity(), "device": self._device.type}
         return told if self._cut is not None else told | {"pooling": self._pooling, "views": self._views}
 
@@ -405,7 +410,8 @@ def _with(images: Data, x: Array) -> Data:
 
 # --- before the trials ------------------------------------------------------------------------------------------
 
-EXTRACTS = (
+PREPARES = (
+    "transfer",
     "backbone",
     "weights",
     "size",
@@ -416,17 +422,19 @@ EXTRACTS = (
     "cache_gb",
     "device",
 )
+"""The arguments that say which features a trial wants."""
 
 
-def prepares(options: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    """What has to be there before trials whose arguments may have these `options`: arguments for `pending`."""
-    defaults = {n: a.default for n, a in inspect.signature(transfer).parameters.items()}
-    kinds = options.get("transfer", [defaults["transfer"]])
+def prepares(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What has to be there before trials of which these are parts: arguments for `check`, `pending` and `extract`."""
+    defaults = {n: a.default for n, a in inspect.signature(transfer).parameters.items() if n in PREPARES}
     found: list[dict[str, Any]] = []
-    for kind, *values in product(kinds, *(options.get(n, [defaults[n]]) for n in EXTRACTS)):
-        one = dict(zip(EXTRACTS, values, strict=True)) | {"frozen": kind in {"feature", "relation"}}
+    for point in points:
+        one = defaults | point
+        kind = one.pop("transfer")
+        one["frozen"] = kind in {"feature", "relation"}
         if kind == "relation":
-            one |= {"views": "plain"}
+            one["views"] = "plain"
         if kind != "scratch" and one not in found:
             found.append(one)
     return found
@@ -456,9 +464,10 @@ def extract(arguments: dict[str, Any], data: Data) -> int:
     """Compute the features that are missing, together with whoever else does. The images that were computed here."""
     extractor = _extractor(arguments, data)
     entry = _entry_of(extractor, SimpleNamespace(**arguments))
-    computed = entry.complete(extractor.compute)
-    entry.close()
-    return computed
+    try:
+        return entry.complete(extractor.compute)
+    finally:
+        entry.close()
 
 
 def _extractor(arguments: dict[str, Any], data: Data) -> Extractor:

@@ -94,7 +94,8 @@ class Update:
         """Go on from `state`."""
         self._steps = state["steps"]
         for kind, memory in self._memory.items():
-            memory.copy_(state[kind])
+            if kind in state:  # momentum may begin in the middle of a training
+                memory.copy_(state[kind])
 
 
 @dataclass(frozen=True)
