@@ -293,3 +293,13 @@ def test_a_search_whose_first_trials_all_fail_is_given_up_and_says_why(
     (here / "mended").touch()
     finished(raysweep("resume", "faulty_study", "--retry-failed", "-q"))
     assert {t.status for t in assert_invariants(place).trials} <= {"completed", "stopped"}
+
+
+@pytest.mark.slow
+def test_a_thousand_trials_are_all_there(here: Path, study: Callable[..., Path], raysweep: Start) -> None:
+    study("steady", trials=1000, epochs=1, more="scheduler: none\nalgorithm: random")
+    text = (here / "faulty_study.yaml").read_text().replace("marks:", "pause: 0.0\n  marks:")
+    (here / "faulty_study.yaml").write_text(text)
+    finished(raysweep("run", "faulty_study.yaml", "-q"), seconds=600)
+    told = assert_invariants(here / "studies" / "faulty_study")
+    assert len(told.trials) == 1000 and {t.status for t in told.trials} == {"completed"}

@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -39,7 +38,7 @@ if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pa
     from torch import Tensor
 
     from raysweep.trainables.backbones import Source
-    from raysweep.trainables.features import Features
+    from raysweep.trainables.extraction import Extractor
     from raysweep.trainables.network import Net
     from raysweep.trainables.update import Groups, Update
 
@@ -54,7 +53,6 @@ ADJUSTABLE = frozenset(
     {"lr", "momentum", "weight_decay", "l1", "dropout", "label_smoothing", "batch_size", "schedule", "warmup"}
     | {"backbone_lr", "layer_decay", "relation", "augment"}
 )
-AT_ONCE = {"cpu": 16, "cuda": 64}  # images that go through a backbone together; bounds its memory
 
 
 def transfer(
@@ -216,26 +214,23 @@ def _inputs(
     """The module that takes the inputs in, the inputs, and whether frozen blocks run with each batch."""
     from torch import nn
 
+    from raysweep.trainables.extraction import Extractor, extracted
     from raysweep.trainables.features import TooLargeError
     from raysweep.trainables.network import Pixels, Views
 
     transform = source.transform(p.size)
+
+    def made(cut: int | None) -> Array:
+        return extracted(Extractor(images, source, transform, cut, p, device), p, held)
+
     if p.transfer == "feature":
-        return Views(), _extracted(Extractor(images, source, transform, None, p, device), p, held), False
+        return Views(), made(None), False
     if frozen and p.augment == "none":
         try:  # the deepest cut there is
-            return (
-                nn.Identity(),
-                _extracted(Extractor(images, source, transform, frozen, p, device), p, held),
-                False,
-            )
+            return nn.Identity(), made(frozen), False
         except TooLargeError:
             pass  # it takes less room to keep pixels, and more time
-    return (
-        Pixels(transform, p.augment),
-        _extracted(Extractor(images, source, transform, 0, p, device), p, held),
-        True,
-    )
+    return Pixels(transform, p.augment), made(0), True
 
 
 def _network(
@@ -256,11 +251,15 @@ def _network(
     with torch.inference_mode():
         body.eval()
         width = body(sample.float()).shape[1]
-    hidden = (
-        [] if p.layers is None and p.units is None else widths(p.layers, 64 if p.units is None else p.units)
-    )
-    body.head = network(width, images.outputs, hidden, p.activation, p.dropout, p.batch_norm)
+    body.head = network(width, images.outputs, _hidden(p), p.activation, p.dropout, p.batch_norm)
     return body
+
+
+def _hidden(p: SimpleNamespace) -> list[int]:
+    """The widths of the head's hidden layers."""
+    if p.layers is None and p.units is None:
+        return []
+    return widths(p.layers, 64 if p.units is None else p.units)
 
 
 def _update(model: Net, p: SimpleNamespace) -> Update | Groups:
@@ -282,124 +281,16 @@ def _relations(
     images: Data, p: SimpleNamespace, source: Source, model: Net, device: torch.device, held: ExitStack
 ) -> Callable[[Tensor], Tensor]:
     """The loss of a batch for how the model relates its samples, beside how the source does."""
+    import torch
+
     from raysweep.trainables import relations
+    from raysweep.trainables.extraction import Extractor, extracted
 
     plain = SimpleNamespace(**{**vars(p), "views": "plain"})
     extractor = Extractor(images, source, source.transform(p.size), None, plain, device)
-    import torch
-
-    rows = np.array(_extracted(extractor, p, held)[: len(images.y_train), 0])
+    rows = np.array(extracted(extractor, p, held)[: len(images.y_train), 0])
     teacher = torch.as_tensor(rows).to(device)
     return lambda index: p.relation * relations.loss(model.embedding, teacher[index])
-
-
-# --- features -------------------------------------------------------------------------------------------------
-
-
-class Extractor:
-    """Computes what the first blocks of a source make of images, always alike: the rows of the train, validation
-    and test split, one after the other."""
-
-    def __init__(
-        self,
-        images: Data,
-        source: Source,
-        transform: Any,
-        cut: int | None,
-        p: SimpleNamespace,
-        device: torch.device,
-    ):
-        """`cut`: blocks before it; 0 for pixels, None for all of them, pooled, in each of the views."""
-        self._images, self._source, self._transform, self._cut = images, source, transform, cut
-        self._device, self._pooling = device, p.pooling
-        self._views = ["plain", "flip"] if p.views == "flip" else ["plain"]
-        self._dtype = "uint8" if cut == 0 else p.cache_dtype
-
-    @property
-    def rows(self) -> int:
-        return sum(len(y) for y in (self._images.y_train, self._images.y_val, self._images.y_test))
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """All that the numbers follow from."""
-        transform = asdict(self._transform)
-        told: dict[str, Any] = {"data": self._images.fingerprint, "dtype": self._dtype, "cut": self._cut}
-        if self._cut == 0:  # mean and std are applied in the network
-            return told | {"transform": {k: v for k, v in transform.items() if k not in {"mean", "std"}}}
-        if self._source.backbone.startswith("timm:"):
-            told["packages"] = ["timm"]
-        told |= {"transform": transform, "weights": self._source.identity(), "device": self._device.type}
-        return told if self._cut is not None else told | {"pooling": self._pooling, "views": self._views}
-
-    def describe(self) -> tuple[tuple[int, ...], str]:
-        """The shape of a row and its type."""
-        return self.compute(slice(0, 1)).shape[1:], self._dtype
-
-    def compute(self, part: slice) -> Array:
-        """Some of the rows."""
-        import torch
-
-        from raysweep.trainables import images
-
-        found = images.pixels(self._raw(part), self._transform)
-        if self._cut == 0:
-            return found
-        step, made = AT_ONCE[self._device.type], []
-        with torch.inference_mode():
-            for start in range(0, len(found), step):
-                batch = torch.as_tensor(found[start : start + step]).to(self._device).float() / 255
-                made.append(self._forward(batch).cpu().numpy())
-        return np.concatenate(made)
-
-    def _forward(self, batch: Tensor) -> Tensor:
-        import torch
-
-        from raysweep.trainables.network import pooled
-
-        x = self._entry(batch)
-        if self._cut is not None:
-            out: Tensor = self._network(x)
-            return out
-        flipped = {"plain": lambda t: t, "flip": lambda t: t.flip(3)}
-        return torch.stack([pooled(self._network(flipped[v](x)), self._pooling) for v in self._views], 1)
-
-    @cached_property
-    def _entry(self) -> Any:
-        from raysweep.trainables.network import Pixels
-
-        return Pixels(self._transform, "none").to(self._device)
-
-    @cached_property
-    def _network(self) -> Any:
-        import torch
-
-        with torch.random.fork_rng():
-            blocks = self._source.network()
-        return blocks[: self._cut].to(self._device).eval()
-
-    def _raw(self, part: slice) -> Array:
-        splits, start, found = (self._images.x_train, self._images.x_val, self._images.x_test), 0, []
-        for x in splits:
-            low, high = max(part.start - start, 0), min(part.stop - start, len(x))
-            if low < high:
-                found.append(x[low:high])
-            start += len(x)
-        return np.concatenate(found)
-
-
-def _entry_of(extractor: Extractor, p: SimpleNamespace) -> Features:
-    from raysweep.trainables.features import CACHE, Features
-
-    root = Path(p.cache_dir).expanduser() if p.cache_dir else CACHE
-    return Features(extractor.about, extractor.rows, extractor.describe, root, p.cache_gb * 1e9)
-
-
-def _extracted(extractor: Extractor, p: SimpleNamespace, held: ExitStack) -> Array:
-    """The rows, computed as far as they are not there."""
-    entry = _entry_of(extractor, p)
-    held.callback(entry.close)
-    entry.complete(extractor.compute)
-    return entry.rows()
 
 
 def _with(images: Data, x: Array) -> Data:
@@ -435,7 +326,7 @@ def prepares(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         one["frozen"] = kind in {"feature", "relation"}
         if kind == "relation":
             one["views"] = "plain"
-        if kind != "scratch" and one not in found:
+        if kind != "scratch" and one["weights"] != "none" and one not in found:
             found.append(one)
     return found
 
@@ -449,10 +340,12 @@ def check(arguments: dict[str, Any]) -> None:
 
 def pending(arguments: dict[str, Any], data: Data) -> dict[str, Any]:
     """See that the weights can be had; what of the features is not there yet."""
+    from raysweep.trainables.extraction import entry_of
+
     check(arguments)
     if not arguments["frozen"]:
         return {}
-    entry = _entry_of(_extractor(arguments, data), SimpleNamespace(**arguments))
+    entry = entry_of(_extractor(arguments, data), SimpleNamespace(**arguments))
     entry.verify()
     about = {"key": entry.key, "folder": str(entry.folder), "rows": entry.count, "bytes": entry.size}
     about["shards"] = len(entry.pending())
@@ -462,8 +355,10 @@ def pending(arguments: dict[str, Any], data: Data) -> dict[str, Any]:
 
 def extract(arguments: dict[str, Any], data: Data) -> int:
     """Compute the features that are missing, together with whoever else does. The images that were computed here."""
+    from raysweep.trainables.extraction import entry_of
+
     extractor = _extractor(arguments, data)
-    entry = _entry_of(extractor, SimpleNamespace(**arguments))
+    entry = entry_of(extractor, SimpleNamespace(**arguments))
     try:
         return entry.complete(extractor.compute)
     finally:
@@ -472,6 +367,7 @@ def extract(arguments: dict[str, Any], data: Data) -> int:
 
 def _extractor(arguments: dict[str, Any], data: Data) -> Extractor:
     from raysweep.trainables import backbones, fit
+    from raysweep.trainables.extraction import Extractor
 
     p = SimpleNamespace(**arguments)
     source = backbones.Source(p.backbone, p.weights)
@@ -498,9 +394,6 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
         metrics = fit.evaluate(model, test, data, "test")
         fit.write_tables(model, test, data, folder)
     trunk = _trunk(built, p)
-    hidden = (
-        [] if p.layers is None and p.units is None else widths(p.layers, 64 if p.units is None else p.units)
-    )
     about = {
         "network": {
             "backbone": built.source.backbone
@@ -510,7 +403,7 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
             "head": {
                 "inputs": next(m for m in model.head.modules() if hasattr(m, "in_features")).in_features,
                 "outputs": data.outputs,
-                "hidden": hidden,
+                "hidden": _hidden(p),
                 "activation": p.activation,
                 "dropout": p.dropout,
                 "batch_norm": p.batch_norm,

@@ -1,0 +1,116 @@
+"""What the first blocks of a pretrained network make of images: how it is computed, and described in full."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raysweep.trainables import images
+from raysweep.trainables.data import Array, Data
+from raysweep.trainables.features import CACHE, Features
+from raysweep.trainables.network import Pixels, pooled
+
+if TYPE_CHECKING:
+    from raysweep.trainables.backbones import Source
+
+AT_ONCE = {"cpu": 16, "cuda": 64}  # images that go through a backbone together; bounds its memory
+
+
+class Extractor:
+    """Computes what the first blocks of a source make of images, always alike: the rows of the train, validation
+    and test split, one after the other."""
+
+    def __init__(
+        self,
+        data: Data,
+        source: Source,
+        transform: images.Transform,
+        cut: int | None,
+        p: SimpleNamespace,
+        device: torch.device,
+    ):
+        """`cut`: blocks before it; 0 for pixels, None for all of them, pooled, in each of the views."""
+        self._data, self._source, self._transform, self._cut = data, source, transform, cut
+        self._device, self._pooling = device, p.pooling
+        self._views = ["plain", "flip"] if p.views == "flip" else ["plain"]
+        self._dtype = "uint8" if cut == 0 else p.cache_dtype
+
+    @property
+    def rows(self) -> int:
+        return sum(len(y) for y in (self._data.y_train, self._data.y_val, self._data.y_test))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """All that the numbers follow from."""
+        transform = asdict(self._transform)
+        told: dict[str, Any] = {"data": self._data.fingerprint, "dtype": self._dtype, "cut": self._cut}
+        if self._cut == 0:  # mean and std are applied in the network
+            return told | {"transform": {k: v for k, v in transform.items() if k not in {"mean", "std"}}}
+        if self._source.backbone.startswith("timm:"):
+            told["packages"] = ["timm"]
+        told |= {"transform": transform, "weights": self._source.identity(), "device": self._device.type}
+        return told if self._cut is not None else told | {"pooling": self._pooling, "views": self._views}
+
+    def describe(self) -> tuple[tuple[int, ...], str]:
+        """The shape of a row and its type."""
+        return self.compute(slice(0, 1)).shape[1:], self._dtype
+
+    def compute(self, part: slice) -> Array:
+        """Some of the rows."""
+        found = images.pixels(self._raw(part), self._transform)
+        if self._cut == 0:
+            return found
+        step, made = AT_ONCE[self._device.type], []
+        with torch.inference_mode():
+            for start in range(0, len(found), step):
+                batch = torch.as_tensor(found[start : start + step]).to(self._device).float() / 255
+                made.append(self._forward(batch).cpu().numpy())
+        return np.concatenate(made)
+
+    def _forward(self, batch: Tensor) -> Tensor:
+        x = self._entry(batch)
+        if self._cut is not None:
+            out: Tensor = self._network(x)
+            return out
+        flipped = {"plain": lambda t: t, "flip": lambda t: t.flip(3)}
+        return torch.stack([pooled(self._network(flipped[v](x)), self._pooling) for v in self._views], 1)
+
+    @cached_property
+    def _entry(self) -> Any:
+        return Pixels(self._transform, "none").to(self._device)
+
+    @cached_property
+    def _network(self) -> Any:
+        with torch.random.fork_rng():
+            blocks = self._source.network()
+        return blocks[: self._cut].to(self._device).eval()
+
+    def _raw(self, part: slice) -> Array:
+        splits, start, found = (self._data.x_train, self._data.x_val, self._data.x_test), 0, []
+        for x in splits:
+            low, high = max(part.start - start, 0), min(part.stop - start, len(x))
+            if low < high:
+                found.append(x[low:high])
+            start += len(x)
+        return np.concatenate(found)
+
+
+def entry_of(extractor: Extractor, p: SimpleNamespace) -> Features:
+    root = Path(p.cache_dir).expanduser() if p.cache_dir else CACHE
+    return Features(extractor.about, extractor.rows, extractor.describe, root, p.cache_gb * 1e9)
+
+
+def extracted(extractor: Extractor, p: SimpleNamespace, held: ExitStack) -> Array:
+    """The rows, computed as far as they are not there."""
+    entry = entry_of(extractor, p)
+    held.callback(entry.close)
+    entry.complete(extractor.compute)
+    return entry.rows()
