@@ -32,7 +32,7 @@ def point(rng: random.Random) -> dict[str, Any]:
         "batch_size": rng.choice([8, 16]),
         "backbone_lr": 10 ** rng.uniform(-1, 0),
         "norm": rng.choice(["batch", "frozen"]),
-        "relation": 10 ** rng.uniform(0, 2),
+        "relation": 10 ** rng.uniform(-1.5, 0.5),
     }
 
 
