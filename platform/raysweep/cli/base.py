@@ -1,0 +1,120 @@
+"""What the commands share: their group, the options that several take, how they find a study and print trials."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from raysweep import __version__
+from raysweep.errors import JournalError, RaysweepError, TrackingError, scrubbed
+
+if TYPE_CHECKING:
+    from raysweep.journal import History
+    from raysweep.study import Study
+    from raysweep.trial import Objective, Trial
+
+STUDIES = "studies"
+
+
+class Commands(click.Group):
+    """A group whose commands answer a user's mistake with its sentence and its exit code, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RaysweepError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(error.code)
+        except KeyboardInterrupt:
+            click.echo("Stopped.", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="raysweep")
+def cli() -> None:
+    """Search hyperparameters: one small file in, a searched study out, every trial in MLflow."""
+
+
+file_argument = click.argument("file", type=click.Path(path_type=Path))
+study_argument = click.argument("study")
+folder_option = click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=STUDIES,
+    show_default=True,
+    help="Where studies are kept.",
+)
+tracking_option = click.option(
+    "--tracking",
+    metavar="URI",
+    help="The MLflow store, or off. Default: MLFLOW_TRACKING_URI, or mlflow.db in the studies' folder.",
+)
+
+
+def say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def again(folder: Path, tracking: str | None = None) -> str:
+    """The options that a later command needs to mean the same study."""
+    return "".join(
+        [
+            "" if str(folder) == STUDIES else f" --folder {folder}",
+            f" --tracking {scrubbed(tracking)}" if tracking else "",
+        ]
+    )
+
+
+def no_result(trials: tuple[Trial, ...]) -> str:
+    first = next((t for t in trials if t.error), None)
+    return "no trial gave a result" + (
+        f"; trial {first.number} {first.status}: {first.error}" if first else ""
+    )
+
+
+def print_trials(trials: list[Trial], objective: Objective, study: Study) -> None:
+    from rich.console import Console
+
+    from raysweep.report import table
+
+    # Wide where nobody looks: whoever reads a pipe wants whole rows.
+    Console(width=None if sys.stdout.isatty() else 200).print(table(trials, objective, study.space))
+
+
+def open_study(folder: Path, study: str) -> tuple[Path, History, Study]:
+    """A study by its name, its file or its folder: where it lies, its history, and what it is."""
+    from raysweep.journal import FILE, History, read
+    from raysweep.study import Study
+
+    name = Path(study).stem if study.endswith((".yaml", ".yml")) else study
+    place = folder / name if (folder / name / FILE).exists() else Path(study)
+    if not (place / FILE).exists():
+        known = sorted(p.parent.name for p in folder.glob(f"*/{FILE}"))
+        has = f"It has: {', '.join(known)}" if known else "It has none"
+        raise JournalError(f"there is no study '{study}' in {folder}. {has}")
+    history = History(read(place / FILE)[0])
+    if not history.study:
+        raise JournalError(f"study '{study}' was not begun: its journal holds nothing")
+    return place, history, Study.recorded(history.study["study"])
+
+
+def store_for(place: Path, history: History, given: str | None) -> str:
+    """The MLflow store that a command means: what it says, or what the study was run with."""
+    from raysweep.tracking import store_of
+
+    known = history.session.get("store", "")
+    return store_of(place, given or (known if "***" not in known else None))
+
+
+def mlflow_for(place: Path, history: History, given: str | None) -> str:
+    """The same, for a command that is about MLflow."""
+    from raysweep.tracking import OFF
+
+    uri = store_for(place, history, given)
+    if uri == OFF:
+        raise TrackingError("tracking is off. Say where MLflow is with --tracking URI")
+    return uri

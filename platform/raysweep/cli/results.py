@@ -1,0 +1,137 @@
+"""Commands that show what a study came to, and use it: trials, best, show, predict."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from raysweep.cli.base import (
+    cli,
+    folder_option,
+    mlflow_for,
+    no_result,
+    open_study,
+    print_trials,
+    study_argument,
+    tracking_option,
+)
+from raysweep.errors import RaysweepError
+
+if TYPE_CHECKING:
+    from raysweep.study import Study
+    from raysweep.trial import Trial
+
+
+@cli.command()
+@study_argument
+@folder_option
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+@click.option("--csv", "as_csv", is_flag=True, help="As CSV.")
+def trials(study: str, folder: Path, as_json: bool, as_csv: bool) -> None:
+    """List a study's trials, the best first."""
+    from raysweep import report
+    from raysweep.trial import ranking
+
+    _, history, what = open_study(folder, study)
+    ranked = ranking(history.trials, what.objective)
+    listed = ranked + [t for t in history.trials if t.number not in {r.number for r in ranked}]
+    if as_json or as_csv:
+        rows = report.rows(listed, what.objective)
+        click.echo(report.as_json(rows) if as_json else report.as_csv(rows))
+    else:
+        print_trials(listed, what.objective, what)
+
+
+@cli.command()
+@study_argument
+@folder_option
+def best(study: str, folder: Path) -> None:
+    """Print the best point as a study file without freedom; of several objectives, the Pareto front as one.
+
+    \b
+    raysweep best digits_mlp > best.yaml && raysweep run best.yaml
+    """
+    from raysweep.report import number
+    from raysweep.trial import best as best_of
+
+    _, history, what = open_study(folder, study)
+    winner = best_of(history.trials, what.objective)
+    if winner is None:
+        raise RaysweepError(no_result(tuple(history.trials)))
+    if what.objective.more:
+        _print_front(history.trials, what)
+        return
+    value = number(winner.value(what.objective))
+    click.echo(f"# trial {winner.number} of {what.name}: {what.objective.metric} {value}")
+    click.echo(what.fixed(winner.point).to_yaml(), nl=False)
+
+
+def _print_front(trials: list[Trial], study: Study) -> None:
+    """The points that no other beats in everything, as a study that tries just these."""
+    from raysweep.report import number
+    from raysweep.trial import front
+
+    names = [o.metric for o in study.objective.all]
+    found = front(trials, study.objective)
+    click.echo(f"# the Pareto front of {study.name}: {study.objective}")
+    for trial in found:
+        values = trial.values(study.objective) or ()
+        told = ", ".join(f"{n} {number(v)}" for n, v in zip(names, values, strict=True))
+        click.echo(f"# trial {trial.number}: {told}")
+    click.echo(study.only([t.point for t in found]).to_yaml(), nl=False)
+
+
+@cli.command()
+@study_argument
+@click.argument("trial", type=int)
+@folder_option
+def show(study: str, trial: int, folder: Path) -> None:
+    """Show one trial: its point, how it ended, its metrics by epoch."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from raysweep.files import write_yaml
+    from raysweep.plans import duration
+    from raysweep.report import number
+
+    _, history, what = open_study(folder, study)
+    found = next((t for t in history.trials if t.number == trial), None)
+    if found is None:
+        raise RaysweepError(f"study '{study}' has no trial {trial}; it has {len(history.trials)}, from 0")
+    click.echo(
+        f"trial {found.number}: {found.status}, {duration(found.seconds)}, on {found.worker or 'no worker yet'}"
+    )
+    if found.error:
+        click.echo(found.error)
+    click.echo(write_yaml(found.point), nl=False)
+    names = list(dict.fromkeys(n for r in found.reports for n in r.metrics))
+    curve = Table(box=None, pad_edge=False)
+    for name in ("epoch", *names):
+        curve.add_column(name, justify="right")
+    top = found.best(what.objective)
+    for report in found.reports:
+        mark = "*" if report is top else ""
+        curve.add_row(f"{report.epoch}{mark}", *(number(report.metrics.get(n)) for n in names))
+    Console(width=None if sys.stdout.isatty() else 200).print(curve)
+
+
+@cli.command()
+@study_argument
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@folder_option
+@tracking_option
+def predict(study: str, inputs: tuple[Path, ...], folder: Path, tracking: str | None) -> None:
+    """Predict with a study's best model: a .csv or .parquet table, or images and folders of images.
+
+    \b
+    raysweep predict digits_mlp new.csv > predictions.csv
+    """
+    from raysweep.models import predict as predict_with
+
+    place, history, what = open_study(folder, study)
+    click.echo(
+        predict_with(what.name, mlflow_for(place, history, tracking), inputs).to_csv(index=False), nl=False
+    )

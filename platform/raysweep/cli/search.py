@@ -1,0 +1,253 @@
+"""Commands that look at a study file, and that search: check, sample, run, resume, extend."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from raysweep.cli.base import (
+    again,
+    cli,
+    file_argument,
+    folder_option,
+    no_result,
+    open_study,
+    print_trials,
+    say,
+    store_for,
+    study_argument,
+    tracking_option,
+)
+from raysweep.errors import Problem, RaysweepError, StudyError
+
+if TYPE_CHECKING:
+    from raysweep.study import Study
+    from raysweep.trial import Objective, Trial
+
+
+@cli.command()
+@file_argument
+def check(file: Path) -> None:
+    """Check a study file, its code and its data, and say what would be run.
+
+    \b
+    raysweep check search_spaces/digits_mlp.yaml
+    """
+    from raysweep.plans import amounts
+    from raysweep.study import UNBOUNDED, Study
+
+    study = Study.load(file)
+    objective: Objective = study.objective
+    free = ", ".join(study.space.free) or "nothing"
+    click.echo(f"{study.name}: {objective} of {study.found.name} by {study.algorithm.name} search")
+    count = "as many as fit" if study.target >= UNBOUNDED else study.target
+    click.echo(f"trials: {count} x {study.repeats}, each with {amounts(study.per_trial.request())}")
+    click.echo(f"may vary: {free}")
+    if not study.found.builtin:
+        click.echo(f"code: {study.found.file} (sha256 {study.found.sha256[:12]})")
+    if study.found.load is not None:
+        from raysweep.preparation import batch_problems, data_arguments
+        from raysweep.preparation import check as check_shared
+
+        for arguments in data_arguments(study):
+            data = study.found.load(**arguments)
+            click.echo(f"data: {data}")
+            problems = list(batch_problems(study, len(data.y_train)))
+            if problems:
+                raise StudyError(problems, source=file.name)
+        check_shared(study)
+
+
+@cli.command()
+@file_argument
+@click.option(
+    "-n", "count", type=click.IntRange(min=1), default=5, show_default=True, help="How many points."
+)
+def sample(file: Path, count: int) -> None:
+    """Print the first points that a study would try, one JSON object a line."""
+    from raysweep.samplers import sampler_of
+    from raysweep.space import encode
+    from raysweep.study import Study
+    from raysweep.trial import Trial
+
+    study = Study.load(file)
+    sampler = sampler_of(study)
+    for number in range(min(count, study.target)):
+        point = sampler.ask(number)
+        if point is None:
+            break
+        sampler.tell(Trial(number, point))
+        click.echo(encode(point))
+
+
+address_option = click.option(
+    "--address", metavar="HOST:PORT", help="A Ray cluster's. Default: Ray is started on this machine."
+)
+open_option = click.option(
+    "--open-cluster", is_flag=True, help="Use a cluster that asks nobody for a token, all the same."
+)
+mirror_option = click.option(
+    "--mirror",
+    metavar="URI",
+    envvar="RAYSWEEP_MIRROR",
+    help="Where the study is copied to as it goes, as s3://bucket/folder, or off. Default: its last one.",
+)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
+
+
+def search_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What every command takes that searches: where studies, their copies, MLflow and Ray are."""
+    for option in (quiet_option, mirror_option, open_option, address_option, tracking_option, folder_option):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@file_argument
+@search_options
+def run(file: Path, **options: Any) -> None:
+    """Search a study, or continue it where it was left.
+
+    \b
+    raysweep run search_spaces/digits_mlp.yaml
+    """
+    from raysweep.study import Study
+
+    _search(Study.load(file), **options)
+
+
+@cli.command()
+@study_argument
+@search_options
+@click.option("--retry-failed", is_flag=True, help="Try again what failed or took too long.")
+def resume(
+    study: str, folder: Path, tracking: str | None, mirror: str | None, retry_failed: bool, **options: Any
+) -> None:
+    """Continue a study where it was left, whatever ended it. Needs its folder (or mirror) and its code, not its file.
+
+    \b
+    raysweep resume digits_mlp
+    """
+    from raysweep.mirror import fetch
+    from raysweep.sessions import restored
+    from raysweep.tracking import OFF
+
+    if mirror and mirror != OFF:
+        fetch(folder.resolve() / study, mirror)
+    place, history, _ = open_study(folder, study)
+    what, store = restored(place, history), store_for(place, history, tracking)
+    _search(what, folder=place.parent, tracking=store, mirror=mirror, again=retry_failed, **options)
+
+
+@cli.command()
+@study_argument
+@search_options
+@click.option("--trials", metavar="N|+N", help="So many trials in all, or so many more.")
+@click.option("--top", type=click.IntRange(min=1), help="Let so many of the best trials go on ...")
+@click.option("--epochs", type=click.IntRange(min=1), help="... until they have this many epochs.")
+@click.option(
+    "--to", "file", type=click.Path(path_type=Path), help="Become what this file says: other bounds,"
+)
+@click.option("--algorithm", help="another algorithm,")
+@click.option("--scheduler", help="or another scheduler, as a study file writes them.")
+def extend(
+    study: str,
+    folder: Path,
+    tracking: str | None,
+    trials: str | None,
+    top: int | None,
+    epochs: int | None,
+    file: Path | None,
+    algorithm: str | None,
+    scheduler: str | None,
+    **options: Any,
+) -> None:
+    """Go on with a study beyond what it was: more trials, more epochs for the best, another algorithm or scheduler.
+
+    \b
+    raysweep extend digits_mlp --trials +12
+    raysweep extend digits_mlp --top 3 --epochs 60
+    """
+    from raysweep.files import parse_yaml
+    from raysweep.sessions import restored
+    from raysweep.study import Study
+    from raysweep.trial import asked
+
+    if (top is None) != (epochs is None):
+        raise StudyError([Problem("", "--top and --epochs go together")])
+    place, history, _ = open_study(folder, study)
+    known = restored(place, history)
+    raw = (Study.load(file) if file else known).to_dict() | {"name": known.name}
+    for key, text in (("algorithm", algorithm), ("scheduler", scheduler)):
+        if text is not None:
+            raw |= parse_yaml(f"{key}: {text}")
+    if trials is not None:
+        raw["trials"] = _count(trials, asked(history.trials))
+    what = Study(**raw, _beside=Path(history.study["code"]["file"]).parent)
+    store = store_for(place, history, tracking)
+    more: dict[str, Any] = {"extend": True, "top": top or 0, "epochs": epochs or 0}
+    _search(what, folder=place.parent, tracking=store, **more, **options)
+
+
+def _count(text: str, known: int) -> int:
+    """`80`, or `+50`: so many more than there are."""
+    digits = text.removeprefix("+")
+    if not digits.isdecimal() or not int(digits):
+        raise StudyError([Problem("--trials", f"must be a number as 80 or +50, got {text}")])
+    return int(digits) + (known if text.startswith("+") else 0)
+
+
+def _search(
+    study: Study,
+    folder: Path,
+    tracking: str | None,
+    address: str | None,
+    quiet: bool,
+    open_cluster: bool,
+    **more: Any,
+) -> None:
+    """Run a study and say what came of it."""
+    from raysweep import driver, report
+    from raysweep.trial import ranking
+
+    watch = None if quiet else report.live if sys.stderr.isatty() else report.lines
+    tell: Callable[[str], None] = (lambda text: None) if quiet else say
+    result = driver.run(
+        study,
+        folder=folder,
+        address=address,
+        store=tracking,
+        watch=watch,
+        say=tell,
+        open_cluster=open_cluster,
+        **more,
+    )
+    if result.failing:
+        go_on = f"raysweep resume {study.name}{again(folder, tracking)} --retry-failed"
+        raise RaysweepError(f"Given up: {result.failing}. When it is mended, continue with: {go_on}")
+    if result.interrupted:
+        done = report.of(sum(t.ended for t in result.trials), study.target)
+        more_options = again(folder, tracking) + (f" --address {address}" if address else "")
+        say(f"Stopped after {done} trials. Continue with: raysweep resume {study.name}{more_options}")
+        sys.exit(143 if result.terminated else 130)
+    winner = result.best
+    if winner is None:
+        raise RaysweepError(no_result(result.trials))
+    print_trials(ranking(result.trials, study.objective)[:5], study.objective, study)
+    _print_best(winner, study.objective, result.test)
+    if result.tracking.model:
+        click.echo(f"model: {result.tracking.model}  (raysweep predict {study.name} INPUT{again(folder)})")
+    click.echo(f"compare in MLflow: raysweep ui {study.name}{again(folder)}")
+
+
+def _print_best(winner: Trial, objective: Objective, test: dict[str, float]) -> None:
+    from raysweep.report import number
+
+    tested = ", ".join(f"{k} {number(v)}" for k, v in test.items())
+    values = zip(objective.all, winner.values(objective) or (), strict=True)
+    value = ", ".join(f"{o.metric} {number(v)}" for o, v in values)
+    click.echo(f"best: trial {winner.number}, {value}{f'; {tested}' if tested else ''}")

@@ -1,0 +1,137 @@
+"""Commands around a study: enqueue, sync, doctor, ui, schema."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from raysweep.cli.base import (
+    cli,
+    folder_option,
+    mlflow_for,
+    open_study,
+    say,
+    store_for,
+    study_argument,
+    tracking_option,
+)
+from raysweep.errors import Problem, RaysweepError, StudyError
+
+
+@cli.command()
+@study_argument
+@click.argument("values", nargs=-1, required=True, metavar="NAME=VALUE...")
+@folder_option
+def enqueue(study: str, values: tuple[str, ...], folder: Path) -> None:
+    """Hand a point to a study, running or not: it is tried before any other. Plain values may be left out.
+
+    \b
+    raysweep enqueue digits_mlp layers=2 units=[64,32] activation=relu dropout=0.1 optimizer=adam lr=1e-3 batch_size=64
+    """
+    from raysweep import queue
+    from raysweep.files import parse_yaml
+    from raysweep.trial import asked
+
+    place, history, what = open_study(folder, study)
+    pairs = [v.partition("=") for v in values]
+    if not all(equals for _, equals, _ in pairs):
+        raise StudyError([Problem("", f"write NAME=VALUE, got {v}") for v in values if "=" not in v])
+    point = what.whole(dict(parse_yaml("\n".join(f"{n}: {v}" for n, _, v in pairs))))
+    problems = what.space.check(point)
+    if problems:
+        raise StudyError(problems, source=what.name)
+    queue.put(place, point)
+    if asked(history.trials) >= what.target:
+        say(f"{what.name} has its {what.target} trials. Raise trials in its file, and run it again")
+    click.echo(f"queued for {what.name}: {point}")
+
+
+@cli.command()
+@study_argument
+@folder_option
+@tracking_option
+def sync(study: str, folder: Path, tracking: str | None) -> None:
+    """Publish to MLflow what it does not have yet."""
+    from raysweep.tracking import check, drain, start
+
+    place, history, _ = open_study(folder, study)
+    uri = mlflow_for(place, history, tracking)
+    check(uri)
+    start(place, uri)
+    if not drain(place, say).over:
+        sys.exit(1)
+    click.echo(f"MLflow holds all of {place.name}")
+
+
+@cli.command()
+@study_argument
+@folder_option
+@tracking_option
+@click.option("--mend", is_flag=True, help="Mend what needs no decision of yours.")
+def doctor(study: str, folder: Path, tracking: str | None, mend: bool) -> None:
+    """Look for what crashes have left: in a study's folder, and in MLflow.
+
+    \b
+    raysweep doctor digits_mlp --mend
+    """
+    from raysweep.doctor import examine
+
+    place, history, _ = open_study(folder, study)
+    found = list(examine(place, store_for(place, history, tracking), mend))
+    for finding in found:
+        click.echo(str(finding))
+    if not all(f.mended for f in found):
+        sys.exit(1)
+    if not found:
+        click.echo(f"nothing is wrong with {place.name}")
+
+
+@cli.command()
+@click.argument("study", required=False)
+@folder_option
+@tracking_option
+@click.option("--port", default=5000, show_default=True)
+def ui(study: str | None, folder: Path, tracking: str | None, port: int) -> None:
+    """Open MLflow's UI on the studies of a folder; with STUDY, print the link to its sorted trials."""
+    from raysweep import tracking as mlflow
+    from raysweep import views
+
+    uri = mlflow.store_of(folder / "any", tracking)
+    if study is not None:
+        place, history, what = open_study(folder, study)
+        uri = mlflow_for(place, history, tracking)
+    base = uri if uri.startswith("http") else f"http://127.0.0.1:{port}"
+    if study is not None:
+        experiment = mlflow.status(place).experiment
+        if not experiment:
+            raise RaysweepError(f"MLflow does not have '{study}' yet: raysweep sync {study}")
+        click.echo(views.link(base, experiment, history.study["id"], what.name, what.objective))
+    else:
+        click.echo(base)
+    if not uri.startswith("http"):
+        _serve(uri, port)
+
+
+def _serve(uri: str, port: int) -> None:
+    """Become MLflow's server, on loopback only and without the job runner that costs a gigabyte."""
+    from raysweep.tracking import QUIET
+
+    os.environ |= {**QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    os.execv(sys.executable, [*command, "--port", str(port), "--workers", "1"])  # noqa: S606
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of study files, from which editors complete.
+
+    \b
+    raysweep schema > raysweep.schema.json
+    """
+    from raysweep.schema import schema as study_schema
+
+    click.echo(json.dumps(study_schema(), indent=2))
