@@ -16,6 +16,7 @@ FLOORS = [
     {"errors", "disk"},
     {"trial", "params", "lock"},
     {"space", "journal", "trainables", "plans", "files", "rungs"},
+    {"checks"},
     {"study", "checkpoints", "mirror", "tracking", "views", "models", "queue", "population", "retention"},
     {"samplers", "report", "schema", "sessions", "warm_start"},
     {"stopping"},
@@ -50,9 +51,11 @@ def name_of(file: Path) -> str:
 def imports(file: Path) -> set[str]:
     """Everything that a file imports at any depth, but for what is only there for the type checker."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    tree = ast.parse(file.read_text())
+    for node in list(ast.walk(tree)):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {a.name for a in node.names}
         if isinstance(node, ast.ImportFrom) and node.module == "raysweep":

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from raysweep import queue
+from raysweep.checks import GRID_LIMIT
 from raysweep.errors import RaysweepError
 from raysweep.journal import Journal
 from raysweep.plans import AshaScheduler, HyperbandScheduler, PopulationScheduler
@@ -32,7 +33,7 @@ from raysweep.samplers import ATTEMPTS, sampler_of
 from raysweep.sessions import admit
 from raysweep.space import encode
 from raysweep.stopping import Rules
-from raysweep.study import GRID_LIMIT, Study
+from raysweep.study import Study
 from raysweep.tracking import store_of
 from raysweep.trial import ENDED, Cause, Loss, Point, Status, Trial, asked
 from raysweep.warm_start import take_over, taken

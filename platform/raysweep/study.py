@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,14 +13,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    TypeAdapter,
     ValidationError,
     WithJsonSchema,
 )
 
+from raysweep import checks
 from raysweep.errors import Problem, StudyError, did_you_mean
 from raysweep.files import on_one_line, read_yaml, write_yaml
-from raysweep.params import Choice, Int, Param, show
+from raysweep.params import Choice, Int, show
 from raysweep.plans import (
     Algorithm,
     AshaScheduler,
@@ -36,14 +35,11 @@ from raysweep.plans import (
 )
 from raysweep.space import Space
 from raysweep.trainables import Trainable, find
-from raysweep.trial import Objective, Point, Requirement
+from raysweep.trial import Objective, Point
 
 Metric = Annotated[str, Field(min_length=1)]
 UNBOUNDED = 10**9
 """How many trials a study may have whose end is a matter of time."""
-GRID_LIMIT = 10_000
-"""More points than this are a mistake more often than a wish."""
-
 SEARCH = frozenset({"algorithm", "scheduler", "trials", "points", "warm_start", "stop"})
 """What of a study says how to search, and means nothing for one point."""
 
@@ -144,16 +140,16 @@ class Study(BaseModel):
         except ValidationError as error:
             problems += [_problem(e) for e in error.errors()]
             whole = False
-        problems += (unclear := list(_objective_problems(raw)))
+        problems += (unclear := list(checks.objective(raw)))
         if found is not None:
-            problems += _trainable_problems(found, space, raw.get("repeats", 1))
+            problems += checks.trainable(found, space, raw.get("repeats", 1))
         if whole and not unclear:
             self._found, self._implicit = found, frozenset(implicit)
-            problems += self._budget_problems()
-            problems += self._scheduler_problems()
+            problems += checks.budget(self)
+            problems += checks.scheduler(self, found)
             if self.objective.more:
-                problems += _several_problems(raw, self.algorithm.name, self.scheduler.name, self.stop)
-            problems += self._point_problems()
+                problems += checks.several(raw, self.algorithm.name, self.scheduler.name, self.stop)
+            problems += checks.points(self)
         if problems:
             raise StudyError(problems)
 
@@ -265,61 +261,6 @@ class Study(BaseModel):
             {**self.to_dict(), "space": {k: on_one_line(v) for k, v in self.space.forms().items()}}
         )
 
-    def _budget_problems(self) -> Iterator[Problem]:
-        free = self.space.free
-        if self.algorithm.name == "grid":
-            yield from self._grid_problems()
-        elif self.trials is None and free and not self.stop.bounded:
-            yield Problem("trials", "say how many points to try, or under stop a time")
-        elif self.trials is not None and self.trials > 1 and not free:
-            yield Problem(
-                "trials", f"{self.trials} trials of a space without freedom. Remove it, or use repeats"
-            )
-        startup = getattr(self.algorithm, "startup", None) or 0
-        if getattr(self.algorithm, "sampler", "") == "qmc":
-            return  # has no start-up
-        if free and self.trials is not None and startup >= self.trials and not self.warm_start:
-            what = f"startup {startup} of {self.trials} trials: the search would be purely random"
-            yield Problem("algorithm", f"{what}. Lower startup, or use random")
-
-    def _scheduler_problems(self) -> Iterator[Problem]:
-        plan = self.scheduler
-        grace = getattr(plan, "grace", 1)
-        if self.epochs is not None and grace >= self.epochs and grace > 1:
-            yield Problem(
-                "scheduler", f"grace {grace} of {self.epochs} epochs: no trial would ever be stopped"
-            )
-        if plan.name in {"hyperband", "pbt", "pb2"} and self.epochs is None:
-            yield Problem(
-                "scheduler", f"{plan.name} must know how many epochs there are. Put epochs in the space"
-            )
-        takes = self._found.takes if self._found is not None else frozenset({"state"})
-        if "state" not in takes and (plan.name == "hyperband" or getattr(plan, "kind", "") == "promotion"):
-            yield Problem(
-                "scheduler", f"{plan.name} lets trials wait and go on, for which a trainable must take state"
-            )
-        if isinstance(plan, PopulationScheduler):
-            yield from self._population_problems(plan)
-
-    def _population_problems(self, plan: PopulationScheduler) -> Iterator[Problem]:
-        where, space = "scheduler", self.space
-        if self._found is not None and "state" not in self._found.takes:
-            yield Problem(where, f"{plan.name} needs a trainable that takes state, and goes on from it")
-        if self.epochs is not None and plan.interval >= self.epochs:
-            yield Problem(
-                where, f"interval {plan.interval} of {self.epochs} epochs: nobody would ever give up"
-            )
-        if self.target < 4:
-            yield Problem("trials", f"a population of {self.target} is too small. Use 4 or more")
-        conditions = {a for p in space.values() for a in (*(p.when or {}), p.each) if a}
-        for name in plan.vary or []:
-            if name not in space:
-                yield Problem(where, f"vary: '{name}' is not in the space.{did_you_mean(name, space.free)}")
-            elif name not in space.free or space[name].each or name in conditions:
-                yield Problem(where, f"vary: '{name}' must be free, one value, and no condition of others")
-        if not self.vary and not plan.vary and self._found is not None:
-            yield Problem(where, "vary: say which hyperparameters may change in the middle of a training")
-
     @property
     def vary(self) -> list[str]:
         """What a population's trials may change in the middle of a training."""
@@ -342,35 +283,6 @@ class Study(BaseModel):
     def first(self) -> list[Point]:
         """The points to try first, whole."""
         return [self.whole(given) for given in self.points]
-
-    def _point_problems(self) -> Iterator[Problem]:
-        if self.points and self.algorithm.name == "grid":
-            yield Problem("points", "a grid tries every point anyway. Remove points")
-        if self.trials is not None and len(self.points) > self.trials:
-            yield Problem("points", f"{len(self.points)} points but only {self.trials} trials")
-        for i, point in enumerate(self.first()):
-            yield from (p.under(f"points[{i}]") for p in self.space.check(point))
-
-    def _grid_problems(self) -> Iterator[Problem]:
-        continuous = self.space.continuous()
-        for name in continuous:
-            yield Problem(
-                f"space.{name}",
-                "a grid cannot count a continuous range. Give step, or grid: the number of points",
-            )
-        if continuous:
-            return
-        size = self.space.size()
-        if size > GRID_LIMIT:
-            factors = " x ".join(f"{n} {self.space[n].size():,}" for n in self.space.free)
-            yield Problem(
-                "algorithm",
-                f"the grid has {size:,} combinations ({factors}); the limit is {GRID_LIMIT:,}. Use random",
-            )
-        elif self.trials is not None and self.trials != size:
-            yield Problem(
-                "trials", f"the grid has {size} combinations but trials is {self.trials}. Remove trials"
-            )
 
 
 def _defaults(raw: Mapping[str, Any], space: Space, found: Trainable | None) -> dict[str, Any]:
@@ -395,74 +307,6 @@ def _most_epochs(space: Space) -> int | None:
         numbers = [o for o in p.options if type(o) is int]
         return max(numbers) if numbers else None
     return p.high if isinstance(p, Int) else None
-
-
-def _objective_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
-    try:
-        objective = Objective.of({**raw, "require": {}})
-    except TypeError:
-        return  # neither text nor a list: pydantic has said so
-    names = [o.metric for o in objective.all]
-    if names == [""]:
-        yield Problem("maximize", "say what is best: maximize or minimize, with the metric's name")
-    for name in {n for n in names if names.count(n) > 1}:
-        yield Problem("maximize", f"'{name}' is named twice")
-    require = raw.get("require", {})
-    for metric, text in require.items() if isinstance(require, Mapping) else ():
-        try:
-            Requirement.read(str(metric), str(text))
-        except ValueError:
-            rule = "must be <, <=, > or >= and a number, as '< 1e6'"
-            yield Problem(f"require.{metric}", f"{rule}, got {show(text)}")
-
-
-def _several_problems(
-    raw: Mapping[str, Any], algorithm: str, scheduler: str, stop: Stop
-) -> Iterator[Problem]:
-    """What does not go with several objectives."""
-    if algorithm == "hyperopt":
-        yield Problem("algorithm", "hyperopt has one objective only. Use optuna for several")
-    if scheduler != "none":
-        yield Problem("scheduler", f"{scheduler} ranks by one objective. With several, use none")
-    for rule in ("value", "no_improvement", "terminator"):
-        if getattr(stop, rule):
-            yield Problem(f"stop.{rule}", "is a rule for one objective")
-
-
-def _trainable_problems(found: Trainable, space: Space, repeats: Any) -> Iterator[Problem]:
-    """What the trainable, whose signature is the schema of its space, says against a study."""
-    if isinstance(repeats, int) and repeats > 1 and "seed" not in found.takes:
-        yield Problem("repeats", f"'{found.name}' takes no seed, so its executions would all be the same")
-    arguments = found.arguments
-    # train(config) takes whatever is in config
-    if not found.yields or any(a.kind is a.VAR_KEYWORD for a in arguments.values()):
-        return
-    for name, p in space.items():
-        where = f"space.{name}"
-        if name not in arguments:
-            yield Problem(where, f"'{found.name}' has no such argument.{did_you_mean(name, arguments)}")
-        elif arguments[name].annotation is not inspect.Parameter.empty:
-            yield from _value_problems(where, p, arguments[name].annotation)
-        if name in found.shared() and (not isinstance(p, Choice) or p.when or p.each):
-            yield Problem(where, "says which data is used. Give a plain value or a list, without conditions")
-    for name, a in arguments.items():
-        if name not in space and a.default is a.empty:
-            yield Problem(f"space.{name}", f"'{found.name}' needs it. Give a value or a range")
-
-
-def _value_problems(where: str, p: Param, annotation: Any) -> Iterator[Problem]:
-    try:
-        schema: TypeAdapter[Any] = TypeAdapter(annotation)
-    except (pydantic.PydanticSchemaGenerationError, pydantic.PydanticUserError):
-        return  # a type of the user's own; what it takes is not for us to say
-    values = p.options if isinstance(p, Choice) else [p.low, p.high]  # type: ignore[attr-defined]
-    for value in values:
-        try:
-            schema.validate_python([value] if p.each else value, strict=True)
-        except ValidationError as error:
-            # A union reports each of its members; the first one says what is wanted.
-            e = error.errors()[0]
-            yield Problem(where, f"{sentence(e)}, got {show(value)}")
 
 
 def _problem(error: Any) -> Problem:
