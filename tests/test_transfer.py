@@ -471,7 +471,7 @@ def test_what_one_study_finds_is_where_the_next_begins(ray: Any, here: Path, mlf
         "trials": 2,
     }
     space = {"data": "digits", "backbone": "cnn", "size": 16, "epochs": 1, "lr": {"float": [1e-3, 1e-2]}}
-    space |= {"cache_dir": str(here / "cache"), "validation": 0.3, "test": 0.3}
+    space |= {"cache_dir": "cache", "validation": 0.3, "test": 0.3}
     first = {"classes": "0, 1", "transfer": "scratch", "weights": "none"}
     run(Study(name="first", **shared, space=space | first))
     second = {"classes": "7, 8", "transfer": ["feature", "model"], "weights": "models:/first@best"}
@@ -480,6 +480,9 @@ def test_what_one_study_finds_is_where_the_next_begins(ray: Any, here: Path, mlf
     assert {t.status for t in result.trials} == {
         "completed"
     } and result.tracking.model == "models:/second@best"
+    assert (
+        len([f for f in (here / "cache").iterdir() if f.is_dir()]) == 3
+    )  # pixels of both, features of the second
     assert any(s.startswith("Features: 353 images through cnn, once") for s in said), said
     import mlflow
 

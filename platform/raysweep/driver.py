@@ -245,7 +245,6 @@ def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iter
         # Else Ray Tune takes up trials of a node that was taken away itself: as they were first asked for.
         "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
         "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # snapshots, of which we use none
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths in a study mean in its trials what they mean here
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
@@ -362,6 +361,8 @@ def _tune(
     if study.trial_timeout or study.no_progress_timeout:
         callbacks.append(Timeout(loop, study.trial_timeout, study.no_progress_timeout))
     contain_out_of_memory()
+    # Paths in a study mean in its trials what they mean here; Ray Tune's own functions may count on its way.
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0" if found.yields else "1"
     scratch = tempfile.mkdtemp(prefix="raysweep-")  # Tune wants a place for files that we make no use of
     main = threading.current_thread() is threading.main_thread()  # only there may signals be handled
     terminated = threading.Event()

@@ -89,16 +89,21 @@ def batch_problems(study: Study, train: int) -> Iterator[Problem]:
         yield Problem("space.batch_size", f"{largest:,} is larger than the training set ({train:,})")
 
 
-# --- weights from MLflow ------------------------------------------------------------------------------------------
+# --- what lies elsewhere ------------------------------------------------------------------------------------------
 
 
 def fetch(ray: Any, study: Study, journal: Journal, place: Path, uri: str, say: Say) -> dict[str, str]:
-    """The models in MLflow that the space names, as folders: once a study, so that `@best` keeps its meaning."""
+    """What the space names that lies elsewhere for a trial: models in MLflow, as folders (fetched once a study, so
+    that `@best` keeps its meaning), and paths that are relative to where we are."""
     folders = {}
     for name in study.found.fetched:
         p = study.space.get(name)
         for model in p.options if isinstance(p, Choice) else ():
-            if not isinstance(model, str) or not model.startswith(REMOTE):
+            if not isinstance(model, str):
+                continue
+            if not model.startswith(REMOTE):
+                if name.endswith("_dir") or Path(model).exists():
+                    folders[model] = str(Path(model).expanduser().resolve())
                 continue
             folder = place / "weights" / hashlib.sha256(model.encode()).hexdigest()[:16]
             if not folder.exists():

@@ -53,7 +53,7 @@ class Job:
     milestones: frozenset[int] = frozenset()
     """Epochs at which a trial may have to wait, and go on elsewhere: its checkpoint is written before it reports."""
     fetched: Mapping[str, str] = field(default_factory=dict)
-    """The folder of each model of MLflow's that a point may name."""
+    """The folder of each model in MLflow that a point may name, and each relative path as a whole one."""
 
 
 def data_key(arguments: dict[str, Any]) -> str:
@@ -104,7 +104,7 @@ def resolved(point: Point) -> Point:
 
 
 def here(trainable: Trainable, point: Point, fetched: Mapping[str, str]) -> Point:
-    """What of a point lies in MLflow, as the folders that it was fetched to."""
+    """What of a point lies elsewhere, as where it is for a trial."""
     return {n: fetched[point[n]] for n in trainable.fetched if point.get(n) in fetched}
 
 

@@ -24,7 +24,8 @@ from raysweep.errors import Problem, StudyError, did_you_mean
 #   load(...)                                    the data, which the trials of a node then share
 #   export(point, state, data, folder) -> dict   writes the trained model into folder, returns its test metrics
 #   ADJUSTABLE                                   the arguments with other values of which a state can go on
-#   FETCHED                                      the arguments that may name a model in MLflow: they get its folder
+#   FETCHED                                      the arguments that may name a model in MLflow, or a relative path:
+#                                                they get its folder, or the whole path
 #   PREPARES, prepares(points) -> [arguments]    what many trials will need, by the arguments that decide it;
 #   check(arguments)                             raises DataError when it cannot be had,
 #   pending(arguments, data) -> dict             what of it is missing: `key`, `folder`, `rows`, `bytes`, `shards`,
@@ -49,7 +50,7 @@ class Trainable:
     adjustable: frozenset[str] = frozenset()
     """Hyperparameters that may change in the middle of a training."""
     fetched: frozenset[str] = frozenset()
-    """Hyperparameters that may name a model in MLflow."""
+    """Hyperparameters that may name a model in MLflow, or a relative path."""
     decisive: tuple[str, ...] = ()
     """Hyperparameters that decide what is made once for many trials."""
     prepares: Callable[[Iterable[dict[str, Any]]], list[dict[str, Any]]] | None = None

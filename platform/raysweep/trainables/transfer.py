@@ -48,7 +48,7 @@ Kind = Literal["feature", "model", "relation", "scratch"]
 
 load = load_images
 
-FETCHED = frozenset({"weights"})
+FETCHED = frozenset({"weights", "cache_dir"})
 ADJUSTABLE = frozenset(
     {"lr", "momentum", "weight_decay", "l1", "dropout", "label_smoothing", "batch_size", "schedule", "warmup"}
     | {"backbone_lr", "layer_decay", "relation", "augment"}
