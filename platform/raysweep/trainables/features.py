@@ -80,17 +80,15 @@ class Features:
         _evict(root, min(limit - size, _taken(root) + shutil.disk_usage(root).free - size - disk.FLOOR))
         if shutil.disk_usage(root).free < size or not disk.room(root):
             raise DataError(f"features: {size / 1e9:.1f} GB are needed in {root}; {disk.left(root)}")
-        shutil.rmtree(
-            self.folder, ignore_errors=True
-        )  # what a killed process has left half-made, or half-deleted
+        # What a killed process has left, half-made or half-deleted.
+        shutil.rmtree(self.folder, ignore_errors=True)
         (self.folder / "done").mkdir(parents=True, mode=0o700)
         with (self.folder / "rows").open("wb") as file:
             file.truncate(size)
         text = json.dumps({**about, "shape": list(shape), "dtype": dtype, "bytes": size}, indent=2)
         (self.folder / "about.part").write_text(text)
-        (self.folder / "about.part").replace(
-            self.folder / "about.json"
-        )  # last: an entry that is there is whole
+        # Last: an entry that is there is whole.
+        (self.folder / "about.part").replace(self.folder / "about.json")
 
     def _refuse(self, size: int, limit: float) -> None:
         if size > limit:
