@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -46,6 +47,16 @@ def quick(name: str = "quick", trainable: str = "trainables:parabola", **more: A
     """A study whose trials take no time."""
     given = {"minimize": "loss", "trials": 4, "space": {"x": {"float": [-1.0, 1.0]}, "epochs": 3}}
     return Study(name=name, trainable=trainable, **{**given, **more})
+
+
+def saved(state: Any) -> Any:
+    """A trainable's state as it comes back from a checkpoint."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
 
 
 @pytest.fixture

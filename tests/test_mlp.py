@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import itertools
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import saved
 from raysweep.trainables import fit
 from raysweep.trainables.data import Data, load
 from raysweep.trainables.mlp import Activation, Optimizer, Schedule, export, mlp, network, widths
@@ -35,14 +35,6 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Data:
     path = tmp_path_factory.mktemp("line") / "line.npz"
     np.savez(path, x=x, y=3 * x[:, 0] - 2 * x[:, 1] + 100 + rng.normal(0, 0.1, 600))
     return load(str(path))
-
-
-def saved(state: Any) -> Any:
-    """A state as it comes back from a checkpoint."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    buffer.seek(0)
-    return torch.load(buffer, weights_only=True)
 
 
 OPTIONS = {

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torchvision import models
 
+from conftest import saved
 from raysweep import Study, run
 from raysweep.errors import DataError, Infeasible
 from raysweep.trainables import backbones, images, relations
@@ -56,14 +57,6 @@ def given(digits: Data, source: Path, tmp_path: Path) -> Made:
         return {"data": digits, "epochs": 4, "lr": 3e-3, "seed": 5, **shared, **more}
 
     return arguments
-
-
-def saved(state: Any) -> Any:
-    """A state as it comes back from a checkpoint."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    buffer.seek(0)
-    return torch.load(buffer, weights_only=True)
 
 
 # --- blocks and weights -------------------------------------------------------------------------------------------

@@ -349,7 +349,7 @@ def _tune(
         study.per_trial.gpu,
         study.objective,
         str(place),
-        max(1, int(study.per_trial.cpu)),
+        study.per_trial.threads,
         data,
         study.checkpoint_every,
         loop.legs.milestones if loop.legs else frozenset(),
@@ -437,7 +437,7 @@ def _export(
 
     say(f"Testing the best trial, {winner.number} ...")
     shared = data[data_key({k: v for k, v in winner.point.items() if k in study.found.shared()})]
-    limits = study.per_trial.gpu, max(1, int(study.per_trial.cpu))  # as a trial's, so that it computes alike
+    limits = study.per_trial.gpu, study.per_trial.threads  # as a trial's, so that it computes alike
     task = ray.remote(**preparation.as_options(study))(export)
     try:
         metrics = ray.get(

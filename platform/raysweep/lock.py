@@ -8,6 +8,8 @@ import json
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -83,6 +85,14 @@ class Lock:
         except OSError:
             # A full disk, or a share that is away for a moment: the heartbeat is late, and the next may come.
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Alone among the processes of this machine that lock the same path."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def flocked(file: int, tries: int = 5, kind: int = fcntl.LOCK_EX) -> bool:

@@ -19,7 +19,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 import raysweep
 from raysweep.errors import DataError, TrackingError, scrubbed
 from raysweep.trainables.data import IMAGES, read_image, read_table
-from raysweep.trainables.images import opened
+from raysweep.trainables.images import UNDECODABLE, opened
 
 _EXAMPLE = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
@@ -107,14 +107,14 @@ def _content(file: Path) -> bytes:
     try:
         opened(file)
         return file.read_bytes()
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for files it cannot decode
+    except UNDECODABLE as error:
         raise DataError(f"predict: '{file}' cannot be decoded: {error}") from None
 
 
 def _picture(file: Path, shape: Sequence[int]) -> Any:
     try:
         return read_image(file, shape).astype(np.float64)
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for files it cannot decode
+    except UNDECODABLE as error:
         raise DataError(f"predict: '{file}' cannot be decoded: {error}") from None
 
 

@@ -30,6 +30,11 @@ class Resources(BaseModel):
             raise ValueError(f"{gpu} is not possible. Use 1 or less, or a whole number")
         return gpu
 
+    @property
+    def threads(self) -> int:
+        """How many a trial may compute with."""
+        return max(1, int(self.cpu))
+
     def request(self) -> dict[str, float]:
         """What is asked for, by the names Ray Tune gives it."""
         return {k: v for k, v in {"cpu": self.cpu, "gpu": self.gpu, **self.custom}.items() if v}

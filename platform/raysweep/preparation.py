@@ -140,9 +140,8 @@ def extract(
     if len(sets) > MANY:
         say(f"The space may ask for {len(sets)} sets of features: each is computed when a trial wants it.")
         return
-    own, module = as_options(study), study.found.function.__module__
-    limits = own["num_gpus"], max(1, int(own["num_cpus"]))
-    pending, work = (ray.remote(**own)(f) for f in (_pending, _work))
+    module, limits = study.found.function.__module__, (study.per_trial.gpu, study.per_trial.threads)
+    pending, work = (ray.remote(**as_options(study))(f) for f in (_pending, _work))
     for arguments in sets:
         for reference in data.values():
             about = _got(ray, pending.remote(module, arguments, reference, *limits))

@@ -7,12 +7,10 @@ model that an earlier study exported, or nowhere.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import pickle
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from raysweep.errors import DataError, did_you_mean
+from raysweep.lock import locked
 from raysweep.trainables.images import Transform
 
 CNN = "cnn"
@@ -83,11 +82,6 @@ class Source:
 
 def check(source: Source) -> None:
     """See that there is such a network and that its weights can be had; download them if need be."""
-    if source.backbone not in {CNN, *models.list_models(module=models)} and not source.backbone.startswith(
-        TIMM
-    ):
-        known = [CNN, *models.list_models(module=models)]
-        raise DataError(f"backbone: there is no '{source.backbone}'.{did_you_mean(source.backbone, known)}")
     source.transform()
     source.network()
 
@@ -125,7 +119,7 @@ def _downloaded(backbone: str, weights: str) -> dict[str, Tensor]:
     named, folder = _named(backbone, weights), Path(torch.hub.get_dir()) / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / named.url.rpartition("/")[2]
-    with _locked(folder / f"{file.name}.lock"):
+    with locked(folder / f"{file.name}.lock"):
         try:
             state: dict[str, Tensor] = named.get_state_dict(
                 progress=False, check_hash=True, weights_only=True, map_location="cpu"
@@ -136,13 +130,6 @@ def _downloaded(backbone: str, weights: str) -> dict[str, Tensor]:
                 f" Put {named.url} there, or name a file of your own"
             ) from error
     return state
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ learned from the training split alone.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import zipfile
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from raysweep.errors import DataError, did_you_mean
-from raysweep.trainables.images import fits, opened
+from raysweep.trainables.images import UNDECODABLE, fits, opened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -348,9 +349,10 @@ def _decoded(file: Path, size: int | None) -> Any:
     try:
         if size is not None:
             return read_image(file, [size, size, 3])
-        opened(file)
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for files it cannot decode
+        content = file.read_bytes()
+        opened(io.BytesIO(content))
+        return hashlib.sha256(content).hexdigest()
+    except UNDECODABLE:
         return None
 
 

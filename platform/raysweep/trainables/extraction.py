@@ -59,6 +59,10 @@ class Extractor:
         told |= {"transform": transform, "weights": self._source.identity(), "device": self._device.type}
         return told if self._cut is not None else told | {"pooling": self._pooling, "views": self._views}
 
+    def check(self) -> None:
+        """See that the weights can be had. Raises DataError."""
+        _ = self._network  # kept for what is computed next
+
     def describe(self) -> tuple[tuple[int, ...], str]:
         """The shape of a row and its type."""
         return self.compute(slice(0, 1)).shape[1:], self._dtype

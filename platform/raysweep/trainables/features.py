@@ -25,6 +25,7 @@ import numpy as np
 
 from raysweep import disk
 from raysweep.errors import DataError
+from raysweep.lock import locked
 from raysweep.trainables import SHARD
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -64,13 +65,13 @@ class Features:
         self.folder, self.count = root / self.key[:32], rows
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._use: int | None = None
-        with _locked(root / "lock"):
+        with locked(root / "lock"):
             if not all((self.folder / name).exists() for name in ("about.json", "rows", "done")):
                 self._begin(about, *describe(), root, limit)
-            self._refuse(json.loads((self.folder / "about.json").read_text())["bytes"], limit)
+            known = json.loads((self.folder / "about.json").read_text())
+            self.shape, self.dtype = tuple(known["shape"]), np.dtype(known["dtype"])
+            self._refuse(self.size, limit)
             self._hold()
-        known = json.loads((self.folder / "about.json").read_text())
-        self.shape, self.dtype = tuple(known["shape"]), np.dtype(known["dtype"])
 
     def _begin(
         self, about: dict[str, Any], shape: tuple[int, ...], dtype: str, root: Path, limit: float
@@ -85,7 +86,7 @@ class Features:
         (self.folder / "done").mkdir(parents=True, mode=0o700)
         with (self.folder / "rows").open("wb") as file:
             file.truncate(size)
-        text = json.dumps({**about, "shape": list(shape), "dtype": dtype, "bytes": size}, indent=2)
+        text = json.dumps({**about, "shape": list(shape), "dtype": dtype}, indent=2)
         (self.folder / "about.part").write_text(text)
         # Last: an entry that is there is whole.
         (self.folder / "about.part").replace(self.folder / "about.json")
@@ -165,13 +166,6 @@ class Features:
     def rows(self) -> Array:
         """All of it `[rows, *shape]`, mapped read-only: processes of one machine share the memory."""
         return np.memmap(self.folder / "rows", self.dtype, "r", shape=(self.count, *self.shape))
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager

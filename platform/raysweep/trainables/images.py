@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+UNDECODABLE = (OSError, SyntaxError, ValueError)
+"""What Pillow, and `opened`, raise for a file that cannot be decoded."""
+
 
 @dataclass(frozen=True)
 class Transform:
@@ -35,7 +38,7 @@ class Transform:
 
 
 def opened(file: Path | str | BinaryIO) -> Image:
-    """An image file in colour. Raises OSError, SyntaxError or ValueError for what cannot be decoded."""
+    """An image file in colour. Raises one of UNDECODABLE for what cannot be decoded."""
     from PIL import Image as images
 
     try:

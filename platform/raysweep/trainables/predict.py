@@ -84,11 +84,7 @@ class Predictor:
         for i, content in enumerate(model_input["image"]):
             try:
                 made.append(transform(images.opened(io.BytesIO(content))))
-            except (
-                OSError,
-                SyntaxError,
-                ValueError,
-            ) as error:  # what Pillow raises for what it cannot decode
+            except images.UNDECODABLE as error:
                 raise DataError(f"predict: image {i} cannot be decoded: {error}") from None
         return np.stack(made)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -164,8 +164,8 @@ class _Built:
     update: Update | Groups
     device: torch.device
     source: Source
-    frozen: int
-    """Blocks that do not learn."""
+    learner: Source
+    """What the model is at first: the source, or the untrained network that learns."""
     penalty: Callable[[Tensor], Tensor] | None = None
 
 
@@ -193,7 +193,7 @@ def _built(images: Data, p: SimpleNamespace, held: ExitStack) -> _Built:
         model = _network(images, p, blocks, frozen, entry, x, live)
     model.to(device)
     penalty = _relations(images, p, source, model, device, held) if p.transfer == "relation" else None
-    return _Built(model, _with(images, x), _update(model, p), device, source, frozen, penalty)
+    return _Built(model, _with(images, x), _update(model, p), device, source, learner, penalty)
 
 
 def _refuse(p: SimpleNamespace) -> None:
@@ -342,15 +342,15 @@ def pending(arguments: dict[str, Any], data: Data) -> dict[str, Any]:
     """See that the weights can be had; what of the features is not there yet."""
     from raysweep.trainables.extraction import entry_of
 
-    check(arguments)
     if not arguments["frozen"]:
+        check(arguments)
         return {}
-    entry = entry_of(_extractor(arguments, data), SimpleNamespace(**arguments))
-    entry.verify()
-    about = {"key": entry.key, "folder": str(entry.folder), "rows": entry.count, "bytes": entry.size}
-    about["shards"] = len(entry.pending())
-    entry.close()
-    return about
+    extractor = _extractor(arguments, data)
+    extractor.check()  # also where all features are there: the export will need the weights
+    with closing(entry_of(extractor, SimpleNamespace(**arguments))) as entry:
+        entry.verify()
+        about = {"key": entry.key, "folder": str(entry.folder), "rows": entry.count, "bytes": entry.size}
+        return about | {"shards": len(entry.pending())}
 
 
 def extract(arguments: dict[str, Any], data: Data) -> int:
@@ -358,11 +358,8 @@ def extract(arguments: dict[str, Any], data: Data) -> int:
     from raysweep.trainables.extraction import entry_of
 
     extractor = _extractor(arguments, data)
-    entry = entry_of(extractor, SimpleNamespace(**arguments))
-    try:
+    with closing(entry_of(extractor, SimpleNamespace(**arguments))) as entry:
         return entry.complete(extractor.compute)
-    finally:
-        entry.close()
 
 
 def _extractor(arguments: dict[str, Any], data: Data) -> Extractor:
@@ -393,12 +390,10 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
         test = fit.Tensors(built.data.x_test, built.data.y_test, data, built.device)
         metrics = fit.evaluate(model, test, data, "test")
         fit.write_tables(model, test, data, folder)
-    trunk = _trunk(built, p)
+    trunk = _trunk(built)
     about = {
         "network": {
-            "backbone": built.source.backbone
-            if p.transfer in {"feature", "model"}
-            else p.student or p.backbone,
+            "backbone": built.learner.backbone,
             "pooling": p.pooling,
             "head": {
                 "inputs": next(m for m in model.head.modules() if hasattr(m, "in_features")).in_features,
@@ -421,10 +416,10 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
     return metrics
 
 
-def _trunk(built: _Built, p: SimpleNamespace) -> dict[str, Any]:
+def _trunk(built: _Built) -> dict[str, Any]:
     """The backbone's weights, frozen and trained ones, by their places among all blocks."""
     tuned = built.model.tuned.state_dict()
-    if p.transfer not in {"feature", "model"}:
+    if built.learner is not built.source:
         return tuned
     import torch
 
