@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysweep import preparation, tracking
+from raysweep import preparation, queue, tracking
 from raysweep.errors import (
     ClusterError,
     Problem,
@@ -27,7 +27,7 @@ from raysweep.errors import (
 )
 from raysweep.journal import FILE, History, Journal, read
 from raysweep.mirror import Mirror, fetch
-from raysweep.plans import amounts
+from raysweep.nodes import capacity
 from raysweep.sessions import EXTENDABLE, MAY_CHANGE, admit, code_changed
 from raysweep.stopping import Rules
 from raysweep.study import Study
@@ -93,9 +93,11 @@ def run(
     if mirror != OFF and fetch(place, mirror):
         say(f"Fetched {study.name} as it was at {scrubbed(mirror)}.")
     journal, copy, end = Journal(place), None, _End()
+    speak, say = say, _journalled(say, journal)
     try:
-        copy = Mirror(place, mirror, say) if mirror != OFF else None
+        copy = Mirror(place, mirror, speak) if mirror != OFF else None
         admit(study, journal, uri, EXTENDABLE if extend else MAY_CHANGE, mirror)
+        queue.go_on(place)  # what was wanted of an earlier session
         if copy is not None:
             copy.start()
         if not study.found.builtin:
@@ -110,13 +112,14 @@ def run(
         if _complete(study, journal) and not _to_export(study, journal):
             say(f"{study.name} is complete: {_why(study, journal)}.")
             tracking.start(place, uri)
-            journal.append("over")
+            journal.append("over", complete=True)
         else:
             end = _search(study, journal, place, address, uri, watch, say, open_cluster)
     except KeyboardInterrupt:
         say("Stopped.")
         journal.append("over")
     finally:
+        queue.go_on(place)
         journal.close()
         if copy is not None:
             copy.close()
@@ -127,10 +130,20 @@ def run(
         tuple(trials),
         interrupted=not _complete(study, journal) or _to_export(study, journal) is not None,
         test=_tested(study, journal),
-        tracking=tracking.drain(place, say),
+        tracking=tracking.drain(place, speak),
         terminated=end.terminated,
         failing=end.failing,
     )
+
+
+def _journalled(say: Callable[[str], None], journal: Journal) -> Callable[[str], None]:
+    """What is told is journalled as well, for who looks later, or from elsewhere."""
+
+    def tell(text: str) -> None:
+        say(text)
+        journal.append("said", text=text)
+
+    return tell
 
 
 @dataclass(frozen=True)
@@ -217,7 +230,9 @@ def _search(
     say(f"Starting Ray{f' at {address}' if address else ''} ...")
     tracking.start(place, uri, watch=True)  # MLflow takes seconds to import: it does so while Ray starts
     with connected(address, place / "ray.log", open_cluster) as ray:
-        slots = _slots(ray, study, say)
+        slots = _slots(
+            ray, study, address is not None, say
+        )  # the search itself follows the cluster as it grows and shrinks
         data = preparation.load_data(ray, study, journal, say)
         fetched = preparation.fetch(ray, study, journal, place, uri, say)
         if study.cardinality is not None and study.cardinality < (study.trials or 1):
@@ -225,14 +240,14 @@ def _search(
         if not _complete(study, journal):
             preparation.extract(ray, study, journal, data, fetched, slots, say)
             with watch(study, journal, place) if watch else nullcontext():
-                end = _tune(study, journal, place, data, fetched, slots, say)
+                end = _tune(study, journal, place, data, fetched, address is not None, say)
         why = Rules(study, journal).why
         if why:
             say(f"Enough: {why}.")
         chosen = _to_export(study, journal)
         if _complete(study, journal) and chosen:
             _export(ray, study, journal, place, data, fetched, say, *chosen)
-        journal.append("over")
+        journal.append("over", complete=_complete(study, journal))
     return end
 
 
@@ -244,12 +259,13 @@ def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iter
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the end of a trial is a result without metrics
         # Else Ray Tune takes up trials of a node that was taken away itself: as they were first asked for.
         "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
+        "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # else one at a time; how many there are is for search.Room to say
         "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # snapshots, of which we use none
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     if address is None:
-        _token()
+        token()
     import ray
 
     if tuple(map(int, ray.__version__.split(".")[:2])) < RAY:
@@ -295,7 +311,7 @@ def _refuse_open(address: str, dashboard: str) -> None:
     )
 
 
-def _token() -> None:
+def token() -> None:
     """The key to the local Ray, readable by its owner alone. (Ray would write one that others can read.)"""
     path = Path.home() / ".ray" / "auth_token"
     path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -307,22 +323,16 @@ def _token() -> None:
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
 
 
-def _slots(ray: Any, study: Study, say: Callable[[str], None]) -> int:
-    """How many trials fit the cluster at once. Raises ClusterError when no node can ever hold one."""
-    wanted = {k.upper() if k in {"cpu", "gpu"} else k: v for k, v in study.per_trial.request().items()}
-    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
-    fits = [min(int(node.get(k, 0) / v + 1e-9) for k, v in wanted.items()) for node in nodes]
-    if not any(fits):
-        largest = {k: max(node.get(k, 0) for node in nodes) for k in wanted}
-        raise ClusterError(
-            f"per_trial: a trial needs {amounts(wanted)}, but no node has it (at most {amounts(largest)})."
-            " It would wait for ever"
-        )
-    if study.concurrency is not None and study.concurrency > sum(fits):
-        say(f"concurrency is {study.concurrency} but only {sum(fits)} trials fit at once.")
-    if not study.per_trial.gpu and any(node.get("GPU") for node in nodes):
+def _slots(ray: Any, study: Study, grows: bool, say: Callable[[str], None]) -> int:
+    """How many trials run at once to begin with. Raises ClusterError when no node can ever hold one."""
+    fits = capacity(ray, study.per_trial.request(), grows)
+    if not fits.now:
+        say("No node that is there holds a trial: waiting for the autoscaler to add one that does.")
+    if study.concurrency is not None and study.concurrency > fits.most:
+        say(f"concurrency is {study.concurrency} but only {fits.most} trials fit at once.")
+    if not study.per_trial.gpu and ray.cluster_resources().get("GPU"):
         say("This cluster has GPUs and the study asks for none: per_trial: {gpu: 1} would use them.")
-    return min(sum(fits), study.concurrency or sum(fits), max(study.target, 1))
+    return min(fits.wanted, study.concurrency or fits.wanted, max(study.target, 1))
 
 
 def _tune(
@@ -331,7 +341,7 @@ def _tune(
     place: Path,
     data: dict[str, Any],
     fetched: dict[str, str],
-    slots: int,
+    grows: bool,
     say: Callable[[str], None],
 ) -> _End:
     """One Tuner, and we are its only caller. Ctrl-C and SIGTERM end it in order."""
@@ -356,7 +366,7 @@ def _tune(
         fetched,
     )
     runs: Any = tune.with_parameters(worker.Worker, job=job) if found.yields else worker.tune_function(job)
-    room = Room(loop, say)
+    room = Room(loop, say, grows)
     callbacks: list[Any] = [Recorder(loop), room, *([Notice(say)] if found.yields else [])]
     if study.trial_timeout or study.no_progress_timeout:
         callbacks.append(Timeout(loop, study.trial_timeout, study.no_progress_timeout))
@@ -381,7 +391,6 @@ def _tune(
                 search_alg=Searcher(loop, room),
                 scheduler=scheduler_of(loop),
                 num_samples=-1,
-                max_concurrent_trials=slots,  # without it Tune would start a searcher's trials one by one
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,

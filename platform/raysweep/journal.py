@@ -71,6 +71,8 @@ class History:
         """The winner after the last complete search: trial, epoch, the metrics of its test split."""
         self.data: dict[str, str] = {}
         """The fingerprint of each data set, by the arguments that load it."""
+        self.complete = False
+        """Whether the last session came to the study's end."""
         self.over = False
         """Whether the last session ended by itself, complete or interrupted."""
         self.session: Record = {}
@@ -99,10 +101,10 @@ class History:
         if kind == "study":
             self.study = self.begun = record
         elif kind == "session":
-            self.session, self.over = record, False
+            self.session, self.over, self.complete = record, False, False
             self._lose()
         elif kind == "over":
-            self.over = True
+            self.over, self.complete = True, record.get("complete", False)
             self._lose()
         elif kind == "changed":
             self.study = {**self.study, "study": record["study"]}
@@ -204,6 +206,23 @@ class History:
     def trials(self) -> list[Trial]:
         """All trials as they stand, in the order in which they were asked for."""
         return [self.trial(n) for n in list(self._trials)]
+
+
+class Reader:
+    """The journal of a study that another process may be writing, read as it grows."""
+
+    def __init__(self, folder: Path):
+        self._path, self._end = folder / FILE, 0
+        self.history = History()
+
+    def update(self) -> list[Record]:
+        """What was written since the last time; `history` has it folded in."""
+        if self._path.stat().st_size < self._end:  # it was begun anew
+            self.history, self._end = History(), 0
+        records, self._end = read(self._path, self._end)
+        for record in records:
+            self.history.add(record)
+        return records
 
 
 class Journal:

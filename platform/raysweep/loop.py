@@ -64,6 +64,8 @@ class Loop:
         self._running: set[int] = set()
         self.paused = False
         """Whether no trial is handed out for now: the disk is full."""
+        self.ending = False
+        """Whether no trial is handed out any more: a person wants it to end."""
         self.failing = ""
         """Why no trial is handed out any more: the first ones of this session all failed, without a result."""
         self._failed: list[int] | None = []  # of this session, until one does something else
@@ -142,7 +144,7 @@ class Loop:
     def next(self) -> Trial | None:
         """The trial that comes next, or None: for now if the study is `blocked`, else for good."""
         trial = None
-        if self.paused or self.failing:
+        if self.paused or self.ending or self.failing:
             return None
         if self.rules.why:  # what was begun in an earlier session is not taken up again
             self._waiting |= {t.number for t in self._unfinished}
@@ -169,7 +171,7 @@ class Loop:
     def blocked(self) -> bool:
         """Whether there may be more when one that runs comes to wait, makes room for another, or is lost."""
         more = self._unfinished or self._owed or self.paused
-        return bool(self._running or (more and not self.failing))
+        return bool(self._running or (more and not self.ending and not self.failing))
 
     def left(self, number: int) -> None:
         """A trial's runner has let it go. If it did not say how it ended, it was stopped, or has to wait."""

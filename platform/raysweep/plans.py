@@ -13,6 +13,8 @@ from pydantic_core import PydanticCustomError
 from raysweep.errors import did_you_mean
 from raysweep.params import show
 
+KIND = 0.001  # of the resource by which Ray marks a node that has a kind of GPU: it counts nothing
+
 
 class Resources(BaseModel):
     """What one trial holds while it runs. Fractions of a GPU share it; other keys go under `custom`."""
@@ -21,6 +23,9 @@ class Resources(BaseModel):
 
     cpu: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
     gpu: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    accelerator: (
+        Annotated[str, Field(min_length=1, description="the kind of GPU, as Ray names it: H100")] | None
+    ) = None
     custom: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
 
     @pydantic.field_validator("gpu")
@@ -30,6 +35,12 @@ class Resources(BaseModel):
             raise ValueError(f"{gpu} is not possible. Use 1 or less, or a whole number")
         return gpu
 
+    @pydantic.model_validator(mode="after")
+    def _of_a_kind(self) -> Resources:
+        if self.accelerator and not self.gpu:
+            raise ValueError(f"accelerator: {self.accelerator} is a kind of GPU, and gpu is 0. Say how many")
+        return self
+
     @property
     def threads(self) -> int:
         """How many a trial may compute with."""
@@ -37,12 +48,14 @@ class Resources(BaseModel):
 
     def request(self) -> dict[str, float]:
         """What is asked for, by the names Ray Tune gives it."""
-        return {k: v for k, v in {"cpu": self.cpu, "gpu": self.gpu, **self.custom}.items() if v}
+        kind = {f"accelerator_type:{self.accelerator}": KIND} if self.accelerator else {}
+        return {k: v for k, v in {"cpu": self.cpu, "gpu": self.gpu, **kind, **self.custom}.items() if v}
 
 
 def amounts(resources: Mapping[str, float]) -> str:
-    """Resources as a person says them: `1 cpu, 0.25 gpu`."""
-    return ", ".join(f"{v:g} {k}" for k, v in resources.items())
+    """Resources as a person says them: `1 cpu, 0.25 gpu, H100`."""
+    told = {k.removeprefix("accelerator_type:"): v for k, v in resources.items()}
+    return ", ".join(k if v == KIND else f"{v:g} {k}" for k, v in told.items())
 
 
 def duration(seconds: float) -> str:

@@ -1,15 +1,19 @@
-"""Points that a person hands to a search while it runs: a file each in the study's folder, since its journal has one
-writer. The search takes them, oldest first, before it asks its sampler."""
+"""What a person hands to a search while it runs, as files in the study's folder, since its journal has one writer:
+points, a file each, which the search takes, oldest first, before it asks its sampler; and the wish that it end."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Literal
 
 from raysweep.space import Space, decode, encode
 from raysweep.trial import Point
 
 FOLDER = "queue"
+END = "end"
+How = Literal["stop", "cancel"]
+"""`stop`: no trial begins any more, and what runs runs to its end. `cancel`: at once, in order."""
 
 
 def put(study: Path, point: Point) -> Path:
@@ -37,3 +41,23 @@ def oldest(study: Path, space: Space) -> tuple[Path, Point] | None:
             return path, point
         path.replace(path.with_suffix(".refused"))
     return None
+
+
+def end(study: Path, how: How) -> None:
+    """Ask whoever runs the study to end."""
+    temporary = study / f"{END}.part"
+    temporary.write_text(how)
+    temporary.replace(study / END)
+
+
+def wanted_end(study: Path) -> str:
+    """How a person wants it to end: "", "stop" or "cancel"."""
+    try:
+        return (study / END).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def go_on(study: Path) -> None:
+    """Nobody wants it to end: a session begins, or has ended as it was wanted."""
+    (study / END).unlink(missing_ok=True)

@@ -8,7 +8,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from raysweep.journal import Journal
+from raysweep.journal import Journal, Record
 from raysweep.plans import duration
 from raysweep.space import Space, flat
 from raysweep.study import UNBOUNDED, Study
@@ -125,13 +125,11 @@ def of(count: int, target: int) -> str:
 class Progress:
     """How far a search is, from its journal."""
 
-    def __init__(self, study: Study, journal: Journal):
-        self._study, self._journal = study, journal
-        self._began = time.monotonic()
-        self._before = sum(t.ended for t in journal.trials)
-
-    def trials(self) -> list[Trial]:
-        return self._journal.trials
+    def __init__(self, study: Study, trials: Callable[[], list[Trial]], began: float | None = None):
+        """`trials` as they stand whenever they are asked for; `began` is when the search did, if not now."""
+        self._study, self.trials = study, trials
+        self._began = began or time.time()
+        self._before = sum(t.ended and t.finished < self._began for t in trials())
 
     def line(self, trials: Sequence[Trial]) -> str:
         """Done, running, failed, throughput and the time left, on one line."""
@@ -141,7 +139,7 @@ class Progress:
         parts = [f"{of(ended, target)} trials", f"{running} running"]
         if broken:
             parts.append(f"{broken} without result")
-        seconds = time.monotonic() - self._began
+        seconds = max(0.001, time.time() - self._began)
         done = ended - self._before
         if done:
             parts.append(f"{done / seconds * 60:.1f} trials/min")
@@ -149,14 +147,14 @@ class Progress:
                 parts.append(f"{duration((target - ended) * seconds / done)} left")
         return " · ".join([*parts, f"{duration(seconds)} so far"])
 
-    def view(self) -> Group:
-        """The live table: the best trials, then those that run."""
+    def view(self, how: str = "") -> Group:
+        """The live table: the best trials, then those that run; `how` it stands, for who did not start it."""
         objective = self._study.objective
         trials = self.trials()
         running = [t for t in trials if t.status == "running"][:SHOWN]
         top = ranking(trials, objective)[: max(3, SHOWN - len(running))]
         return Group(
-            Text(f"{self._study.name}: {objective}", style="bold"),
+            Text(f"{self._study.name}: {objective}{f' ({how})' if how else ''}", style="bold"),
             Text(self.line(trials), style="dim"),
             table([*top, *running], objective, self._study.space),
         )
@@ -165,7 +163,7 @@ class Progress:
 @contextmanager
 def live(study: Study, journal: Journal, place: Path) -> Iterator[None]:
     """The live table on a terminal."""
-    progress = Progress(study, journal)
+    progress = Progress(study, lambda: journal.trials)
     console = Console(stderr=True)
     with Live(console=console, get_renderable=progress.view, refresh_per_second=4, transient=True):
         yield
@@ -174,7 +172,7 @@ def live(study: Study, journal: Journal, place: Path) -> Iterator[None]:
 @contextmanager
 def lines(study: Study, journal: Journal, place: Path) -> Iterator[None]:
     """A line for each trial that ends, where there is no terminal."""
-    progress, objective = Progress(study, journal), study.objective
+    progress, objective = Progress(study, lambda: journal.trials), study.objective
     told = {t.number for t in progress.trials() if t.ended}
     over = threading.Event()
 
@@ -201,3 +199,43 @@ def lines(study: Study, journal: Journal, place: Path) -> Iterator[None]:
         over.set()
         thread.join()
         tell()
+
+
+# --- afterwards, or from elsewhere --------------------------------------------------------------------------------
+
+
+def story(records: Iterable[Record], of_trial: int | None = None) -> Iterator[str]:
+    """What a journal's records tell, a line each; of one trial with its epochs, if `of_trial` says which."""
+    for record in records:
+        number = record.get("trial")
+        if of_trial is not None and (number != of_trial or record["kind"] == "best"):
+            continue
+        told = _told(record, of_trial is not None)
+        if told:
+            yield f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record['time']))} {told}"
+
+
+def _told(record: Record, epochs: bool) -> str:
+    kind, trial = record["kind"], f"trial {record.get('trial')}"
+    if kind == "said":
+        return str(record["text"])
+    if kind == "session":
+        return f"begun by process {record['pid']} on {record['host']}: {' '.join(record['argv'])}"
+    if kind == "over":
+        return "the session ended"
+    if kind == "started":
+        after = f" after epoch {record['epoch']}" if record.get("epoch") else ""
+        return f"{trial} started{after} on {record['worker']}"
+    if kind == "report" and epochs:
+        values = ", ".join(f"{name} {number(value)}" for name, value in record["metrics"].items())
+        return f"{trial} epoch {record['epoch']}: {values}"
+    if kind == "lost":
+        return f"{trial} lost ({record['cause']}): {record['error']}"
+    if kind == "paused":
+        return f"{trial} waits"
+    if kind == "ended":
+        return f"{trial} {record['status']}" + (f": {record['error']}" if record["error"] else "")
+    if kind == "best":
+        tested = ", ".join(f"{name} {number(value)}" for name, value in record["metrics"].items())
+        return f"{trial} is the best, at epoch {record['epoch']}: {tested}"
+    return ""

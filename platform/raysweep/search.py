@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +18,10 @@ from ray.tune import search
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.result import AUTO_RESULT_KEYS
 
-from raysweep import disk
+from raysweep import disk, queue
+from raysweep.errors import ClusterError
 from raysweep.loop import Loop
+from raysweep.nodes import capacity
 from raysweep.plans import duration
 from raysweep.trial import Cause
 
@@ -26,16 +30,45 @@ STEP = 5.0  # seconds that Ray Tune's loop takes for a step at most, unless some
 
 
 class Room(tune.Callback):  # type: ignore[misc]
-    """Pauses the search while the study's disk has no room, and says so."""
+    """How many trials there is room for: as many as the nodes hold that are there, and some that make others come;
+    none while the study's disk is full, or once a person wants it to end."""
 
-    def __init__(self, loop: Loop, say: Callable[[str], None]):
-        self._loop, self._say = loop, say
+    def __init__(self, loop: Loop, say: Callable[[str], None], grows: bool):
+        self._loop, self._say, self._grows = loop, say, grows
         self._folder, self._looked = loop.journal.path.parent, 0.0
+        self._end, self._fits = "", 0
+        self.slots = 1
 
     def look(self) -> None:
         if time.monotonic() - self._looked < LOOK:
             return
         self._looked = time.monotonic()
+        self._look_at_disk()
+        self._look_at_nodes()
+        self._look_for_end()
+
+    def _look_at_nodes(self) -> None:
+        study = self._loop.study
+        try:
+            found = capacity(ray, study.per_trial.request(), self._grows)
+        except ClusterError:
+            return  # the nodes that held trials are away: those that are lost wait for them
+        self.slots = max(1, min(found.wanted, study.concurrency or found.wanted))
+        if self._fits and found.now != self._fits:
+            self._say(f"The cluster holds {found.now} trials at once now (it was {self._fits}).")
+        self._fits = found.now or self._fits
+
+    def _look_for_end(self) -> None:
+        how = queue.wanted_end(self._folder)
+        if how == self._end:
+            return
+        self._end = how
+        self._loop.ending = bool(how)
+        self._say("Asked to end: no trial begins any more." if how == "stop" else "Cancelled.")
+        if how == "cancel":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _look_at_disk(self) -> None:
         full = not disk.room(self._folder)
         if full and not self._loop.paused:
             self._say(
@@ -61,6 +94,8 @@ class Searcher(search.Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next trial: its number, its point and the seeds of its executions."""
         self._room.look()  # while no trial runs, Ray Tune asks for the next one and does nothing else
+        if len(self._numbers) >= self._room.slots:
+            return None
         trial = self._loop.next()
         if trial is None:
             finished: str = search.Searcher.FINISHED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from raysweep.study import Study
     from raysweep.trial import Objective, Trial
 
-STUDIES = "studies"
+STUDIES = os.environ.get("RAYSWEEP_FOLDER", "studies")
+ARGUMENTS = "raysweep.arguments"  # of the command, as they were written
 
 
 class Commands(click.Group):
@@ -31,6 +33,46 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("Stopped.", err=True)
             ctx.exit(130)
+
+
+class Anywhere(click.Command):
+    """A command on a study, which with --cluster FILE runs on that cluster's head instead of here."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.params.append(
+            click.Option(
+                ["--cluster"],
+                type=click.Path(path_type=Path),
+                metavar="FILE",
+                envvar="RAYSWEEP_CLUSTER",
+                help="Do it on the head of this cluster, see cluster/README.md.",
+            )
+        )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS] = [self.name, *args]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        cluster = ctx.params.pop("cluster")
+        if cluster is None:
+            return super().invoke(ctx)
+        from raysweep.cli.elsewhere import there
+
+        return ctx.exit(there(cluster, without(ctx.meta[ARGUMENTS], "--cluster"), ctx.params))
+
+
+def without(arguments: list[str], *options: str) -> list[str]:
+    """Arguments without options that take a value, and their values."""
+    kept: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        if argument in options:
+            next(left, None)
+        elif argument.partition("=")[0] not in options:
+            kept.append(argument)
+    return kept
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -83,6 +125,26 @@ def print_trials(trials: list[Trial], objective: Objective, study: Study) -> Non
 
     # Wide where nobody looks: whoever reads a pipe wants whole rows.
     Console(width=None if sys.stdout.isatty() else 200).print(table(trials, objective, study.space))
+
+
+def print_result(
+    study: Study, trials: tuple[Trial, ...], test: dict[str, float], model: str, folder: Path
+) -> None:
+    """What a complete study came to. Raises RaysweepError when no trial has a result."""
+    from raysweep.report import number
+    from raysweep.trial import best, ranking
+
+    winner, objective = best(trials, study.objective), study.objective
+    if winner is None:
+        raise RaysweepError(no_result(trials))
+    print_trials(ranking(trials, objective)[:5], objective, study)
+    tested = ", ".join(f"{k} {number(v)}" for k, v in test.items())
+    values = zip(objective.all, winner.values(objective) or (), strict=True)
+    value = ", ".join(f"{o.metric} {number(v)}" for o, v in values)
+    click.echo(f"best: trial {winner.number}, {value}{f'; {tested}' if tested else ''}")
+    if model:
+        click.echo(f"model: {model}  (raysweep predict {study.name} INPUT{again(folder)})")
+    click.echo(f"compare in MLflow: raysweep ui {study.name}{again(folder)}")
 
 
 def open_study(folder: Path, study: str) -> tuple[Path, History, Study]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from raysweep.cli.base import (
+    Anywhere,
     cli,
     folder_option,
     mlflow_for,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from raysweep.trial import Trial
 
 
-@cli.command()
+@cli.command(cls=Anywhere)
 @study_argument
 @folder_option
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
@@ -45,7 +46,7 @@ def trials(study: str, folder: Path, as_json: bool, as_csv: bool) -> None:
         print_trials(listed, what.objective, what)
 
 
-@cli.command()
+@cli.command(cls=Anywhere)
 @study_argument
 @folder_option
 def best(study: str, folder: Path) -> None:
@@ -84,7 +85,7 @@ def _print_front(trials: list[Trial], study: Study) -> None:
     click.echo(study.only([t.point for t in found]).to_yaml(), nl=False)
 
 
-@cli.command()
+@cli.command(cls=Anywhere)
 @study_argument
 @click.argument("trial", type=int)
 @folder_option

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from raysweep.cli.base import (
+    ARGUMENTS,
+    Anywhere,
     again,
     cli,
     file_argument,
     folder_option,
-    no_result,
     open_study,
-    print_trials,
+    print_result,
     say,
     store_for,
     study_argument,
@@ -26,7 +27,7 @@ from raysweep.errors import Problem, RaysweepError, StudyError
 
 if TYPE_CHECKING:
     from raysweep.study import Study
-    from raysweep.trial import Objective, Trial
+    from raysweep.trial import Objective
 
 
 @cli.command()
@@ -96,20 +97,33 @@ mirror_option = click.option(
     envvar="RAYSWEEP_MIRROR",
     help="Where the study is copied to as it goes, as s3://bucket/folder, or off. Default: its last one.",
 )
+detach_option = click.option(
+    "--detach",
+    is_flag=True,
+    help="Run it as a job of the Ray cluster (the one at hand, or --address), and return.",
+)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
 
 
 def search_options(command: Callable[..., None]) -> Callable[..., None]:
     """What every command takes that searches: where studies, their copies, MLflow and Ray are."""
-    for option in (quiet_option, mirror_option, open_option, address_option, tracking_option, folder_option):
+    for option in (
+        quiet_option,
+        detach_option,
+        mirror_option,
+        open_option,
+        address_option,
+        tracking_option,
+        folder_option,
+    ):
         command = option(command)
     return command
 
 
-@cli.command()
+@cli.command(cls=Anywhere)
 @file_argument
 @search_options
-def run(file: Path, **options: Any) -> None:
+def run(file: Path, folder: Path, detach: bool, address: str | None, **options: Any) -> None:
     """Search a study, or continue it where it was left.
 
     \b
@@ -117,15 +131,26 @@ def run(file: Path, **options: Any) -> None:
     """
     from raysweep.study import Study
 
-    _search(Study.load(file), **options)
+    study = Study.load(file)
+    if detach:
+        _detach(study.name, folder, address)
+    else:
+        _search(study, folder, address=address, **options)
 
 
-@cli.command()
+@cli.command(cls=Anywhere)
 @study_argument
 @search_options
 @click.option("--retry-failed", is_flag=True, help="Try again what failed or took too long.")
 def resume(
-    study: str, folder: Path, tracking: str | None, mirror: str | None, retry_failed: bool, **options: Any
+    study: str,
+    folder: Path,
+    tracking: str | None,
+    mirror: str | None,
+    retry_failed: bool,
+    detach: bool,
+    address: str | None,
+    **options: Any,
 ) -> None:
     """Continue a study where it was left, whatever ended it. Needs its folder (or mirror) and its code, not its file.
 
@@ -140,10 +165,14 @@ def resume(
         fetch(folder.resolve() / study, mirror)
     place, history, _ = open_study(folder, study)
     what, store = restored(place, history), store_for(place, history, tracking)
-    _search(what, folder=place.parent, tracking=store, mirror=mirror, again=retry_failed, **options)
+    if detach:
+        _detach(what.name, place.parent, address)
+    else:
+        more: dict[str, Any] = {"mirror": mirror, "again": retry_failed, **options}
+        _search(what, folder=place.parent, address=address, tracking=store, **more)
 
 
-@cli.command()
+@cli.command(cls=Anywhere)
 @study_argument
 @search_options
 @click.option("--trials", metavar="N|+N", help="So many trials in all, or so many more.")
@@ -164,6 +193,8 @@ def extend(
     file: Path | None,
     algorithm: str | None,
     scheduler: str | None,
+    detach: bool,
+    address: str | None,
     **options: Any,
 ) -> None:
     """Go on with a study beyond what it was: more trials, more epochs for the best, another algorithm or scheduler.
@@ -189,8 +220,11 @@ def extend(
         raw["trials"] = _count(trials, asked(history.trials))
     what = Study(**raw, _beside=Path(history.study["code"]["file"]).parent)
     store = store_for(place, history, tracking)
+    if detach:
+        _detach(what.name, place.parent, address)
+        return
     more: dict[str, Any] = {"extend": True, "top": top or 0, "epochs": epochs or 0}
-    _search(what, folder=place.parent, tracking=store, **more, **options)
+    _search(what, folder=place.parent, address=address, tracking=store, **more, **options)
 
 
 def _count(text: str, known: int) -> int:
@@ -199,6 +233,16 @@ def _count(text: str, known: int) -> int:
     if not digits.isdecimal() or not int(digits):
         raise StudyError([Problem("--trials", f"must be a number as 80 or +50, got {text}")])
     return int(digits) + (known if text.startswith("+") else 0)
+
+
+def _detach(name: str, folder: Path, address: str | None) -> None:
+    """Have the cluster run this very command."""
+    from raysweep import jobs
+
+    arguments = [a for a in click.get_current_context().meta[ARGUMENTS] if a != "--detach"]
+    more = [] if address else ["--address", "auto"]
+    job = jobs.submit(folder.resolve() / name, [*arguments, *more], address or "auto")
+    click.echo(f"{name} runs as the job {job}: raysweep status {name} --watch{again(folder)}")
 
 
 def _search(
@@ -212,7 +256,6 @@ def _search(
 ) -> None:
     """Run a study and say what came of it."""
     from raysweep import driver, report
-    from raysweep.trial import ranking
 
     watch = None if quiet else report.live if sys.stderr.isatty() else report.lines
     tell: Callable[[str], None] = (lambda text: None) if quiet else say
@@ -234,20 +277,4 @@ def _search(
         more_options = again(folder, tracking) + (f" --address {address}" if address else "")
         say(f"Stopped after {done} trials. Continue with: raysweep resume {study.name}{more_options}")
         sys.exit(143 if result.terminated else 130)
-    winner = result.best
-    if winner is None:
-        raise RaysweepError(no_result(result.trials))
-    print_trials(ranking(result.trials, study.objective)[:5], study.objective, study)
-    _print_best(winner, study.objective, result.test)
-    if result.tracking.model:
-        click.echo(f"model: {result.tracking.model}  (raysweep predict {study.name} INPUT{again(folder)})")
-    click.echo(f"compare in MLflow: raysweep ui {study.name}{again(folder)}")
-
-
-def _print_best(winner: Trial, objective: Objective, test: dict[str, float]) -> None:
-    from raysweep.report import number
-
-    tested = ", ".join(f"{k} {number(v)}" for k, v in test.items())
-    values = zip(objective.all, winner.values(objective) or (), strict=True)
-    value = ", ".join(f"{o.metric} {number(v)}" for o, v in values)
-    click.echo(f"best: trial {winner.number}, {value}{f'; {tested}' if tested else ''}")
+    print_result(study, result.trials, result.test, result.tracking.model, folder)

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from raysweep.cli.base import (
+    Anywhere,
     cli,
     folder_option,
     mlflow_for,
@@ -22,7 +23,7 @@ from raysweep.cli.base import (
 from raysweep.errors import Problem, RaysweepError, StudyError
 
 
-@cli.command()
+@cli.command(cls=Anywhere)
 @study_argument
 @click.argument("values", nargs=-1, required=True, metavar="NAME=VALUE...")
 @folder_option
@@ -50,7 +51,7 @@ def enqueue(study: str, values: tuple[str, ...], folder: Path) -> None:
     click.echo(f"queued for {what.name}: {point}")
 
 
-@cli.command()
+@cli.command(cls=Anywhere)
 @study_argument
 @folder_option
 @tracking_option
@@ -67,7 +68,7 @@ def sync(study: str, folder: Path, tracking: str | None) -> None:
     click.echo(f"MLflow holds all of {place.name}")
 
 
-@cli.command()
+@cli.command(cls=Anywhere)
 @study_argument
 @folder_option
 @tracking_option

@@ -32,7 +32,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 FORMAT = 1  # raised when the same description comes to mean other numbers: blocks cut elsewhere, say
 WAIT = 0.2  # seconds between two looks at shards that others have claimed
-CACHE = Path.home() / ".cache" / "raysweep" / "features"
+CACHE = Path(os.environ.get("RAYSWEEP_CACHE") or Path.home() / ".cache" / "raysweep" / "features")
 VERSIONS = ("torch", "torchvision", "pillow", "numpy")
 
 

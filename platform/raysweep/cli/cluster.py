@@ -1,0 +1,119 @@
+"""Commands on a cluster that `ray up` launches: cluster up, down, status; and what they call on its head."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from raysweep.cli.base import STUDIES, Commands, cli, folder_option, say
+
+if TYPE_CHECKING:
+    from raysweep.nodes import Node
+
+
+@cli.group(cls=Commands)
+def cluster() -> None:
+    """Launch a Ray cluster, look at it, end it. See cluster/README.md."""
+
+
+file_argument = click.argument("file", type=click.Path(path_type=Path))
+
+
+@cluster.command()
+@file_argument
+@click.option("--patience", default=900.0, show_default=True, help="Seconds to wait for the workers.")
+@click.option(
+    "--restart", is_flag=True, help="Start Ray anew where it runs already, which ends what runs on it."
+)
+def up(file: Path, patience: float, restart: bool) -> None:
+    """Launch a cluster, wait for its workers, and see that each node can run trials.
+
+    \b
+    raysweep cluster up cluster/onprem.yaml
+    """
+    from raysweep.driver import token
+    from raysweep.launcher import up as launch
+
+    token()
+    if not launch(file, say, patience, restart):
+        sys.exit(1)
+
+
+@cluster.command()
+@file_argument
+@click.option("--force", is_flag=True, help="Even while a study runs there.")
+def down(file: Path, force: bool) -> None:
+    """End a cluster, and all that runs on it. What is in the shared folder stays."""
+    from raysweep.launcher import down as end
+
+    end(file, say, force)
+    click.echo(f"the cluster of {file} is down")
+
+
+@cluster.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--wait", default=0, help="Wait until so many workers have joined ...")
+@click.option("--patience", default=900.0, show_default=True, help="... at most so many seconds.")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+def status(file: Path | None, wait: int, patience: float, as_json: bool) -> None:
+    """Show the nodes of a cluster (of the one at hand when no FILE is given), and whether each can run trials."""
+    from raysweep.launcher import head_of
+
+    if file is not None:
+        more = " --json" if as_json else ""
+        sys.exit(head_of(file).run(f"raysweep cluster status --wait {wait} --patience {patience:g}{more}"))
+    from raysweep import nodes
+    from raysweep.driver import connected
+
+    folder = Path(STUDIES).resolve()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with connected("auto", folder / ".cluster.log") as ray:
+        nodes.wait_for(ray, wait, patience, say)
+        found, used = nodes.probe(ray, folder), nodes.used(ray)
+    studies = _running(folder)
+    if as_json:
+        click.echo(json.dumps({"nodes": [asdict(n) for n in found], "studies": studies}))
+    else:
+        _print(found, used, studies)
+    if any(n.problems for n in found) or len(found) - 1 < wait:
+        sys.exit(1)
+
+
+def _running(folder: Path) -> list[str]:
+    """The names of the studies in a folder that run."""
+    from raysweep.journal import FILE
+    from raysweep.lock import running
+
+    return [j.parent.name for j in sorted(folder.glob(f"*/{FILE}")) if running(j.parent, j)]
+
+
+def _print(found: list[Node], used: dict[str, dict[str, float]], studies: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("node", "", "CPU", "GPU", "versions", "problems"):
+        shown.add_column(heading)
+    for node in found:
+        amounts = [
+            f"{used.get(node.address, {}).get(k, 0):g}/{node.resources.get(k, 0):g}" for k in ("CPU", "GPU")
+        ]
+        versions = ", ".join(f"{k} {v}" for k, v in node.versions.items())
+        shown.add_row(node.address, "head" if node.head else "", *amounts, versions, "; ".join(node.problems))
+    Console(width=None if sys.stdout.isatty() else 200).print(shown)
+    click.echo(f"{len(found)} nodes; {', '.join(studies) or 'no study'} runs")
+
+
+@cli.command(hidden=True)
+@click.argument("study")
+@folder_option
+def receive(study: str, folder: Path) -> None:
+    """Take a study's code from standard input: the other end of `run --cluster`."""
+    from raysweep.jobs import receive as unpack
+
+    unpack(folder.resolve() / study, sys.stdin.buffer)

@@ -1,0 +1,219 @@
+"""Commands on a study that runs, here or elsewhere: status, logs, stop, cancel."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from raysweep.cli.base import (
+    Anywhere,
+    again,
+    cli,
+    folder_option,
+    open_study,
+    print_result,
+    say,
+    study_argument,
+)
+from raysweep.errors import ClusterError, RaysweepError
+
+if TYPE_CHECKING:
+    from raysweep.journal import Reader
+    from raysweep.study import Study
+
+LOOK = 0.5  # seconds between two looks at a journal
+PATIENCE = 60.0  # seconds that a study has to end in order
+address_option = click.option(
+    "--address", metavar="HOST:PORT", default="auto", help="The Ray cluster's that runs it as a job."
+)
+
+
+@cli.command(cls=Anywhere)
+@study_argument
+@folder_option
+@click.option("-w", "--watch", is_flag=True, help="Follow it to its end, and print what it came to.")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+def status(study: str, folder: Path, watch: bool, as_json: bool) -> None:
+    """Show how far a study is, whoever runs it, and wherever: its best trials, and those that run.
+
+    \b
+    raysweep status digits_mlp --watch
+    """
+    from rich.console import Console
+
+    place, _, what = open_study(folder, study)
+    reader, progress = _opened(place, what)
+    if watch:
+        _watch(reader, progress, place)
+    if as_json:
+        click.echo(json.dumps(_state(reader, what, place)))
+    elif watch:
+        _conclude(reader, what, place, folder)
+    else:
+        Console(width=None if sys.stdout.isatty() else 200).print(progress.view(_how(reader, place)))
+
+
+def _opened(place: Path, what: Study) -> tuple[Reader, Any]:
+    """The study's journal, and how far it is whenever one looks."""
+    from raysweep.journal import Reader
+    from raysweep.report import Progress
+
+    reader = Reader(place)
+    reader.update()
+
+    def trials() -> Any:
+        reader.update()
+        return reader.history.trials
+
+    return reader, Progress(what, trials, reader.history.session.get("time"))
+
+
+def _how(reader: Reader, place: Path) -> str:
+    """Whether a study runs, and if not, how it stands."""
+    from raysweep.journal import FILE
+    from raysweep.lock import running
+
+    who = running(place, place / FILE)
+    return f"runs: {who}" if who else "complete" if reader.history.complete else "stopped"
+
+
+def _state(reader: Reader, what: Study, place: Path) -> dict[str, Any]:
+    from raysweep.trial import best
+
+    trials = reader.history.trials
+    winner = best(trials, what.objective)
+    return {
+        "study": what.name,
+        "state": _how(reader, place).partition(":")[0],
+        "trials": len(trials),
+        "ended": sum(t.ended for t in trials),
+        "running": sum(t.status == "running" for t in trials),
+        "best": winner.number if winner else None,
+        what.objective.metric: winner.value(what.objective) if winner else None,
+        "test": reader.history.best.get("metrics", {}),
+    }
+
+
+def _watch(reader: Reader, progress: Any, place: Path) -> None:
+    """Show it until nobody runs it any more."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from raysweep.report import Progress, story
+
+    terminal = sys.stderr.isatty()
+    if terminal:
+        view: Any = Live(
+            console=Console(stderr=True),
+            get_renderable=lambda: Progress.view(progress, _how(reader, place)),
+            refresh_per_second=2,
+            transient=True,
+        )
+        with view:
+            while _how(reader, place).startswith("runs"):
+                time.sleep(LOOK)
+        return
+    last = True
+    while last:
+        last = _how(reader, place).startswith("runs")
+        for line in story(reader.update()):
+            say(line)
+        time.sleep(LOOK if last else 0)
+
+
+def _conclude(reader: Reader, what: Study, place: Path, folder: Path) -> None:
+    """What came of it, as `run` says it."""
+    from raysweep.tracking import status as published
+
+    reader.update()
+    trials = tuple(reader.history.trials)
+    if not reader.history.complete:
+        done = sum(t.ended for t in trials)
+        say(f"Stopped after {done} trials. Continue with: raysweep resume {what.name}{again(folder)}")
+        sys.exit(130)
+    test = reader.history.best.get("metrics", {})
+    print_result(what, trials, test, published(place).model, folder)
+
+
+@cli.command(cls=Anywhere)
+@study_argument
+@click.argument("trial", type=int, required=False)
+@folder_option
+@address_option
+@click.option("-f", "--follow", is_flag=True, help="Go on as long as it runs.")
+@click.option("--job", is_flag=True, help="All that its job has printed, for when it does not even begin.")
+def logs(study: str, trial: int | None, folder: Path, address: str, follow: bool, job: bool) -> None:
+    """Print what has happened in a study, or to one of its trials, epoch by epoch.
+
+    \b
+    raysweep logs digits_mlp -f
+    """
+    from raysweep.report import story
+
+    if job:
+        from raysweep.jobs import output
+
+        click.echo(output(folder.resolve() / study, address), nl=False)
+        return
+    from raysweep.journal import Reader
+
+    place, _, _ = open_study(folder, study)
+    reader, last = Reader(place), True
+    while last:
+        last = follow and _how(reader, place).startswith("runs")
+        for line in story(reader.update(), trial):
+            click.echo(line)
+        time.sleep(LOOK if last else 0)
+
+
+@cli.command(cls=Anywhere)
+@study_argument
+@folder_option
+def stop(study: str, folder: Path) -> None:
+    """Let a study end: no trial begins any more, and those that run run to their ends. `resume` goes on."""
+    from raysweep import queue
+
+    place = _running(folder, study)
+    queue.end(place, "stop")
+    click.echo(
+        f"{place.name} ends when what runs has ended: raysweep status {place.name} --watch{again(folder)}"
+    )
+
+
+@cli.command(cls=Anywhere)
+@study_argument
+@folder_option
+@address_option
+def cancel(study: str, folder: Path, address: str) -> None:
+    """End a study at once: what runs is kept as far as it is, and `resume` goes on."""
+    from raysweep import jobs, queue
+    from raysweep.journal import FILE
+    from raysweep.lock import running
+
+    place = _running(folder, study)
+    queue.end(place, "cancel")
+    deadline = time.monotonic() + PATIENCE
+    while (who := running(place, place / FILE)) and time.monotonic() < deadline:
+        time.sleep(LOOK)
+    if who:
+        say(f"It does not answer: {who}. Killing its job ...")
+        if not jobs.kill(place, address):
+            raise ClusterError(f"no job of the cluster runs {place.name}. It is {who}: kill it there")
+        queue.go_on(place)
+    click.echo(f"{place.name} is cancelled. Continue with: raysweep resume {place.name}{again(folder)}")
+
+
+def _running(folder: Path, study: str) -> Path:
+    """The folder of a study that runs. Raises RaysweepError when it does not."""
+    from raysweep.journal import FILE
+    from raysweep.lock import running
+
+    place, _, _ = open_study(folder, study)
+    if not running(place, place / FILE):
+        raise RaysweepError(f"{place.name} is not running")
+    return place

@@ -1,0 +1,176 @@
+"""A cluster that `ray up` launches, from the machine of who wants it: up, down, and commands on its head by ssh."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raysweep.errors import ClusterError
+
+ENV = "~/raysweep/cluster/env.sh"  # on the nodes: what they agree on
+BLANK = re.compile(r"<[A-Z][A-Z0-9_ -]*>")  # what a person has to fill in
+SSH = (
+    # As Ray itself connects: the machines behind an address come and go.
+    "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+    "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=5",
+    "-o", "ControlMaster=auto", "-o", "ControlPath=~/.ssh/raysweep-%C", "-o", "ControlPersist=60",
+)  # fmt: skip
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head of a cluster that is up."""
+
+    address: str
+    user: str
+    key: str
+    container: str
+    """The container that Ray runs in; empty where there is none."""
+
+    def command(self, script: str, terminal: bool = False) -> list[str]:
+        """The command that runs a shell script there, with what the nodes agree on in its environment."""
+        shell = f"bash --login -c {shlex.quote(f'. {ENV} && {script}')}"
+        if self.container:
+            shell = f"docker exec {'-it' if terminal else '-i'} {self.container} {shell}"
+        return [*self.ssh("-tt" if terminal else "-T"), shell]
+
+    def ssh(self, *options: str) -> list[str]:
+        """ssh to it."""
+        key = ("-i", os.path.expanduser(self.key)) if self.key else ()
+        return ["ssh", *key, *SSH, *options, f"{self.user}@{self.address}"]
+
+    def run(self, script: str, terminal: bool = False, packed: bytes | None = None) -> int:
+        """Run a script there, as if here. Its exit code."""
+        return subprocess.run(self.command(script, terminal), input=packed).returncode  # noqa: S603
+
+    def ask(self, script: str) -> str:
+        """What a script says. Raises ClusterError when it fails."""
+        done = subprocess.run(self.command(script), capture_output=True, text=True)  # noqa: S603
+        if done.returncode:
+            raise ClusterError(f"the head at {self.address}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+
+def read(file: Path) -> dict[str, Any]:
+    """A cluster's file, as Ray wants it. Raises ClusterError with what is wrong."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    try:
+        text = file.read_text(encoding="utf-8")
+        config = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ClusterError(f"{file.name} cannot be read: {' '.join(str(error).split())}") from None
+    blanks = [
+        f"line {number}: {', '.join(found)}"
+        for number, line in enumerate(text.splitlines(), 1)
+        if (found := BLANK.findall(line.partition(" #")[0] if not line.startswith("#") else ""))
+    ]
+    if blanks:
+        raise ClusterError(f"{file.name} has to be filled in first: {'; '.join(blanks)}")
+    try:
+        validate_config(prepare_config(dict(config)))
+    except Exception as error:  # whatever it is that Ray does not like, and however it says so
+        raise ClusterError(f"{file.name} is no cluster's file: {str(error).splitlines()[0]}") from None
+    return dict(config)
+
+
+def head_of(file: Path) -> Head:
+    """The head of the cluster that a file describes. Raises ClusterError when it is not up."""
+    config = read(file)
+    whole = _bootstrapped(config)
+    try:
+        from ray.autoscaler.sdk import get_head_node_ip
+
+        address = get_head_node_ip(whole)
+    except Exception as error:  # the clouds' own errors, of which there are many
+        raise ClusterError(
+            f"the cluster of {file.name} is not up ({' '.join(str(error).split())}): raysweep cluster up {file}"
+        ) from None
+    auth, docker = whole["auth"], whole.get("docker") or {}
+    container = docker.get("container_name", "") if docker.get("image") or docker.get("head_image") else ""
+    return Head(address, auth["ssh_user"], auth.get("ssh_private_key", ""), container)
+
+
+def _bootstrapped(config: dict[str, Any]) -> dict[str, Any]:
+    """The same with what the cloud adds: the key that Ray has made there, say."""
+    from ray.autoscaler._private.cli_logger import cli_logger
+    from ray.autoscaler._private.commands import _bootstrap_config
+
+    cli_logger.configure(log_style="record", verbosity=-1)  # its chatter is not for our output
+    whole: dict[str, Any] = _bootstrap_config(config, no_config_cache=False)
+    return whole
+
+
+# --- up and down --------------------------------------------------------------------------------------------------
+
+
+def up(file: Path, say: Say, patience: float, restart: bool) -> bool:
+    """Launch a cluster, or bring it up to date, and wait for its workers. Whether all of it can run trials."""
+    config = read(file)
+    running = not restart and _runs(file)
+    if running:
+        say("Ray runs there already, and is left running (--restart starts it anew).")
+    _ray("up", "-y", "--no-config-cache", str(file), *(["--no-restart"] if running else []))
+    workers = _workers(config)
+    say(f"The head is up; waiting for {len(workers) or 'its'} workers ...")
+    head = head_of(file)
+    count = len(workers) or sum(k.get("min_workers", 0) for k in config["available_node_types"].values())
+    code = head.run(f"raysweep cluster status --wait {count} --patience {patience:g}")
+    missing = [w for w in workers if w not in head.ask("raysweep cluster status --json")]
+    for worker in missing:
+        say(f"{worker} has not joined. What the head knows of it:")
+        head.run(f"grep -ahF {worker} /tmp/ray/session_latest/logs/monitor.* | tail -n 5 >&2")
+    return code == 0 and not missing
+
+
+def down(file: Path, say: Say, force: bool) -> None:
+    """End a cluster, with everything that runs on its machines. Raises ClusterError while a study runs there."""
+    config = read(file)
+    head = head_of(file)
+    if not force:
+        studies = json.loads(head.ask("raysweep cluster status --json"))["studies"]
+        if studies:
+            raise ClusterError(f"{', '.join(studies)} runs there. raysweep stop it first, or --force")
+    user, workers = config["auth"]["ssh_user"], _workers(config)
+    for worker in workers:  # Ray leaves the processes of machines that it did not make
+        script = f"bash ~/raysweep/cluster/stop.sh {head.address}"
+        options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=10"
+        if head.run(f"ssh -i ~/ray_bootstrap_key.pem {options} {user}@{worker} {shlex.quote(script)}"):
+            say(f"{worker} could not be stopped.")
+    head.run("bash ~/raysweep/cluster/mlflow.sh stop")
+    _ray("down", "-y", str(file))
+    if workers:
+        head.run("bash ~/raysweep/cluster/stop.sh")
+
+
+def _runs(file: Path) -> bool:
+    """Whether Ray runs on the cluster's head."""
+    try:
+        head_of(file).ask("ray health-check --address $RAYSWEEP_NODE:6379")
+    except ClusterError:
+        return False
+    return True
+
+
+def _workers(config: dict[str, Any]) -> list[str]:
+    """The addresses of machines that are there, and are not launched."""
+    return list(config["provider"].get("worker_ips", []))
+
+
+def _ray(*arguments: str) -> None:
+    command = [sys.executable, "-m", "ray.scripts.scripts", *arguments]
+    done = subprocess.run(command, stdout=sys.stderr)  # noqa: S603
+    if done.returncode:
+        raise ClusterError(f"ray {' '.join(arguments)} failed, see above")

@@ -1,0 +1,215 @@
+"""The nodes of a Ray cluster: how many trials they hold and could hold, and whether each of them can run one."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raysweep.errors import ClusterError
+from raysweep.plans import amounts
+
+LAUNCHED = "~/ray_bootstrap_config.yaml"  # where `ray up` leaves the cluster's file on its head
+PACKAGES = ("ray", "torch", "raysweep")
+PROBE = 60.0  # seconds that a node may take to answer
+POLL = 1.0
+
+Amounts = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of node that an autoscaler may add: what one holds, and how many there may be."""
+
+    name: str
+    resources: Amounts
+    most: int
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How many trials fit at once."""
+
+    now: int
+    """On the nodes that are there."""
+    most: int
+    """With all nodes that may come."""
+    one: int
+    """On one node, of those that are there or may come: the best of them."""
+
+    @property
+    def wanted(self) -> int:
+        """How many trials should be asked for. Those that do not fit yet make nodes come; there are at most as many of
+        them as run already, since a point that waits was chosen without the results of those that run."""
+        return min(self.most, self.now + max(self.now, self.one))
+
+
+def capacity(ray: Any, request: Amounts, grows: bool) -> Capacity:
+    """What fits of a trial that holds `request` (by Ray Tune's names), with the nodes that its autoscaler may add if
+    the cluster `grows`. Raises ClusterError when no node can ever hold one."""
+    wanted = {k.upper() if k in {"cpu", "gpu"} else k: v for k, v in request.items()}
+    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    fits = [_fit(node, wanted) for node in nodes]
+    kinds = autoscaled() if grows else []
+    coming = [(_fit(kind.resources, wanted), kind.most) for kind in kinds]
+    best = max([*fits, *(fit for fit, most in coming if most)], default=0)
+    if not best:
+        known = [*nodes, *(k.resources for k in kinds if k.most)]
+        largest = {k: max((node.get(k, 0) for node in known), default=0) for k in wanted}
+        raise ClusterError(
+            f"per_trial: a trial needs {amounts(wanted)}, but no node has it{' or could' * bool(kinds)}"
+            f" (at most {amounts(largest)}). It would wait for ever"
+        )
+    return Capacity(sum(fits), max(sum(fits), sum(fit * most for fit, most in coming)), best)
+
+
+def _fit(node: Amounts, wanted: Amounts) -> int:
+    return min(int(node.get(k, 0) / v + 1e-9) for k, v in wanted.items())
+
+
+def autoscaled() -> list[Kind]:
+    """The kinds of node that the autoscaler of the cluster we are connected to may add. KubeRay tells Ray; `ray up`
+    leaves its file on the head, which is where studies run."""
+    from ray._private.state import state
+
+    config = state.get_cluster_config()
+    if config is not None and config.node_group_configs:
+        return [
+            Kind(g.name, dict(g.resources), g.max_count if g.max_count >= 0 else 10**6)
+            for g in config.node_group_configs
+        ]
+    file = Path(LAUNCHED).expanduser()
+    return _launched(file) if file.exists() else []
+
+
+def _launched(file: Path) -> list[Kind]:
+    import yaml
+
+    config = yaml.safe_load(file.read_text())
+    kinds = config.get("available_node_types", {})
+    total = config.get("max_workers", 0)
+    return [
+        Kind(name, kind.get("resources", {}), min(kind.get("max_workers", total), total))
+        for name, kind in kinds.items()
+        if name != config.get("head_node_type")
+    ]
+
+
+# --- whether they can run a trial ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node that is alive, and what is wrong with it."""
+
+    address: str
+    head: bool
+    resources: Amounts
+    versions: Mapping[str, str]
+    problems: tuple[str, ...]
+
+
+def wait_for(ray: Any, workers: int, patience: float, say: Callable[[str], None]) -> None:
+    """Wait until so many workers have joined, at most `patience` seconds; less are told by their number."""
+    deadline, told = time.monotonic() + patience, -1
+    while (there := sum(n["Alive"] for n in ray.nodes()) - 1) < workers and time.monotonic() < deadline:
+        if there != told:
+            say(f"{there} of {workers} workers have joined ...")
+            told = there
+        time.sleep(POLL)
+
+
+def probe(ray: Any, folder: Path) -> list[Node]:
+    """Ask every node what it runs, and see that each reads in the studies' `folder` what every other writes there."""
+    alive = [n for n in ray.nodes() if n["Alive"]]
+    place = folder / f".probe-{secrets.token_hex(4)}"
+    place.mkdir(parents=True, mode=0o700)
+    try:
+        written = _everywhere(ray, alive, _write, place)
+        names = [n["NodeID"] for n, got in zip(alive, written, strict=True) if isinstance(got, dict)]
+        seen = _everywhere(ray, alive, _read, place, names)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    first = next(
+        (got for n, got in zip(alive, written, strict=True) if _is_head(n) and isinstance(got, dict)), {}
+    )
+    found = [_judged(n, w, s, first) for n, w, s in zip(alive, written, seen, strict=True)]
+    return sorted(found, key=lambda node: (not node.head, node.address))
+
+
+def used(ray: Any) -> dict[str, dict[str, float]]:
+    """What is taken of each node's resources, by its address."""
+    from ray._private.state import available_resources_per_node
+
+    free = available_resources_per_node()
+    return {
+        n["NodeManagerAddress"]: {
+            k: v - free.get(n["NodeID"], {}).get(k, 0) for k, v in n["Resources"].items()
+        }
+        for n in ray.nodes()
+        if n["Alive"]
+    }
+
+
+def _is_head(node: Mapping[str, Any]) -> bool:
+    return "node:__internal_head__" in node["Resources"]
+
+
+def _judged(node: Mapping[str, Any], wrote: Any, read: Any, head: Mapping[str, Any]) -> Node:
+    problems = [str(got) for got in (wrote, read) if isinstance(got, Exception)]
+    versions = wrote["versions"] if isinstance(wrote, dict) else {}
+    for name, version in head.get("versions", {}).items():
+        if versions and versions[name] != version:
+            problems.append(f"has {name} {versions[name]}, the head {version}")
+    if isinstance(wrote, dict) and wrote["driver"] and not node["Resources"].get("GPU"):
+        problems.append("has an NVIDIA driver, but Ray sees no GPU")
+    if isinstance(read, list) and read:
+        problems.append(f"does not see what {len(read)} other nodes write: is the folder shared?")
+    resources = {
+        k: v for k, v in node["Resources"].items() if ":" not in k or k.startswith("accelerator_type:")
+    }
+    return Node(node["NodeManagerAddress"], _is_head(node), resources, versions, tuple(problems))
+
+
+def _everywhere(ray: Any, nodes: list[Any], function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What `function` returns on each node, or the error that it met there."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0, max_retries=0)(function)
+    asked = [
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)).remote(
+            n["NodeID"], *arguments
+        )
+        for n in nodes
+    ]
+    ray.wait(asked, num_returns=len(asked), timeout=PROBE)
+    return [_got(ray, reference) for reference in asked]
+
+
+def _got(ray: Any, reference: Any) -> Any:
+    try:
+        return ray.get(reference, timeout=0.1)
+    except ray.exceptions.GetTimeoutError:
+        return ClusterError(f"did not answer within {PROBE:.0f} s")
+    except ray.exceptions.RayTaskError as error:
+        return ClusterError(f"cannot write to the studies' folder: {error.cause}")
+    except ray.exceptions.RayError as error:
+        return ClusterError(str(error).splitlines()[0])
+
+
+def _write(node: str, place: Path) -> dict[str, Any]:
+    (place / node).write_text(node)
+    versions = {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in PACKAGES}}
+    return {"versions": versions, "driver": os.path.exists("/dev/nvidiactl")}
+
+
+def _read(node: str, place: Path, names: list[str]) -> list[str]:
+    """Those of `names` whose files cannot be seen here."""
+    return [n for n in names if not (place / n).exists()]
