@@ -9,7 +9,7 @@ raysweep_head=${RAY_HEAD_IP:-$(hostname -I | cut -d ' ' -f 1)}  # Ray tells work
 RAYSWEEP_NODE=$(ip -4 route get "$raysweep_head" 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p')
 
 export RAYSWEEP_SHARED
-export RAYSWEEP_NODE=${RAYSWEEP_NODE:-$raysweep_head}  # this node's address, as the head sees it
+export RAYSWEEP_NODE=${RAYSWEEP_NODE:-$(hostname -I | cut -d ' ' -f 1)} # this node's address, as the head sees it
 export RAYSWEEP_FOLDER=$RAYSWEEP_SHARED/studies        # journals, checkpoints, the code of each study
 export RAYSWEEP_CACHE=$RAYSWEEP_SHARED/features        # what frozen backbones made of data
 export TORCH_HOME=$RAYSWEEP_SHARED/torch               # pretrained weights, downloaded once

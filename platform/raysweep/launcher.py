@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,15 +91,15 @@ def read(file: Path) -> dict[str, Any]:
 
 def head_of(file: Path) -> Head:
     """The head of the cluster that a file describes. Raises ClusterError when it is not up."""
-    config = read(file)
-    whole = _bootstrapped(config)
+    config, said = read(file), io.StringIO()
     try:
-        from ray.autoscaler.sdk import get_head_node_ip
-
-        address = get_head_node_ip(whole)
+        with redirect_stdout(said), redirect_stderr(said):  # Ray's launcher chats
+            whole = _bootstrapped(config)
+            address = _address(whole)
     except Exception as error:  # the clouds' own errors, of which there are many
+        why = " ".join(f"{error} {said.getvalue()[-1000:]}".split())
         raise ClusterError(
-            f"the cluster of {file.name} is not up ({' '.join(str(error).split())}): raysweep cluster up {file}"
+            f"the cluster of {file.name} is not up: raysweep cluster up {file}\n{why}"
         ) from None
     auth, docker = whole["auth"], whole.get("docker") or {}
     container = docker.get("container_name", "") if docker.get("image") or docker.get("head_image") else ""
@@ -105,12 +108,25 @@ def head_of(file: Path) -> Head:
 
 def _bootstrapped(config: dict[str, Any]) -> dict[str, Any]:
     """The same with what the cloud adds: the key that Ray has made there, say."""
-    from ray.autoscaler._private.cli_logger import cli_logger
     from ray.autoscaler._private.commands import _bootstrap_config
 
-    cli_logger.configure(log_style="record", verbosity=-1)  # its chatter is not for our output
+    logging.getLogger("ray.autoscaler").setLevel(logging.ERROR)
     whole: dict[str, Any] = _bootstrap_config(config, no_config_cache=False)
     return whole
+
+
+def _address(config: dict[str, Any]) -> str:
+    from ray.autoscaler.sdk import get_head_node_ip
+
+    address: str = get_head_node_ip(config)
+    return address
+
+
+def tunnels(head: Head, ports: Sequence[int]) -> None:
+    """Become an ssh that brings these ports of the head to the same ports here, until it is interrupted."""
+    forwards = [part for port in ports for part in ("-L", f"{port}:127.0.0.1:{port}")]
+    command = head.ssh("-N", "-o", "ControlMaster=no", "-o", "ControlPath=none", *forwards)
+    os.execvp(command[0], command)  # noqa: S606
 
 
 # --- up and down --------------------------------------------------------------------------------------------------
@@ -118,21 +134,29 @@ def _bootstrapped(config: dict[str, Any]) -> dict[str, Any]:
 
 def up(file: Path, say: Say, patience: float, restart: bool) -> bool:
     """Launch a cluster, or bring it up to date, and wait for its workers. Whether all of it can run trials."""
-    config = read(file)
+    read(file)  # what is wrong with it is said before anything starts
     running = not restart and _runs(file)
     if running:
         say("Ray runs there already, and is left running (--restart starts it anew).")
-    _ray("up", "-y", "--no-config-cache", str(file), *(["--no-restart"] if running else []))
+    _ray(say, "up", "-y", "--no-config-cache", str(file), *(["--no-restart"] if running else []))
+    return status(file, say, patience)
+
+
+def status(file: Path, say: Say, patience: float = 0.0) -> bool:
+    """Print a cluster's nodes, once those that are always there have joined or `patience` seconds are over. Whether
+    each of them can run trials."""
+    config, head = read(file), head_of(file)
     workers = _workers(config)
-    say(f"The head is up; waiting for {len(workers) or 'its'} workers ...")
-    head = head_of(file)
-    count = len(workers) or sum(k.get("min_workers", 0) for k in config["available_node_types"].values())
-    code = head.run(f"raysweep cluster status --wait {count} --patience {patience:g}")
-    missing = [w for w in workers if w not in head.ask("raysweep cluster status --json")]
-    for worker in missing:
+    count = len(workers) or sum(
+        k.get("min_workers", 0) for k in config.get("available_node_types", {}).values()
+    )
+    if not head.run(f"raysweep cluster status --wait {count} --patience {patience:g}"):
+        return True
+    nodes = json.loads(head.ask("raysweep cluster status --json || true"))["nodes"]
+    for worker in set(workers) - {n["address"] for n in nodes}:
         say(f"{worker} has not joined. What the head knows of it:")
-        head.run(f"grep -ahF {worker} /tmp/ray/session_latest/logs/monitor.* | tail -n 5 >&2")
-    return code == 0 and not missing
+        head.run(f"grep -ahF {worker} /tmp/ray/session_latest/logs/monitor.* | tail -n 3 >&2")
+    return False
 
 
 def down(file: Path, say: Say, force: bool) -> None:
@@ -150,7 +174,7 @@ def down(file: Path, say: Say, force: bool) -> None:
         if head.run(f"ssh -i ~/ray_bootstrap_key.pem {options} {user}@{worker} {shlex.quote(script)}"):
             say(f"{worker} could not be stopped.")
     head.run("bash ~/raysweep/cluster/mlflow.sh stop")
-    _ray("down", "-y", str(file))
+    _ray(say, "down", "-y", str(file))
     if workers:
         head.run("bash ~/raysweep/cluster/stop.sh")
 
@@ -169,8 +193,13 @@ def _workers(config: dict[str, Any]) -> list[str]:
     return list(config["provider"].get("worker_ips", []))
 
 
-def _ray(*arguments: str) -> None:
+def _ray(say: Say, *arguments: str) -> None:
+    """Run Ray's launcher, whose many lines are for who looks for an error."""
     command = [sys.executable, "-m", "ray.scripts.scripts", *arguments]
-    done = subprocess.run(command, stdout=sys.stderr)  # noqa: S603
+    log = Path.home() / ".ray" / f"raysweep-{arguments[0]}.log"
+    say(f"ray {' '.join(arguments)} (what it says goes to {log}) ...")
+    with log.open("w") as file:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)  # noqa: S603
     if done.returncode:
-        raise ClusterError(f"ray {' '.join(arguments)} failed, see above")
+        last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        raise ClusterError(f"ray {' '.join(arguments)} failed. The end of {log}:\n{last}")

@@ -204,11 +204,17 @@ def lines(study: Study, journal: Journal, place: Path) -> Iterator[None]:
 # --- afterwards, or from elsewhere --------------------------------------------------------------------------------
 
 
-def story(records: Iterable[Record], of_trial: int | None = None) -> Iterator[str]:
-    """What a journal's records tell, a line each; of one trial with its epochs, if `of_trial` says which."""
+BRIEF = {"said", "lost", "ended", "best", "over"}
+
+
+def story(records: Iterable[Record], of_trial: int | None = None, brief: bool = False) -> Iterator[str]:
+    """What a journal's records tell, a line each; of one trial with its epochs, if `of_trial` says which; without
+    trials' comings and goings, if `brief`."""
     for record in records:
         number = record.get("trial")
         if of_trial is not None and (number != of_trial or record["kind"] == "best"):
+            continue
+        if brief and record["kind"] not in BRIEF:
             continue
         told = _told(record, of_trial is not None)
         if told:

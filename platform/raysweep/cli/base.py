@@ -35,20 +35,21 @@ class Commands(click.Group):
             ctx.exit(130)
 
 
+cluster_option = click.option(
+    "--cluster",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="RAYSWEEP_CLUSTER",
+    help="Do it on the head of this cluster, see cluster/README.md.",
+)
+
+
 class Anywhere(click.Command):
     """A command on a study, which with --cluster FILE runs on that cluster's head instead of here."""
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
-        self.params.append(
-            click.Option(
-                ["--cluster"],
-                type=click.Path(path_type=Path),
-                metavar="FILE",
-                envvar="RAYSWEEP_CLUSTER",
-                help="Do it on the head of this cluster, see cluster/README.md.",
-            )
-        )
+        cluster_option(self)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[ARGUMENTS] = [self.name, *args]

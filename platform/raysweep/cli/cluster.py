@@ -57,16 +57,19 @@ def down(file: Path, force: bool) -> None:
 
 @cluster.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--wait", default=0, help="Wait until so many workers have joined ...")
-@click.option("--patience", default=900.0, show_default=True, help="... at most so many seconds.")
+@click.option(
+    "--wait", default=0, help="Wait until so many workers have joined (FILE says itself how many) ..."
+)
+@click.option("--patience", default=0.0, help="... at most so many seconds.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
 def status(file: Path | None, wait: int, patience: float, as_json: bool) -> None:
     """Show the nodes of a cluster (of the one at hand when no FILE is given), and whether each can run trials."""
-    from raysweep.launcher import head_of
-
     if file is not None:
-        more = " --json" if as_json else ""
-        sys.exit(head_of(file).run(f"raysweep cluster status --wait {wait} --patience {patience:g}{more}"))
+        from raysweep import launcher
+
+        if as_json:
+            sys.exit(launcher.head_of(file).run("raysweep cluster status --json"))
+        sys.exit(not launcher.status(file, say, patience))
     from raysweep import nodes
     from raysweep.driver import connected
 

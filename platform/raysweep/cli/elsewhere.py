@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
+
 from raysweep.cli.base import say
 
 SEARCHES = {"run", "resume", "extend"}
@@ -52,6 +54,22 @@ def _search(head: Any, arguments: list[str], options: dict[str, Any]) -> tuple[s
         sys.exit(code)
     detached[detached.index(str(file))] = file.name
     return study.name, f'cd "$RAYSWEEP_FOLDER"/{place}/{jobs.CODE} && {_line(detached)}'
+
+
+def ui(cluster: Path, study: str | None) -> None:
+    """Bring MLflow and Ray's dashboard here, and print where they are."""
+    from raysweep.launcher import head_of, tunnels
+
+    head = head_of(cluster)
+    link = head.ask(_line(["ui", *([study] if study else [])])).strip()
+    own = head.ask('printf %s "${RAYSWEEP_MLFLOW:-}"')
+    base = head.ask('printf %s "$MLFLOW_TRACKING_URI"')
+    here = link if own else link.replace(base, "http://127.0.0.1:5000")
+    click.echo(
+        f"MLflow: {here}" + ("" if own else "   (user raysweep, password: what is in ~/.ray/auth_token)")
+    )
+    click.echo("Ray's dashboard: http://127.0.0.1:8265   (the same token). Ctrl-C closes both.")
+    tunnels(head, [8265] if own else [5000, 8265])
 
 
 def _line(arguments: list[str]) -> str:

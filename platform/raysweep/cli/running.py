@@ -121,14 +121,14 @@ def _watch(reader: Reader, progress: Any, place: Path) -> None:
     last = True
     while last:
         last = _how(reader, place).startswith("runs")
-        for line in story(reader.update()):
+        for line in story(reader.update(), brief=True):
             say(line)
         time.sleep(LOOK if last else 0)
 
 
 def _conclude(reader: Reader, what: Study, place: Path, folder: Path) -> None:
     """What came of it, as `run` says it."""
-    from raysweep.tracking import status as published
+    from raysweep.tracking import drain
 
     reader.update()
     trials = tuple(reader.history.trials)
@@ -137,7 +137,7 @@ def _conclude(reader: Reader, what: Study, place: Path, folder: Path) -> None:
         say(f"Stopped after {done} trials. Continue with: raysweep resume {what.name}{again(folder)}")
         sys.exit(130)
     test = reader.history.best.get("metrics", {})
-    print_result(what, trials, test, published(place).model, folder)
+    print_result(what, trials, test, drain(place, say).model, folder)
 
 
 @cli.command(cls=Anywhere)

@@ -12,6 +12,7 @@ import click
 from raysweep.cli.base import (
     Anywhere,
     cli,
+    cluster_option,
     folder_option,
     mlflow_for,
     open_study,
@@ -96,8 +97,17 @@ def doctor(study: str, folder: Path, tracking: str | None, mend: bool) -> None:
 @folder_option
 @tracking_option
 @click.option("--port", default=5000, show_default=True)
-def ui(study: str | None, folder: Path, tracking: str | None, port: int) -> None:
-    """Open MLflow's UI on the studies of a folder; with STUDY, print the link to its sorted trials."""
+@cluster_option
+def ui(study: str | None, folder: Path, tracking: str | None, port: int, cluster: Path | None) -> None:
+    """Open MLflow's UI on the studies of a folder; with STUDY, print the link to its sorted trials.
+
+    With --cluster, bring MLflow and Ray's dashboard from the cluster's head to this machine.
+    """
+    if cluster is not None:
+        from raysweep.cli.elsewhere import ui as ui_there
+
+        ui_there(cluster, study)
+        return
     from raysweep import tracking as mlflow
     from raysweep import views
 
