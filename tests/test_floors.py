@@ -14,10 +14,22 @@ from conftest import ROOT
 PACKAGE = ROOT / "platform" / "raysweep"
 FLOORS = [
     {"errors", "disk"},
-    {"trial", "params", "lock"},
+    {"trial", "params", "lock", "launcher"},
     {"space", "journal", "trainables", "plans", "files", "rungs"},
     {"checks"},
-    {"study", "checkpoints", "mirror", "tracking", "views", "models", "queue", "population", "retention"},
+    {
+        "study",
+        "checkpoints",
+        "mirror",
+        "tracking",
+        "views",
+        "models",
+        "queue",
+        "population",
+        "retention",
+        "nodes",
+        "jobs",
+    },
     {"samplers", "report", "schema", "sessions", "warm_start"},
     {"stopping"},
     {"loop", "worker"},
@@ -28,7 +40,7 @@ FLOORS = [
     {"__main__"},
 ]
 HEAVY = {
-    "ray": {"search", "schedulers", "worker", "driver"},
+    "ray": {"search", "schedulers", "worker", "driver", "nodes", "jobs", "launcher"},
     "mlflow": {"publisher", "models", "warm_start", "doctor"},
     "torch": {"trainables", "worker", "checkpoints"},
     "torchvision": {"trainables"},

@@ -49,7 +49,9 @@ class Hosts:
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[Callable[[int], Hosts]]:
     """Makes so many machines."""
-    lacking = [name for name in NEEDS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
+    lacking = [
+        name for name in NEEDS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None
+    ]
     if os.geteuid() or lacking:
         pytest.fail(f"needs root, and {', '.join(lacking) or 'nothing else'}")
     if SHARED.exists() and any(SHARED.iterdir()):

@@ -71,7 +71,9 @@ def test_a_study_survives_what_happens_to_three_machines(hosts: Callable[[int], 
     assert three.run("cli", "curl -s -m 5 http://10.89.0.10:8265/api/version").returncode == 7
     asked = "curl -s -o /dev/null -w '%{http_code}' 'http://10.89.0.10:5000/api/2.0/mlflow/experiments/search?max_results=1'"
     assert three.run("cli", asked).stdout == "401"
-    joined = three.run("cli", "env -u RAY_AUTH_MODE HOME=/tmp ray list nodes --address 10.89.0.10:6379", timeout=90)
+    joined = three.run(
+        "cli", "env -u RAY_AUTH_MODE HOME=/tmp ray list nodes --address 10.89.0.10:6379", timeout=90
+    )
     assert joined.returncode != 0
     for host in ("h0", "h1", "h2"):
         assert three.run(host, "stat -c %a ~/.ray/auth_token").stdout.strip() == "600"
