@@ -32,7 +32,9 @@ FLOORS = [
     },
     {"samplers", "report", "schema", "sessions", "warm_start"},
     {"stopping"},
-    {"loop", "worker"},
+    {"loop", "executions"},
+    {"crew"},
+    {"worker"},
     {"schedulers", "search"},
     {"preparation"},
     {"driver", "publisher", "doctor"},
@@ -40,9 +42,9 @@ FLOORS = [
     {"__main__"},
 ]
 HEAVY = {
-    "ray": {"search", "schedulers", "worker", "driver", "nodes", "jobs", "launcher"},
+    "ray": {"search", "schedulers", "worker", "executions", "crew", "driver", "nodes", "jobs", "launcher"},
     "mlflow": {"publisher", "models", "warm_start", "doctor"},
-    "torch": {"trainables", "worker", "checkpoints"},
+    "torch": {"trainables", "worker", "executions", "crew", "checkpoints"},
     "torchvision": {"trainables"},
     "sklearn": {"trainables", "population"},
     "scipy": {"samplers"},

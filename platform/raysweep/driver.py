@@ -348,23 +348,31 @@ def _tune(
     from ray import tune
 
     from raysweep import worker
+    from raysweep.executions import Job
     from raysweep.loop import Loop
     from raysweep.schedulers import scheduler_of
     from raysweep.search import Notice, Recorder, Room, Searcher, Timeout, contain_out_of_memory
 
     found, loop = study.found, Loop(study, journal)
-    job = worker.Job(
+    ranks = (
+        study.per_trial.ranks if found.builtin else 1
+    )  # who writes their own sees all its GPUs, and shares them out
+    job = Job(
         found.name if found.builtin else _pickled(found),
         str(Path(found.file).parent),
         study.per_trial.gpu,
         study.objective,
         str(place),
-        study.per_trial.threads,
+        max(1, study.per_trial.threads // ranks),
         data,
         study.checkpoint_every,
         loop.legs.milestones if loop.legs else frozenset(),
         fetched,
+        ranks,
     )
+    holds: Any = study.per_trial.request()
+    if ranks > 1:
+        holds = tune.PlacementGroupFactory(study.per_trial.bundles(), strategy="STRICT_PACK")  # on one node
     runs: Any = tune.with_parameters(worker.Worker, job=job) if found.yields else worker.tune_function(job)
     room = Room(loop, say, grows)
     callbacks: list[Any] = [Recorder(loop), room, *([Notice(say)] if found.yields else [])]
@@ -384,7 +392,7 @@ def _tune(
     previous = signal.signal(signal.SIGTERM, terminate) if main else None
     try:
         tune.Tuner(
-            tune.with_resources(runs, study.per_trial.request()),
+            tune.with_resources(runs, holds),
             tune_config=tune.TuneConfig(
                 metric=study.objective.metric,
                 mode="max" if study.objective.maximize else "min",
@@ -442,7 +450,8 @@ def _export(
     epoch: int,
 ) -> None:
     """The best trial's model as files, and its metrics on the test split, which is touched here and only here."""
-    from raysweep.worker import data_key, export
+    from raysweep.executions import data_key
+    from raysweep.worker import export
 
     say(f"Testing the best trial, {winner.number} ...")
     shared = data[data_key({k: v for k, v in winner.point.items() if k in study.found.shared()})]

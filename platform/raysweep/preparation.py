@@ -31,7 +31,7 @@ def load_data(ray: Any, study: Study, journal: Journal, say: Say) -> dict[str, A
     """Each data set that the space names, loaded once in a process of its own and put into Ray's store."""
     if study.found.load is None:
         return {}
-    from raysweep.worker import data_key
+    from raysweep.executions import data_key
 
     loads = ray.remote(num_cpus=0, num_returns=2)(_load_and_describe)
     module = study.found.function.__module__
@@ -207,7 +207,7 @@ def _marks(folder: Path) -> int:
 
 
 def _pending(module: str, arguments: dict[str, Any], data: Any, gpus: float, threads: int) -> dict[str, Any]:
-    from raysweep.worker import restrain
+    from raysweep.executions import restrain
 
     restrain(gpus, threads)
     about: dict[str, Any] = importlib.import_module(module).pending(arguments, data)
@@ -215,7 +215,7 @@ def _pending(module: str, arguments: dict[str, Any], data: Any, gpus: float, thr
 
 
 def _work(module: str, arguments: dict[str, Any], data: Any, gpus: float, threads: int) -> int:
-    from raysweep.worker import restrain
+    from raysweep.executions import restrain
 
     restrain(gpus, threads)
     images: int = importlib.import_module(module).extract(arguments, data)

@@ -13,53 +13,21 @@ import math
 import os
 import platform
 import statistics
-import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray import cloudpickle, tune
+from ray import tune
 
 from raysweep import disk
+from raysweep.crew import Crew
 from raysweep.errors import Infeasible
-from raysweep.space import SECRET, encode
-from raysweep.trainables import Trainable, find
-from raysweep.trial import Objective, Point
-
-Execution = Iterator[tuple[dict[str, float], Any]]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the trials of a study share: sent to each worker once."""
-
-    trainable: str | bytes
-    """A built-in's name, or the user's function, pickled: it may need `beside` on the path to be unpickled."""
-    beside: str
-    """The folder of the study file, where the function's own imports may lie."""
-    gpus: float
-    objective: Objective
-    folder: str
-    threads: int
-    data: dict[str, Any]
-    """Loaded data by `data_key`: references into Ray's object store, which a node's workers map, not copy."""
-    every: float
-    """Seconds between the checkpoints of a running trial. Its end always writes one."""
-    milestones: frozenset[int] = frozenset()
-    """Epochs at which a trial may have to wait, and go on elsewhere: its checkpoint is written before it reports."""
-    fetched: Mapping[str, str] = field(default_factory=dict)
-    """The folder of each model in MLflow that a point may name, and each relative path as a whole one."""
-
-
-def data_key(arguments: dict[str, Any]) -> str:
-    """The name under which the data of these arguments is shared."""
-    return encode(arguments)
-
+from raysweep.executions import Execution, Executions, Job, here, resolved, restrain
+from raysweep.trainables import find
+from raysweep.trial import Point
 
 Records = list[tuple[str, dict[str, Any]]]
 
@@ -74,40 +42,6 @@ def ended(status: str, seconds: float, error: str = "", raised: bool = False) ->
     return "ended", {"status": status, "seconds": seconds, "error": error, "raised": raised}
 
 
-def restrain(gpus: float, threads: int) -> None:
-    """Keep this process to what it was given."""
-    if not gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all of them visible to who asked for none
-    import torch
-
-    torch.set_num_threads(threads)
-
-
-def prepared(job: Job) -> Trainable:
-    """Make this process ready for the job's trials, and find what they run."""
-    restrain(job.gpus, job.threads)
-    if job.beside not in sys.path:
-        sys.path.append(job.beside)
-    return find(job.trainable if isinstance(job.trainable, str) else cloudpickle.loads(job.trainable))
-
-
-def resolved(point: Point) -> Point:
-    """The point with secrets (`api_key: env:API_KEY`) taken from this process's environment."""
-    found = dict(point)
-    for name, value in point.items():
-        if SECRET.search(name) and isinstance(value, str) and value.startswith("env:"):
-            variable = value.removeprefix("env:")
-            if variable not in os.environ:
-                raise RuntimeError(f"the environment variable {variable} is not set on {platform.node()}")
-            found[name] = os.environ[variable]
-    return found
-
-
-def here(trainable: Trainable, point: Point, fetched: Mapping[str, str]) -> Point:
-    """What of a point lies elsewhere, as where it is for a trial."""
-    return {n: fetched[point[n]] for n in trainable.fetched if point.get(n) in fetched}
-
-
 class _Ends(Exception):
     """A trial that is over with a status of its own."""
 
@@ -120,14 +54,14 @@ class Worker(tune.Trainable):  # type: ignore[misc]
     """One trial after another on the resources of one."""
 
     _trial: _Running | None = None
+    _crew: Crew | None = None
     _doomed = False
 
     def setup(self, config: dict[str, Any], *, job: Job) -> None:
         self._job = job
         self._settling = ThreadPoolExecutor(1)  # a disk's time is not a training's
-        self._trainable = prepared(job)
+        self._makes = Executions(job)
         self._timed = "seconds" in job.objective.names
-        self._loaded: dict[str, Any] = {}
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -144,7 +78,10 @@ class Worker(tune.Trainable):  # type: ignore[misc]
                 records = [started()]  # before anything can go wrong
                 self._trial = self._open()
                 records = [started(self._trial.epoch)]
+            going = self._crew.step() if self._crew is not None else []
             metrics = self._trial.advance()
+            if self._crew is not None:
+                self._crew.finish(going)
             if metrics is None:
                 self._trial.flush()
                 self._trial = None
@@ -195,6 +132,9 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         import torch
 
         self._trial = None
+        if self._crew is not None:
+            self._crew.disband()  # they may wait for us, in the middle of a step
+            self._crew = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -204,42 +144,25 @@ class Worker(tune.Trainable):  # type: ignore[misc]
 
         config = self._config
         folder = Path(self._job.folder) / "trials" / f"{config['number']:06d}"
-        arguments = self._arguments(config["point"])
         checkpoints.claim(folder, config["attempt"])
         # Not past what the journal has: a report lost with the last driver is made again, not left out.
         saved = checkpoints.newest(folder, config["reported"])
         states = saved["states"] if saved else [None] * len(config["seeds"])
-        takes = self._trainable.takes
-        executions = [
-            self._trainable.function(
-                **arguments,
-                **({"seed": seed} if "seed" in takes else {}),
-                **({"state": state} if state is not None and "state" in takes else {}),
-            )
-            for seed, state in zip(config["seeds"], states, strict=True)
-        ]
+        what = config["point"], config["seeds"], states
+        executions = self._makes.of(*what)
+        if self._job.ranks > 1:
+            self._crew = self._crew or Crew(self._job)
+            self._crew.begin(*what)
         # A trainable that cannot resume starts over, and so do its numbers.
         return _Running(
             executions,
             folder,
             self._job,
-            saved if "state" in takes else None,
+            saved if "state" in self._makes.trainable.takes else None,
             self._settling,
             config["begins"],
             config["attempt"],
         )
-
-    def _arguments(self, point: dict[str, Any]) -> dict[str, Any]:
-        """The point as keyword arguments: shared data in place of its name, secrets from the environment."""
-        shared = self._trainable.shared()
-        arguments = {k: v for k, v in resolved(point).items() if k not in shared}
-        arguments |= here(self._trainable, arguments, self._job.fetched)
-        if shared:
-            key = data_key({k: v for k, v in point.items() if k in shared})
-            if key not in self._loaded:
-                self._loaded[key] = ray.get(self._job.data[key])
-            arguments[shared[0]] = self._loaded[key]
-        return arguments
 
 
 class _Running:
@@ -373,7 +296,7 @@ def tune_function(job: Job) -> Callable[[dict[str, Any]], None]:
         tune.report({"records": [started()]})
         status, error = "completed", ""
         try:
-            prepared(job).function(resolved(config["point"]))
+            Executions(job).trainable.function(resolved(config["point"]))
         except Exception as problem:  # as in Worker.step: the user's error is a result
             status, error = _status(problem), _told(problem)
         last = ended(status, time.perf_counter() - began, error, status == "failed")

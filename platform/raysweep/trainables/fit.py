@@ -20,8 +20,10 @@ from torch.nn import functional
 
 from raysweep.errors import Infeasible
 from raysweep.trainables.data import Data
+from raysweep.trainables.ranks import Ranks, ranks
 from raysweep.trainables.update import Groups, Update
 
+ALONE = Ranks()
 EVALUATE_AT_ONCE = 4096, 1 << 24  # samples, and numbers in them; bounds the memory of an evaluation
 
 
@@ -75,12 +77,13 @@ class Tensors:
         x = self.x[index.to(self.x.device) if isinstance(index, Tensor) else index].to(self.y.device)
         return (x.float() / 255 if x.dtype == torch.uint8 else x.float()), self.y[index]
 
-    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """All of it, in as few batches as memory allows."""
+    def in_order(self, among: Ranks = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
+        """All of it, or a rank's part, in as few batches as memory allows."""
         samples, numbers = EVALUATE_AT_ONCE
         step = max(1, min(samples, numbers // max(1, self.x[:1].numel())))
-        for start in range(0, len(self), step):
-            yield self.batch(slice(start, start + step))
+        begin, end = among.bounds(len(self))
+        for start in range(begin, end, step):
+            yield self.batch(slice(start, min(start + step, end)))
 
     def __len__(self) -> int:
         return len(self.y)
@@ -94,10 +97,13 @@ def target_scale(data: Data) -> tuple[float, float]:
 def evaluate(model: nn.Module, split: Tensors, data: Data, prefix: str) -> dict[str, float]:
     """Loss and accuracy (or rmse and r2, in the target's own units) of `model` on a split."""
     model.eval()
+    among = ranks()
+    among.agree(model)
     totals = torch.zeros(2, device=split.y.device, dtype=torch.float64)
     with torch.inference_mode():
-        for x, y in split.in_order():
+        for x, y in split.in_order(among):
             totals += _totals(model(x), y, bool(data.classes))
+    among.sum(totals)
     return _metrics(totals.tolist(), len(split), prefix, data, split)
 
 
@@ -208,18 +214,21 @@ def _one_epoch(
     penalty: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, int]:
     """Every sample once (but see batch norm), in random order: `_totals`, and how many samples they cover."""
-    device = train.y.device
+    device, among = train.y.device, ranks()
     model.train()
     order = torch.randperm(len(train)).to(device)
+    among.differ()
     totals = torch.zeros(2, device=device, dtype=torch.float64)
     half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     normalised = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) and m.training for m in model.modules())
     seen = 0
     for start in range(0, len(train), batch_size):
-        index = order[start : start + batch_size]
+        whole = order[start : start + batch_size]
+        if len(whole) < among.size * (2 if normalised else 1):
+            continue  # batch norm cannot learn from a last batch of one, and no rank from none
+        seen += len(whole)
+        index = among.part(whole)
         x, y = train.batch(index)
-        if len(y) == 1 and normalised:
-            continue  # batch norm cannot learn from a last batch of one
         with torch.autocast("cuda", torch.bfloat16) if half else nullcontext():
             output = model(x)
             loss = (
@@ -231,11 +240,15 @@ def _one_epoch(
                 loss = loss + l1 * sum(p.abs().sum() for p in model.parameters() if p.ndim > 1)
             if penalty is not None:
                 loss = loss + penalty(index)
+            if among.size > 1:  # the mean over a batch is the sum of its parts' means, each by its size
+                loss = loss * (len(index) / len(whole))
         update.zero()
         loss.backward()  # type: ignore[no-untyped-call]
+        update.sum(among)
         update.step(lr)
         totals += _totals(output.detach(), y, classes)
-        seen += len(y)
+    among.sum(totals)
     if not seen:
-        raise Infeasible("batch_size 1: batch norm cannot learn from batches of one")
+        why = "batch norm cannot learn from batches of one" if normalised else "each process needs a sample"
+        raise Infeasible(f"batch_size {batch_size}: {why}")
     return totals, seen

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raysweep.trainables.ranks import Ranks
+
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # adam and adamw, as Kingma & Ba (2015)
 ALPHA = 0.99  # rmsprop's memory, as PyTorch has it
 
@@ -49,6 +51,10 @@ class Update:
     def zero(self) -> None:
         """Forget the gradient."""
         self._grad.zero_()
+
+    def sum(self, ranks: Ranks) -> None:
+        """Add the gradients of all ranks: one message, however deep the network."""
+        ranks.sum(self._grad)
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
@@ -122,6 +128,10 @@ class Groups:
     def zero(self) -> None:
         for group in self._learning:
             group.update.zero()
+
+    def sum(self, ranks: Ranks) -> None:
+        for group in self._learning:
+            group.update.sum(ranks)
 
     def step(self, lr: float) -> None:
         for group in self._learning:

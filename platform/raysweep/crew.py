@@ -1,0 +1,89 @@
+"""The processes of a trial that holds several GPUs: one for each, in its placement group, beside the worker that drives
+them and is the first of them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import ray
+from ray.util.placement_group import get_current_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from raysweep.executions import Execution, Executions, Job
+from raysweep.trial import Point
+
+PATIENCE = timedelta(minutes=10)  # that one waits for another: they do the same, and none is a step ahead
+
+
+class Crew:
+    """All ranks of a trial but the worker's own."""
+
+    def __init__(self, job: Job):
+        group = get_current_placement_group()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            meet = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+        mate = ray.remote(_Mate)
+        self._mates = []
+        for rank in range(1, job.ranks):
+            held = group.bundle_specs[rank]
+            place = PlacementGroupSchedulingStrategy(group, rank)
+            options = mate.options(
+                num_cpus=held.get("CPU", 0), num_gpus=held["GPU"], scheduling_strategy=place
+            )
+            self._mates.append(options.remote(job, rank, meet))
+        _join(0, job.ranks, meet)
+
+    def begin(self, point: Point, seeds: Sequence[int], states: Sequence[Any]) -> None:
+        """Have all of them begin a trial, or go on with it from the states of its executions."""
+        shared = ray.put(list(states))
+        ray.get([m.begin.remote(point, list(seeds), shared) for m in self._mates])
+
+    def step(self) -> list[Any]:
+        """Have all of them compute the next epoch, as the worker has to; what `finish` waits for."""
+        return [m.step.remote() for m in self._mates]
+
+    def finish(self, steps: list[Any]) -> None:
+        """See that they have done it. Raises what went wrong with one of them."""
+        try:
+            ray.get(steps)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+
+    def disband(self) -> None:
+        """End them, whatever they do."""
+        from torch import distributed
+
+        for mate in self._mates:
+            ray.kill(mate)
+        distributed.destroy_process_group()
+
+
+class _Mate:
+    """One of them: it computes what the worker computes, on other samples, and keeps nothing."""
+
+    def __init__(self, job: Job, rank: int, meet: str):
+        self._makes = Executions(job)
+        self._executions: list[Execution | None] = []
+        _join(rank, job.ranks, meet)
+
+    def begin(self, point: Point, seeds: Sequence[int], states: Sequence[Any]) -> None:
+        self._executions = list(self._makes.of(point, seeds, states))
+
+    def step(self) -> None:
+        for i, execution in enumerate(self._executions):
+            if execution is not None and next(execution, None) is None:
+                self._executions[i] = None
+
+
+def _join(rank: int, size: int, meet: str) -> None:
+    """Make this process one of `size`, which meet at an address of their machine."""
+    from torch import distributed
+
+    os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+    backend = "cpu:gloo,cuda:nccl" if distributed.is_nccl_available() else "gloo"
+    distributed.init_process_group(backend, init_method=meet, rank=rank, world_size=size, timeout=PATIENCE)
