@@ -35,8 +35,15 @@ class Crew:
             options = mate.options(
                 num_cpus=held.get("CPU", 0), num_gpus=held["GPU"], scheduling_strategy=place
             )
-            self._mates.append(options.remote(job, rank, meet))
-        _join(0, job.ranks, meet)
+            self._mates.append(options.remote(job))
+        try:
+            ray.get([m.ready.remote() for m in self._mates])
+            joins = [m.join.remote(rank, job.ranks, meet) for rank, m in enumerate(self._mates, 1)]
+            _join(0, job.ranks, meet)
+            ray.get(joins)
+        except Exception:
+            self.disband()  # they hold what the next crew needs
+            raise
 
     def begin(self, point: Point, seeds: Sequence[int], states: Sequence[Any]) -> None:
         """Have all of them begin a trial, or go on with it from the states of its executions."""
@@ -60,16 +67,22 @@ class Crew:
 
         for mate in self._mates:
             ray.kill(mate)
-        distributed.destroy_process_group()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 class _Mate:
     """One of them: it computes what the worker computes, on other samples, and keeps nothing."""
 
-    def __init__(self, job: Job, rank: int, meet: str):
+    def __init__(self, job: Job):
         self._makes = Executions(job)
         self._executions: list[Execution | None] = []
-        _join(rank, job.ranks, meet)
+
+    def ready(self) -> None:
+        """It is: it answers."""
+
+    def join(self, rank: int, size: int, meet: str) -> None:
+        _join(rank, size, meet)
 
     def begin(self, point: Point, seeds: Sequence[int], states: Sequence[Any]) -> None:
         self._executions = list(self._makes.of(point, seeds, states))
@@ -82,8 +95,9 @@ class _Mate:
 
 def _join(rank: int, size: int, meet: str) -> None:
     """Make this process one of `size`, which meet at an address of their machine."""
+    import torch
     from torch import distributed
 
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-    backend = "cpu:gloo,cuda:nccl" if distributed.is_nccl_available() else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend, init_method=meet, rank=rank, world_size=size, timeout=PATIENCE)
