@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test faults soak lint bench clean
+.PHONY: run test faults soak cluster-test lint bench clean
 
 run: $(VENV)/run       ## the main job: search a perceptron on real digits, about a minute
 	$(BIN)/raysweep run search_spaces/digits_mlp.yaml
@@ -16,6 +16,9 @@ faults: $(VENV)/dev    ## the slow ones: nodes and heads that die, full disks, m
 
 soak: $(VENV)/dev      ## random kills of random things for ten minutes
 	$(BIN)/python tests/faults/soak.py
+
+cluster-test: $(VENV)/dev  ## `ray up` on machines made of namespaces, as root; about seven minutes
+	$(BIN)/python -m pytest -m cluster -s
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check platform tests

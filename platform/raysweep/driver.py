@@ -368,6 +368,7 @@ def _tune(
         study.checkpoint_every,
         loop.legs.milestones if loop.legs else frozenset(),
         fetched,
+        os.getcwd(),
         ranks,
     )
     holds: Any = study.per_trial.request()

@@ -1,6 +1,6 @@
 """What a process needs to run trials: the job that they share, and their executions, a generator for each seed.
 
-torch is imported inside the functions: the driver reads this module too, to send it, and does without those 450 MB.
+The driver reads this module too, to send it, and does without torch's 450 MB; so does a trainable that needs none.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class Job:
     """Epochs at which a trial may have to wait, and go on elsewhere: its checkpoint is written before it reports."""
     fetched: Mapping[str, str] = field(default_factory=dict)
     """The folder of each model in MLflow that a point may name, and each relative path as a whole one."""
+    where: str = ""
+    """The folder that the search runs in, and that relative paths mean."""
     ranks: int = 1
     """Processes that train a trial together, each on a GPU of its own."""
 
@@ -56,9 +58,14 @@ def restrain(gpus: float, threads: int) -> None:
     """Keep this process to what it was given."""
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all of them visible to who asked for none
-    import torch
+    os.environ |= {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+    }  # for a torch yet to come
+    if "torch" in sys.modules:
+        import torch
 
-    torch.set_num_threads(threads)
+        torch.set_num_threads(threads)
 
 
 def resolved(point: Point) -> Point:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import chdir, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ def load_data(ray: Any, study: Study, journal: Journal, say: Say) -> dict[str, A
     module = study.found.function.__module__
     references = {}
     for arguments in data_arguments(study):
-        reference, about = loads.remote(module, arguments)
+        reference, about = loads.remote(module, arguments, os.getcwd())
         described = _got(ray, about)
         key = data_key(arguments)
         say(f"Data: {described['text']}.")
@@ -69,8 +71,10 @@ def _got(ray: Any, reference: Any) -> Any:
         ) from None
 
 
-def _load_and_describe(module: str, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    data = importlib.import_module(module).load(**arguments)
+def _load_and_describe(module: str, arguments: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
+    """The data, and what is to be said of it. Relative paths mean what they mean `where` the search runs."""
+    with chdir(where) if Path(where).is_dir() else nullcontext():
+        data = importlib.import_module(module).load(**arguments)
     return data, {"text": str(data), "fingerprint": data.fingerprint, "train": len(data.y_train)}
 
 

@@ -60,6 +60,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any], *, job: Job) -> None:
         self._job = job
         self._settling = ThreadPoolExecutor(1)  # a disk's time is not a training's
+        if Path(job.where).is_dir():
+            os.chdir(job.where)  # on another node it is not so by itself
         self._makes = Executions(job)
         self._timed = "seconds" in job.objective.names
         self.reset_config(config)

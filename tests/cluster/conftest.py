@@ -76,4 +76,4 @@ def hosts(tmp_path: Path) -> Iterator[Callable[[int], Hosts]]:
     finally:
         made.do("down")
         for path in SHARED.iterdir():
-            shutil.rmtree(path)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
