@@ -145,10 +145,10 @@ def test_a_trial_says_what_was_wrong_with_it(
 def test_no_more_trials_run_at_once_than_the_study_says(ray: Any, here: Path) -> None:
     space = {
         "x": {"float": [-1.0, 1.0]},
-        "epochs": 2,
-        "pause": 3.0,
+        "epochs": 1,
+        "pause": 4.0,
     }  # longer than a second worker takes to start
-    trials = raysweep.run(quick(trials=3, concurrency=1, space=space)).trials
+    trials = raysweep.run(quick(trials=2, concurrency=1, space=space)).trials
     assert all(a.finished <= b.started for a, b in itertools.pairwise(trials))
 
 
@@ -326,7 +326,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], l
         pytest.param(signal.SIGKILL, -9, SLOW, marks=pytest.mark.slow),
         (signal.SIGKILL, -9, LEARNING + SLOW),
         pytest.param(signal.SIGINT, 130, SLOW, marks=pytest.mark.slow),
-        (signal.SIGTERM, 143, LEARNING + SLOW),
+        pytest.param(signal.SIGTERM, 143, LEARNING + SLOW, marks=pytest.mark.slow),
     ],
     ids=["kill", "kill learning", "interrupt", "terminate learning"],
 )
@@ -351,6 +351,17 @@ def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(
     assert [t for t in history(here, "slow").trials if t in finished] == finished, "what is finished stays"
 
     assert decisions(here) == uninterrupted(study)
+
+
+def test_a_study_is_cancelled_from_another_process_and_goes_on(command: Any, here: Path) -> None:
+    process = start(here)
+    reached(here, 2)
+    done = command("cancel", "slow")
+    assert (done.returncode, done.stdout) == (0, "slow is cancelled. Continue with: raysweep resume slow\n")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143 and "Continue with: raysweep resume slow" in said
+    assert history(here, "slow").over and any(t.status == "waiting" for t in history(here, "slow").trials)
+    assert command("cancel", "slow").stderr == "slow is not running\n"
 
 
 def test_a_study_that_runs_is_not_run_twice(here: Path) -> None:
@@ -396,4 +407,5 @@ def test_a_journal_is_lines_that_other_programs_can_read(ray: Any, here: Path) -
     raysweep.run(quick(trials=1))
     text = (here / "studies" / "quick" / FILE).read_text()
     kinds = [json.loads(line.partition(" ")[2])["kind"] for line in text.splitlines()]
+    kinds = [kind for kind in kinds if kind != "said"]
     assert kinds == ["study", "session", "asked", "started", "report", "report", "report", "ended", "over"]

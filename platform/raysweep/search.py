@@ -64,9 +64,11 @@ class Room(tune.Callback):  # type: ignore[misc]
             return
         self._end = how
         self._loop.ending = bool(how)
-        self._say("Asked to end: no trial begins any more." if how == "stop" else "Cancelled.")
-        if how == "cancel":
+        if how == "cancel" and signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+            self._say("Cancelled.")
             os.kill(os.getpid(), signal.SIGTERM)
+        elif how:  # in a thread of somebody's program there is nobody to signal
+            self._say("Asked to end: no trial begins any more.")
 
     def _look_at_disk(self) -> None:
         full = not disk.room(self._folder)

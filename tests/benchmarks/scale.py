@@ -1,6 +1,6 @@
 """What one head carries: 1,000 trials at once 256, of workers that compute nothing, all on this machine.
 
-    python tests/benchmarks/scale.py [--trials 1000] [--at-once 256 64 16]
+    python tests/benchmarks/scale.py [--trials 1000] [--at-once 64 256]
 
 Each trial is a process of its own, since Ray gives each one; they hold 2 / AT_ONCE of a CPU. Prints trials and reports a
 second, the memory and CPU of the driver, and how far MLflow (SQLite) was behind at the end.
@@ -91,7 +91,7 @@ def measured(trials: int, at_once: int, pause: float) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--at-once", type=int, nargs="+", default=[16, 64, 256])
+    parser.add_argument("--at-once", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--pause", type=float, default=1.0, help="seconds that an epoch does nothing")
     options = parser.parse_args()
     rows = [measured(options.trials, n, options.pause) for n in options.at_once]

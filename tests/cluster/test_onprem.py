@@ -110,6 +110,13 @@ def test_a_study_survives_what_happens_to_three_machines(hosts: Callable[[int], 
     assert sorted(int(n) for n, _ in runs) == list(range(18)) and {s for _, s in runs} == {"FINISHED"}
     told("MLflow on the head has every trial once")
 
+    look = "sleep 8; curl -s http://127.0.0.1:5000/health; curl -s -o /dev/null -w ' %{http_code} ' http://127.0.0.1:8265; cat ~/ui"
+    shown = three.run(
+        "cli", f"(timeout 20 raysweep ui digits_long --cluster {FILE} >~/ui 2>&1 &); {look}"
+    ).stdout
+    assert "OK 200 MLflow: http://127.0.0.1:5000/#/experiments/" in shown, shown
+    told("MLflow and the dashboard are reached through ssh")
+
     raysweep("cluster", "down", FILE)
     for host in ("h0", "h1"):
         left = three.run(host, "pgrep -af 'ray::|raylet|gcs_server|mlflow|/ray/'").stdout
