@@ -5,8 +5,10 @@
 : "${RAYSWEEP_MLFLOW:=}"              # an MLflow server that stands elsewhere, as https://mlflow.example.org; empty: the head's own
 
 [ ! -d ~/raysweep-env ] || export PATH=~/raysweep-env/bin:$PATH # what setup.sh made, where there is no container
-raysweep_head=${RAY_HEAD_IP:-$(hostname -I | cut -d ' ' -f 1)}  # Ray tells workers; the head is where nobody was told
-RAYSWEEP_NODE=$(ip -4 route get "$raysweep_head" 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p')
+# The head's address: Ray tells workers; on the head it is in the cluster's file, if its machines are one's own.
+raysweep_head=${RAY_HEAD_IP:-$(grep -o '"head_ip": "[^"]*' ~/ray_bootstrap_config.yaml 2>/dev/null | cut -d '"' -f 4 || true)}
+raysweep_head=${raysweep_head:-$(hostname -I | cut -d ' ' -f 1)}
+RAYSWEEP_NODE=$(ip -4 route get "$raysweep_head" 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p' || true) # containers may lack ip
 
 export RAYSWEEP_SHARED
 export RAYSWEEP_NODE=${RAYSWEEP_NODE:-$(hostname -I | cut -d ' ' -f 1)} # this node's address, as the head sees it

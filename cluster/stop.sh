@@ -15,8 +15,10 @@ family() { # the processes given, and all that they have started
 }
 
 ours() {
+  local mine="ray[/.].*--(gcs-)?address=${address//./\\.}( |\$)"
+  if [ "$RAYSWEEP_NODE" = "${address%:*}" ]; then mine+="|[/]gcs_server .*--gcs_server_port=${address#*:}( |\$)"; fi
   # shellcheck disable=SC2046
-  family $(pgrep -u "$(id -u)" -f -- "ray[/.].*--(gcs-)?address=${address//./\\.}( |\$)|[/]gcs_server .*--gcs_server_port=${address#*:}( |\$)")
+  family $(pgrep -u "$(id -u)" -f -- "$mine")
   pgrep -u "$(id -u)" -P 1 -f '^ray::' || true # left behind by a raylet that was killed
 }
 

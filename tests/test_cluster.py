@@ -118,7 +118,7 @@ def test_every_script_is_one(script: str) -> None:
 def test_nodes_agree_on_what_the_environment_says(tmp_path: Path) -> None:
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("secret")
-    script = f". {CLUSTER}/env.sh; echo $RAYSWEEP_FOLDER $MLFLOW_TRACKING_URI $RAY_AUTH_MODE $MLFLOW_TRACKING_PASSWORD"
+    script = f"set -euo pipefail; . {CLUSTER}/env.sh; echo $RAYSWEEP_FOLDER $MLFLOW_TRACKING_URI $RAY_AUTH_MODE ${{MLFLOW_TRACKING_PASSWORD:-}}"
 
     def says(**more: str) -> list[str]:
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **more}
@@ -129,6 +129,10 @@ def test_nodes_agree_on_what_the_environment_says(tmp_path: Path) -> None:
 
     own = says(RAY_HEAD_IP="192.0.2.1")
     assert own == ["/mnt/raysweep/studies", "http://192.0.2.1:5000", "token", "secret"]
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(
+        '{"provider": {"type": "local", "head_ip": "192.0.2.9"}}'
+    )
+    assert says()[1] == "http://192.0.2.9:5000", "on the head it is in the cluster's file"
     assert says(RAYSWEEP_MLFLOW="https://mlflow.example.org")[1:] == ["https://mlflow.example.org", "token"]
 
 
@@ -188,7 +192,9 @@ def test_trials_are_asked_for_as_nodes_come(now: int, most: int, one: int, wante
 def test_the_kinds_of_node_that_may_come_are_in_the_file_on_the_head(tmp_path: Path) -> None:
     file = tmp_path / "ray_bootstrap_config.yaml"
     file.write_text(filled("gcp"))
-    kinds = {k.name: k for k in nodes._launched(file)}
+    found, total = nodes._launched(file, 0.0)
+    kinds = {k.name: k for k in found}
+    assert total == 8  # of all kinds together
     assert set(kinds) == {"gpu_spot", "gpu"} and kinds["gpu"].most == 2
     assert nodes._fit(kinds["gpu"].resources, {"CPU": 1, "GPU": 0.25}) == 4
     assert nodes._fit(kinds["gpu"].resources, {"GPU": 1, "accelerator_type:L4": 0.001}) == 1

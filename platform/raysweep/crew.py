@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from raysweep.executions import Execution, Executions, Job
 from raysweep.trial import Point
 
+LINGER = 5.0  # seconds that one may take to say what went wrong
 PATIENCE = timedelta(minutes=10)  # that one waits for another: they do the same, and none is a step ahead
 
 
@@ -61,14 +62,22 @@ class Crew:
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
 
+    def trouble(self, steps: list[Any]) -> Any:
+        """The exception of one of them, of which the worker may have seen only that it is gone; or None."""
+        for step in ray.wait(steps, num_returns=len(steps), timeout=LINGER)[0]:
+            try:
+                ray.get(step)
+            except ray.exceptions.RayTaskError as error:
+                return Exception(str(error)) if error.cause is None else error.cause
+            except ray.exceptions.RayError as error:
+                return Exception(str(error))
+        return None
+
     def disband(self) -> None:
         """End them, whatever they do."""
-        from torch import distributed
-
         for mate in self._mates:
             ray.kill(mate)
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
+        _leave()
 
 
 class _Mate:
@@ -88,9 +97,21 @@ class _Mate:
         self._executions = list(self._makes.of(point, seeds, states))
 
     def step(self) -> None:
-        for i, execution in enumerate(self._executions):
-            if execution is not None and next(execution, None) is None:
-                self._executions[i] = None
+        try:
+            for i, execution in enumerate(self._executions):
+                if execution is not None and next(execution, None) is None:
+                    self._executions[i] = None
+        except Exception:
+            _leave()  # else the others wait for it
+            raise
+
+
+def _leave() -> None:
+    """Be one of many no longer."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _join(rank: int, size: int, meet: str) -> None:

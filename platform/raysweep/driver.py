@@ -92,11 +92,12 @@ def run(
     mirror = mirror or _mirrored(place)
     if mirror != OFF and fetch(place, mirror):
         say(f"Fetched {study.name} as it was at {scrubbed(mirror)}.")
-    journal, copy, end = Journal(place), None, _End()
+    journal, copy, end, admitted = Journal(place), None, _End(), False
     speak, say = say, _journalled(say, journal)
     try:
         copy = Mirror(place, mirror, speak) if mirror != OFF else None
         admit(study, journal, uri, EXTENDABLE if extend else MAY_CHANGE, mirror)
+        admitted = True
         queue.go_on(place)  # what was wanted of an earlier session
         if copy is not None:
             copy.start()
@@ -118,6 +119,10 @@ def run(
     except KeyboardInterrupt:
         say("Stopped.")
         journal.append("over")
+    except RaysweepError as error:
+        if admitted:
+            journal.append("over", error=str(error))  # for who looks from elsewhere
+        raise
     finally:
         queue.go_on(place)
         journal.close()
@@ -247,7 +252,7 @@ def _search(
         chosen = _to_export(study, journal)
         if _complete(study, journal) and chosen:
             _export(ray, study, journal, place, data, fetched, say, *chosen)
-        journal.append("over", complete=_complete(study, journal))
+        journal.append("over", complete=_complete(study, journal), error=end.failing)
     return end
 
 

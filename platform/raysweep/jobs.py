@@ -20,6 +20,7 @@ from raysweep.journal import FILE, Reader
 CODE = "code"  # the folder of a study's file, as it was shipped, in the study's folder
 LARGEST = 100 << 20  # bytes of it
 LEFT_OUT = {"__pycache__", "studies", "node_modules"}
+MEANT = ("RAYSWEEP_FOLDER", "RAYSWEEP_MIRROR", "MLFLOW_TRACKING_URI")
 BEGINS = 120.0  # seconds that a job may take to begin its session
 POLL = 0.5
 
@@ -85,6 +86,8 @@ def submit(place: Path, arguments: Sequence[str], address: str) -> str:
         entrypoint=f"cd {shlex.quote(os.getcwd())} && exec {command}",
         submission_id=f"{place.name}-{int(began)}",
         metadata={"study": place.name, "folder": str(place)},
+        # A job has the environment of its node; what was meant here is meant there.
+        runtime_env={"env_vars": {name: os.environ[name] for name in MEANT if name in os.environ}},
     )
     while time.time() < began + BEGINS:
         if (place / FILE).exists():
@@ -120,7 +123,7 @@ def _client(address: str) -> Any:
 
     try:
         return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError) as error:
+    except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"no Ray cluster takes jobs at {address}: {' '.join(str(error).split())}"
         ) from None

@@ -73,6 +73,8 @@ class History:
         """The fingerprint of each data set, by the arguments that load it."""
         self.complete = False
         """Whether the last session came to the study's end."""
+        self.error = ""
+        """What ended the last session before the study's end, if it was something that is wrong."""
         self.over = False
         """Whether the last session ended by itself, complete or interrupted."""
         self.session: Record = {}
@@ -101,10 +103,11 @@ class History:
         if kind == "study":
             self.study = self.begun = record
         elif kind == "session":
-            self.session, self.over, self.complete = record, False, False
+            self.session, self.over, self.complete, self.error = record, False, False, ""
             self._lose()
         elif kind == "over":
-            self.over, self.complete = True, record.get("complete", False)
+            self.over, self.complete = True, record.get("complete", bool(self.best))
+            self.error = record.get("error", "")
             self._lose()
         elif kind == "changed":
             self.study = {**self.study, "study": record["study"]}
@@ -149,6 +152,11 @@ class History:
     def elapsed(self, now: float) -> float:
         """Seconds that the study has been run for at the time `now`, over all sessions."""
         return self._elapsed + (max(0.0, now - self._began) if self.session else 0.0)
+
+    @property
+    def latest(self) -> float:
+        """When the last record was written."""
+        return self._latest
 
     def _lose(self) -> None:
         """Nothing outlives the session that started it: what was running waits for the next."""

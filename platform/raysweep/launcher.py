@@ -29,6 +29,8 @@ SSH = (
     "-o", "ControlMaster=auto", "-o", "ControlPath=~/.ssh/raysweep-%C", "-o", "ControlPersist=60",
 )  # fmt: skip
 
+UNREACHABLE = 255  # ssh's own exit code
+
 Say = Callable[[str], None]
 
 
@@ -125,7 +127,8 @@ def _address(config: dict[str, Any]) -> str:
 def tunnels(head: Head, ports: Sequence[int]) -> None:
     """Become an ssh that brings these ports of the head to the same ports here, until it is interrupted."""
     forwards = [part for port in ports for part in ("-L", f"{port}:127.0.0.1:{port}")]
-    command = head.ssh("-N", "-o", "ControlMaster=no", "-o", "ControlPath=none", *forwards)
+    own = ("-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes")
+    command = head.ssh("-N", *own, *forwards)
     os.execvp(command[0], command)  # noqa: S606
 
 
@@ -134,7 +137,9 @@ def tunnels(head: Head, ports: Sequence[int]) -> None:
 
 def up(file: Path, say: Say, patience: float, restart: bool) -> bool:
     """Launch a cluster, or bring it up to date, and wait for its workers. Whether all of it can run trials."""
-    read(file)  # what is wrong with it is said before anything starts
+    config = read(file)  # what is wrong with it is said before anything starts
+    if "." in config.get("file_mounts", {}).values() and not Path("cluster/env.sh").exists():
+        raise ClusterError(f"{file.name} ships the folder one is in. Go to the repository's root")
     running = not restart and _runs(file)
     if running:
         say("Ray runs there already, and is left running (--restart starts it anew).")
@@ -147,13 +152,11 @@ def status(file: Path, say: Say, patience: float = 0.0) -> bool:
     each of them can run trials."""
     config, head = read(file), head_of(file)
     workers = _workers(config)
-    count = len(workers) or sum(
-        k.get("min_workers", 0) for k in config.get("available_node_types", {}).values()
-    )
+    kinds = config.get("available_node_types", {}).values()
+    count = len(workers) or sum(kind.get("min_workers", 0) for kind in kinds)
     if not head.run(f"raysweep cluster status --wait {count} --patience {patience:g}"):
         return True
-    nodes = json.loads(head.ask("raysweep cluster status --json || true"))["nodes"]
-    for worker in set(workers) - {n["address"] for n in nodes}:
+    for worker in set(workers) - {n["address"] for n in _about(head)["nodes"]}:
         say(f"{worker} has not joined. What the head knows of it:")
         head.run(f"grep -ahF {worker} /tmp/ray/session_latest/logs/monitor.* | tail -n 3 >&2")
     return False
@@ -162,16 +165,18 @@ def status(file: Path, say: Say, patience: float = 0.0) -> bool:
 def down(file: Path, say: Say, force: bool) -> None:
     """End a cluster, with everything that runs on its machines. Raises ClusterError while a study runs there."""
     config = read(file)
-    head = head_of(file)
-    if not force:
-        studies = json.loads(head.ask("raysweep cluster status --json"))["studies"]
-        if studies:
-            raise ClusterError(f"{', '.join(studies)} runs there. raysweep stop it first, or --force")
-    user, workers = config["auth"]["ssh_user"], _workers(config)
+    workers = _workers(config)
+    try:
+        head = head_of(file)
+    except ClusterError as error:
+        say(f"{error}\nEnding what is left of it.")
+        _ray(say, "down", "-y", str(file))
+        return
+    studies = _about(head)["studies"]
+    if studies and not force:
+        raise ClusterError(f"{', '.join(studies)} runs there. raysweep stop it first, or --force")
     for worker in workers:  # Ray leaves the processes of machines that it did not make
-        script = f"bash ~/raysweep/cluster/stop.sh {head.address}"
-        options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=10"
-        if head.run(f"ssh -i ~/ray_bootstrap_key.pem {options} {user}@{worker} {shlex.quote(script)}"):
+        if head.run(f"{_hop(config, worker)} bash raysweep/cluster/stop.sh $raysweep_head"):
             say(f"{worker} could not be stopped.")
     head.run("bash ~/raysweep/cluster/mlflow.sh stop")
     _ray(say, "down", "-y", str(file))
@@ -179,13 +184,33 @@ def down(file: Path, say: Say, force: bool) -> None:
         head.run("bash ~/raysweep/cluster/stop.sh")
 
 
-def _runs(file: Path) -> bool:
-    """Whether Ray runs on the cluster's head."""
+def _hop(config: dict[str, Any], worker: str) -> str:
+    """The head's ssh to a worker, with the key that `ray up` has left there."""
+    options = f"-i ~/ray_bootstrap_key.pem {' '.join(SSH[:6])} -o ConnectTimeout=10"
+    return f"ssh {options} {config['auth']['ssh_user']}@{worker}"
+
+
+def _about(head: Head) -> dict[str, Any]:
+    """The nodes of a cluster and the studies that run there; none where Ray does not run."""
     try:
-        head_of(file).ask("ray health-check --address $RAYSWEEP_NODE:6379")
+        about: dict[str, Any] = json.loads(head.ask("raysweep cluster status --json || true"))
+    except (ClusterError, ValueError):
+        return {"nodes": [], "studies": []}
+    return about
+
+
+def _runs(file: Path) -> bool:
+    """Whether Ray runs on the cluster's head. Raises ClusterError when there is a head that cannot be asked."""
+    try:
+        head = head_of(file)
     except ClusterError:
         return False
-    return True
+    asked = head.command("ray health-check --address $RAYSWEEP_NODE:6379")
+    done = subprocess.run(asked, capture_output=True, text=True)  # noqa: S603
+    if done.returncode == UNREACHABLE and not _workers(read(file)):
+        what = f"the head at {head.address} does not answer: {done.stderr.strip()}. --restart starts Ray anew"
+        raise ClusterError(what)
+    return done.returncode == 0
 
 
 def _workers(config: dict[str, Any]) -> list[str]:
@@ -198,6 +223,7 @@ def _ray(say: Say, *arguments: str) -> None:
     command = [sys.executable, "-m", "ray.scripts.scripts", *arguments]
     log = Path.home() / ".ray" / f"raysweep-{arguments[0]}.log"
     say(f"ray {' '.join(arguments)} (what it says goes to {log}) ...")
+    log.parent.mkdir(mode=0o700, exist_ok=True)
     with log.open("w") as file:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)  # noqa: S603
     if done.returncode:

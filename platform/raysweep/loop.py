@@ -89,8 +89,9 @@ class Loop:
             admit(study, journal, uri)
             for _ in take_over(study, journal, uri):
                 pass
-            yield cls(study, journal)
-            journal.append("over")
+            loop = cls(study, journal)
+            yield loop
+            journal.append("over", complete=not loop._running and loop._asked >= study.target)
         finally:
             journal.close()
 
@@ -98,6 +99,7 @@ class Loop:
 
     def ask(self) -> Trial | None:
         """A trial to run now, or None when the study has enough (or its first trials all failed: see `failing`)."""
+        self.ending = bool(queue.wanted_end(self.journal.path.parent))
         trial = self.next()
         if trial is not None:
             worker = f"{platform.node()} (process {os.getpid()})"
@@ -172,6 +174,17 @@ class Loop:
         """Whether there may be more when one that runs comes to wait, makes room for another, or is lost."""
         more = self._unfinished or self._owed or self.paused
         return bool(self._running or (more and not self.ending and not self.failing))
+
+    @property
+    def gives(self) -> bool:
+        """Whether there may be a trial to begin. If not, those that were given out and have not begun are to be
+        taken back."""
+        return not (self.ending or self.failing or self.rules.why)
+
+    def take_back(self, number: int) -> None:
+        """A trial that was given out has not begun, and is not to."""
+        self._running.discard(number)
+        self._unfinished.appendleft(self.journal.trial(number))
 
     def left(self, number: int) -> None:
         """A trial's runner has let it go. If it did not say how it ended, it was stopped, or has to wait."""

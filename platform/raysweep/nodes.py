@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import secrets
@@ -10,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +59,9 @@ def capacity(ray: Any, request: Amounts, grows: bool) -> Capacity:
     wanted = {k.upper() if k in {"cpu", "gpu"} else k: v for k, v in request.items()}
     nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
     fits = [_fit(node, wanted) for node in nodes]
-    kinds = autoscaled() if grows else []
-    coming = [(_fit(kind.resources, wanted), kind.most) for kind in kinds]
-    best = max([*fits, *(fit for fit, most in coming if most)], default=0)
+    kinds, total = autoscaled() if grows else ([], 0)
+    coming = sorted((_fit(kind.resources, wanted) for kind in kinds for _ in range(kind.most)), reverse=True)
+    best = max([*fits, *coming[:1]], default=0)
     if not best:
         known = [*nodes, *(k.resources for k in kinds if k.most)]
         largest = {k: max((node.get(k, 0) for node in known), default=0) for k in wanted}
@@ -67,39 +69,39 @@ def capacity(ray: Any, request: Amounts, grows: bool) -> Capacity:
             f"per_trial: a trial needs {amounts(wanted)}, but no node has it{' or could' * bool(kinds)}"
             f" (at most {amounts(largest)}). It would wait for ever"
         )
-    return Capacity(sum(fits), max(sum(fits), sum(fit * most for fit, most in coming)), best)
+    on_head = sum(_fit(n["Resources"], wanted) for n in ray.nodes() if n["Alive"] and _is_head(n))
+    return Capacity(sum(fits), max(sum(fits), on_head + sum(coming[:total])), best)
 
 
 def _fit(node: Amounts, wanted: Amounts) -> int:
     return min(int(node.get(k, 0) / v + 1e-9) for k, v in wanted.items())
 
 
-def autoscaled() -> list[Kind]:
-    """The kinds of node that the autoscaler of the cluster we are connected to may add. KubeRay tells Ray; `ray up`
-    leaves its file on the head, which is where studies run."""
-    from ray._private.state import state
-
-    config = state.get_cluster_config()
-    if config is not None and config.node_group_configs:
-        return [
-            Kind(g.name, dict(g.resources), g.max_count if g.max_count >= 0 else 10**6)
-            for g in config.node_group_configs
-        ]
-    file = Path(LAUNCHED).expanduser()
-    return _launched(file) if file.exists() else []
+def autoscaled() -> tuple[list[Kind], int]:
+    """The kinds of node that the autoscaler of this machine's cluster may add, and how many in all. Ray does not tell:
+    `ray up` leaves its file on the head, which is where studies run; elsewhere RAYSWEEP_NODES says it, as
+    `{"gpu": {"resources": {"CPU": 4, "GPU": 1}, "max_workers": 8}}`.
+    """
+    told, file = os.environ.get("RAYSWEEP_NODES"), Path(LAUNCHED).expanduser()
+    if told:
+        return _kinds({"available_node_types": json.loads(told)})
+    return _launched(file, file.stat().st_mtime) if file.exists() else ([], 0)
 
 
-def _launched(file: Path) -> list[Kind]:
+@cache
+def _launched(file: Path, changed: float) -> tuple[list[Kind], int]:
     import yaml
 
-    config = yaml.safe_load(file.read_text())
-    kinds = config.get("available_node_types", {})
-    total = config.get("max_workers", 0)
+    return _kinds(yaml.safe_load(file.read_text()))
+
+
+def _kinds(config: Mapping[str, Any]) -> tuple[list[Kind], int]:
+    kinds = {k: v for k, v in config["available_node_types"].items() if k != config.get("head_node_type")}
+    total = config.get("max_workers", sum(kind.get("max_workers", 0) for kind in kinds.values()))
     return [
         Kind(name, kind.get("resources", {}), min(kind.get("max_workers", total), total))
         for name, kind in kinds.items()
-        if name != config.get("head_node_type")
-    ]
+    ], total
 
 
 # --- whether they can run a trial ---------------------------------------------------------------------------------

@@ -125,9 +125,16 @@ def of(count: int, target: int) -> str:
 class Progress:
     """How far a search is, from its journal."""
 
-    def __init__(self, study: Study, trials: Callable[[], list[Trial]], began: float | None = None):
-        """`trials` as they stand whenever they are asked for; `began` is when the search did, if not now."""
-        self._study, self.trials = study, trials
+    def __init__(
+        self,
+        study: Study,
+        trials: Callable[[], list[Trial]],
+        began: float | None = None,
+        now: Callable[[], float] = time.time,
+    ):
+        """`trials` as they stand whenever they are asked for; `began` is when the search did, if not now; `now` stands
+        still for one that is over."""
+        self._study, self.trials, self._now = study, trials, now
         self._began = began or time.time()
         self._before = sum(t.ended and t.finished < self._began for t in trials())
 
@@ -139,7 +146,7 @@ class Progress:
         parts = [f"{of(ended, target)} trials", f"{running} running"]
         if broken:
             parts.append(f"{broken} without result")
-        seconds = max(0.001, time.time() - self._began)
+        seconds = max(0.001, self._now() - self._began)
         done = ended - self._before
         if done:
             parts.append(f"{done / seconds * 60:.1f} trials/min")
@@ -228,7 +235,7 @@ def _told(record: Record, epochs: bool) -> str:
     if kind == "session":
         return f"begun by process {record['pid']} on {record['host']}: {' '.join(record['argv'])}"
     if kind == "over":
-        return "the session ended"
+        return "the session ended" + (f": {record['error']}" if record.get("error") else "")
     if kind == "started":
         after = f" after epoch {record['epoch']}" if record.get("epoch") else ""
         return f"{trial} started{after} on {record['worker']}"

@@ -24,7 +24,8 @@ CONTINUE, STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
 
 
 class Newest(FIFOScheduler):  # type: ignore[misc]
-    """Stops what the study's own rules stop. Of the trials that wait, a worker that comes free takes the newest.
+    """Stops what the study's own rules stop. Of the trials that wait, a worker that comes free takes one that goes on,
+    or else the newest.
 
     The oldest is waiting for a worker of its own to start. Ray Tune's rule gives it the free one and ends the
     other's start, so that trials shorter than a start, some seconds, all run on the first worker there is.
@@ -36,7 +37,12 @@ class Newest(FIFOScheduler):  # type: ignore[misc]
 
     def choose_trial_to_run(self, controller: Any) -> TuneTrial | None:
         waiting = [t for t in controller.get_live_trials() if t.status == TuneTrial.PENDING]
-        return max(waiting, key=lambda t: int(t.config["number"]), default=None)
+        if not self._loop.gives:  # those that wait for a node, which may never come, are not begun any more
+            for trial in [t for t in waiting if t not in controller._resetting_trials]:
+                self._loop.take_back(trial.config["number"])
+                controller.stop_trial(trial)
+            return None
+        return max(waiting, key=_urgency, default=None)
 
     def on_trial_result(self, controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
         number = trial.config["number"]
@@ -59,6 +65,11 @@ class Newest(FIFOScheduler):  # type: ignore[misc]
     def __reduce__(self) -> tuple[Any, ...]:
         # Ray Tune pickles what it is given, for snapshots that we do not use.
         return FIFOScheduler, ()
+
+
+def _urgency(trial: TuneTrial) -> tuple[bool, int]:
+    config = trial.config
+    return config["reported"] > config["begins"], config["number"]
 
 
 class Legs(Newest):

@@ -36,7 +36,7 @@ class Room(tune.Callback):  # type: ignore[misc]
     def __init__(self, loop: Loop, say: Callable[[str], None], grows: bool):
         self._loop, self._say, self._grows = loop, say, grows
         self._folder, self._looked = loop.journal.path.parent, 0.0
-        self._end, self._fits = "", 0
+        self._end, self._fits = "", -1  # how many fitted: not known yet
         self.slots = 1
 
     def look(self) -> None:
@@ -46,17 +46,18 @@ class Room(tune.Callback):  # type: ignore[misc]
         self._look_at_disk()
         self._look_at_nodes()
         self._look_for_end()
+        self._loop.rules.passed()  # time goes by though nothing is reported
 
     def _look_at_nodes(self) -> None:
         study = self._loop.study
         try:
             found = capacity(ray, study.per_trial.request(), self._grows)
-        except ClusterError:
-            return  # the nodes that held trials are away: those that are lost wait for them
+        except (ClusterError, OSError, ray.exceptions.RayError):
+            return  # the nodes that held trials are away, or the head is busy: those that are lost wait for them
         self.slots = max(1, min(found.wanted, study.concurrency or found.wanted))
-        if self._fits and found.now != self._fits:
+        if self._fits >= 0 and found.now != self._fits:
             self._say(f"The cluster holds {found.now} trials at once now (it was {self._fits}).")
-        self._fits = found.now or self._fits
+        self._fits = found.now
 
     def _look_for_end(self) -> None:
         how = queue.wanted_end(self._folder)

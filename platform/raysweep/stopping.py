@@ -28,6 +28,10 @@ class Rules:
         self._reached(metrics)
         self._spent()
 
+    def passed(self) -> None:
+        """Look again, after a while."""
+        self._spent()
+
     def ended(self) -> None:
         """Look again, after the end of a trial."""
         self._ended()

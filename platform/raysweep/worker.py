@@ -75,12 +75,13 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         """One epoch. Returns `epoch` and the metrics for the scheduler, and the `records` for the journal."""
         began = time.perf_counter()
         records: Records = []
+        going: list[Any] = []
         try:
             if self._trial is None:
                 records = [started()]  # before anything can go wrong
                 self._trial = self._open()
                 records = [started(self._trial.epoch)]
-            going = self._crew.step() if self._crew is not None else []
+            going = self._crew.step() if self._crew is not None else []  # the other ranks', if there are any
             metrics = self._trial.advance()
             if self._crew is not None:
                 self._crew.finish(going)
@@ -95,8 +96,9 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         except _Ends as end:
             self._drop()
             return self._ended(records, began, end.status, str(end))
-        except Exception as error:
+        except Exception as problem:
             # Whatever the user's code raises, or the disk, ends this trial and no other.
+            error = self._parted(going, problem)
             self._drop()
             status = _status(error)
             return self._ended(records, began, status, _told(error), raised=status == "failed")
@@ -129,14 +131,20 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             except Exception:
                 traceback.print_exc()  # its results are journalled; the next trial must not pay for its files
 
+    def _parted(self, going: list[Any], problem: Exception) -> Exception:
+        """Let the other ranks go, who may wait for us in the middle of a step; what was wrong with the first of all."""
+        crew, self._crew = self._crew, None
+        if crew is None:
+            return problem
+        theirs: Exception | None = crew.trouble(going) if going else None
+        crew.disband()
+        return theirs or problem
+
     def _drop(self) -> None:
         """Let a broken trial go without a checkpoint, and give its memory back."""
         import torch
 
         self._trial = None
-        if self._crew is not None:
-            self._crew.disband()  # they may wait for us, in the middle of a step
-            self._crew = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

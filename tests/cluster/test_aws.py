@@ -16,6 +16,18 @@ from faults.conftest import assert_invariants
 
 FILE = "~/aws.yaml"
 EC2 = "AWS_ENDPOINT_URL=http://172.31.255.250:5566 AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_DEFAULT_REGION=us-west-2"
+GROUP = """
+import boto3
+ec2 = boto3.client('ec2')
+group = ec2.create_security_group(GroupName='raysweep', Description='raysweep')['GroupId']
+ec2.authorize_security_group_ingress(GroupId=group, IpProtocol='tcp', FromPort=22, ToPort=22, CidrIp='10.0.0.1/32')
+print(group)
+"""
+WORLD = """
+import boto3
+groups = boto3.client('ec2').describe_security_groups()['SecurityGroups']
+print([r for g in groups for p in g['IpPermissions'] for r in p['IpRanges']])
+"""
 STUDY = """\
 trainable: mlp
 maximize: val_accuracy
@@ -27,7 +39,7 @@ space: {data: digits, epochs: 200, units: 64, lr: {float: [1e-4, 1e-1], log: tru
 """
 
 
-def aws() -> str:
+def aws(group: str) -> str:
     """The file as it is in the repository, its blanks filled in, for machines that have no way to the internet."""
     text = (ROOT / "cluster" / "aws.yaml").read_text()
     filled = {
@@ -35,6 +47,7 @@ def aws() -> str:
         "<YOUR ADDRESS>": "10.0.0.1",
         "<AMI>": "ami-12c6146b",
         "<EFS>": "fs",
+        "<SECURITY GROUP>": group,
         "  cache_stopped_nodes": "  use_internal_ips: true\n  cache_stopped_nodes",
         "  ssh_user: ubuntu": "  ssh_user: root\n  ssh_private_key: ~/.ssh/id_ed25519",
         "      InstanceType: m6i.xlarge": "      InstanceType: m6i.xlarge\n      KeyName: lab",
@@ -101,7 +114,7 @@ def test_workers_come_when_trials_wait_and_go_with_the_cluster(hosts: Callable[[
     deadline = time.monotonic() + 60
     while cloud.run("cli", key).returncode and time.monotonic() < deadline:
         time.sleep(1.0)
-    cloud.write("cli", FILE, aws())
+    cloud.write("cli", FILE, aws(cloud.run("cli", f'{EC2} python -c "{GROUP}"').stdout.strip()))
     cloud.write("cli", "~/study/cloud.yaml", STUDY)
 
     def raysweep(*arguments: str, code: int = 0) -> str:
@@ -115,6 +128,7 @@ def test_workers_come_when_trials_wait_and_go_with_the_cluster(hosts: Callable[[
         said = raysweep("cluster", "up", FILE)
         assert "1 nodes" in said, said
         told("up: the head alone")
+        assert cloud.run("cli", f'{EC2} python -c "{WORLD}"').stdout.strip() == "[{'CidrIp': '10.0.0.1/32'}]"
         raysweep("run", "~/study/cloud.yaml", "--cluster", FILE, "--detach")
         told("the study runs as a job, and no node holds its trials")
         said = raysweep("status", "cloud", "--watch", "--cluster", FILE)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from raysweep.cli.base import say
+from raysweep.cli.base import STUDIES, say
+from raysweep.errors import ClusterError
+
+if TYPE_CHECKING:
+    from raysweep.launcher import Head
 
 SEARCHES = {"run", "resume", "extend"}
 
@@ -26,7 +30,8 @@ def there(cluster: Path, arguments: list[str], options: dict[str, Any]) -> int:
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if arguments[0] not in SEARCHES:
         return head.run(_line(arguments), terminal)
-    name, script = _search(head, arguments, options)
+    folder = _folder(options["folder"])
+    name, script = _search(head, arguments, options, folder)
     code = head.run(script)
     more = f"--cluster {cluster}"
     if code or options["detach"]:
@@ -34,26 +39,50 @@ def there(cluster: Path, arguments: list[str], options: dict[str, Any]) -> int:
             say(f"From here: raysweep status {name} --watch {more}; or logs, stop, cancel, trials, best.")
         return code
     try:
-        return head.run(_line(["status", name, "--watch"]), terminal)
+        return head.run(_line(["status", name, "--watch", *folder]), terminal)
     finally:
         say(f"{name} is on the cluster. Look again: raysweep status {name} --watch {more}")
 
 
-def _search(head: Any, arguments: list[str], options: dict[str, Any]) -> tuple[str, str]:
-    """The name of the study that is to be searched, and what does it; its code is shipped first."""
+def _folder(given: Path) -> list[str]:
+    """The option that says where studies are kept there, if it is not where the cluster keeps them."""
+    if given == Path(STUDIES):
+        return []
+    if not given.is_absolute():
+        raise ClusterError(f"--folder {given}: a folder of the cluster must be a whole path")
+    return ["--folder", str(given)]
+
+
+def _search(head: Head, arguments: list[str], options: dict[str, Any], folder: list[str]) -> tuple[str, str]:
+    """The name of the study that is to be searched, and what does it, in the folder of its code; that is shipped first
+    if there is a file."""
     detached = [*arguments, *([] if options["detach"] else ["--detach"])]
-    if "file" not in options or options.get("study"):
-        return options["study"], _line(detached)
+    file, name = options.get("file"), options.get("study")
+    if file is not None:
+        name = _shipped(head, file, name, folder)
+        at = next(
+            i
+            for i, a in enumerate(detached)
+            if a.removeprefix("--to=") and Path(a.removeprefix("--to=")) == file
+        )
+        detached[at] = file.name if not detached[at].startswith("--to=") else f"--to={file.name}"
+    studies = shlex.quote(folder[1]) if folder else '"$RAYSWEEP_FOLDER"'
+    return str(name), f"{{ cd {studies}/{name}/code 2>/dev/null || true; }} && {_line(detached)}"
+
+
+def _shipped(head: Head, file: Path, name: str | None, folder: list[str]) -> str:
+    """Ship the folder of a study's file to the study in the cluster, which is called by its file unless `name` says
+    otherwise. Relative paths of the study then mean the file's folder."""
     from raysweep import jobs
     from raysweep.study import Study
 
-    file: Path = options["file"]
-    study = Study.load(file)  # what is wrong with it is said here
-    place = f"{shlex.quote(study.name)}"
-    if code := head.run(f"raysweep receive {place}", packed=jobs.bundle(file.resolve().parent)):
+    name = name or Study.load(file).name  # what is wrong with it is said here
+    place = file.resolve().parent
+    packed = jobs.bundle(place)
+    say(f"Shipping {place} ({len(packed) / 1e6:,.2f} MB, packed) ...")
+    if code := head.run(_line(["receive", name, *folder]), packed=packed):
         sys.exit(code)
-    detached[detached.index(str(file))] = file.name
-    return study.name, f'cd "$RAYSWEEP_FOLDER"/{place}/{jobs.CODE} && {_line(detached)}'
+    return name
 
 
 def ui(cluster: Path, study: str | None) -> None:
@@ -61,15 +90,13 @@ def ui(cluster: Path, study: str | None) -> None:
     from raysweep.launcher import head_of, tunnels
 
     head = head_of(cluster)
-    link = head.ask(_line(["ui", *([study] if study else [])])).strip()
-    own = head.ask('printf %s "${RAYSWEEP_MLFLOW:-}"')
     base = head.ask('printf %s "$MLFLOW_TRACKING_URI"')
-    here = link if own else link.replace(base, "http://127.0.0.1:5000")
-    click.echo(
-        f"MLflow: {here}" + ("" if own else "   (user raysweep, password: what is in ~/.ray/auth_token)")
-    )
+    link = head.ask(_line(["ui", *([study] if study else []), "--tracking", base])).strip()
+    own = not head.ask('printf %s "${RAYSWEEP_MLFLOW:-}"')
+    where = link.replace(base, "http://127.0.0.1:5000") if own else link
+    click.echo(f"MLflow: {where}" + "   (user raysweep, password: what is in ~/.ray/auth_token)" * own)
     click.echo("Ray's dashboard: http://127.0.0.1:8265   (the same token). Ctrl-C closes both.")
-    tunnels(head, [8265] if own else [5000, 8265])
+    tunnels(head, [5000, 8265] if own else [8265])
 
 
 def _line(arguments: list[str]) -> str:

@@ -60,7 +60,8 @@ def status(study: str, folder: Path, watch: bool, as_json: bool) -> None:
 
 def _opened(place: Path, what: Study) -> tuple[Reader, Any]:
     """The study's journal, and how far it is whenever one looks."""
-    from raysweep.journal import Reader
+    from raysweep.journal import FILE, Reader
+    from raysweep.lock import running
     from raysweep.report import Progress
 
     reader = Reader(place)
@@ -70,7 +71,10 @@ def _opened(place: Path, what: Study) -> tuple[Reader, Any]:
         reader.update()
         return reader.history.trials
 
-    return reader, Progress(what, trials, reader.history.session.get("time"))
+    def now() -> float:
+        return time.time() if running(place, place / FILE) else reader.history.latest
+
+    return reader, Progress(what, trials, reader.history.session.get("time"), now)
 
 
 def _how(reader: Reader, place: Path) -> str:
@@ -132,6 +136,8 @@ def _conclude(reader: Reader, what: Study, place: Path, folder: Path) -> None:
 
     reader.update()
     trials = tuple(reader.history.trials)
+    if reader.history.error:
+        raise RaysweepError(reader.history.error)
     if not reader.history.complete:
         done = sum(t.ended for t in trials)
         say(f"Stopped after {done} trials. Continue with: raysweep resume {what.name}{again(folder)}")
@@ -162,7 +168,9 @@ def logs(study: str, trial: int | None, folder: Path, address: str, follow: bool
         return
     from raysweep.journal import Reader
 
-    place, _, _ = open_study(folder, study)
+    place, history, _ = open_study(folder, study)
+    if trial is not None and trial >= len(history.trials):
+        raise RaysweepError(f"study '{study}' has no trial {trial}; it has {len(history.trials)}, from 0")
     reader, last = Reader(place), True
     while last:
         last = follow and _how(reader, place).startswith("runs")
@@ -213,7 +221,7 @@ def _running(folder: Path, study: str) -> Path:
     from raysweep.journal import FILE
     from raysweep.lock import running
 
-    place, _, _ = open_study(folder, study)
+    place = open_study(folder, study)[0].resolve()
     if not running(place, place / FILE):
         raise RaysweepError(f"{place.name} is not running")
     return place
