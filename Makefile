@@ -17,7 +17,7 @@ faults: $(VENV)/dev    ## the slow ones: nodes and heads that die, full disks, m
 soak: $(VENV)/dev      ## random kills of random things for ten minutes
 	$(BIN)/python tests/faults/soak.py
 
-cluster-test: $(VENV)/dev  ## `ray up` on machines made of namespaces, as root; about seven minutes
+cluster-test: $(VENV)/dev  ## `ray up` on machines made of namespaces, as root; about eleven minutes
 	$(BIN)/python -m pytest -m cluster -s
 
 lint: $(VENV)/dev

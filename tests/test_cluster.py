@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 
 import raysweep
 from conftest import ROOT, quick
-from raysweep import StudyError, jobs, launcher, nodes, queue
+from raysweep import DataError, Study, StudyError, jobs, launcher, nodes, queue
 from raysweep.cli import cli
 from raysweep.errors import ClusterError, JournalError
 from raysweep.journal import FILE, Journal
@@ -287,3 +287,12 @@ def test_a_study_is_looked_at_and_ended_from_another_process(here: Path, ray: An
     raysweep.run(study)
     watched = invoke(cli, ["status", "long", "--watch"])
     assert watched.exit_code == 0 and "best: trial" in watched.stdout
+
+
+def test_who_looks_from_elsewhere_is_told_what_was_wrong(here: Path, ray: Any) -> None:
+    space = {"data": "gone.csv", "lr": {"float": [0.1, 0.2]}}
+    study = Study(name="lost", trainable="mlp", maximize="val_accuracy", trials=1, space=space)
+    with pytest.raises(DataError) as wrong:
+        raysweep.run(study)
+    done = CliRunner().invoke(cli, ["status", "lost", "--watch"])
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (1, str(wrong.value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -71,14 +72,14 @@ class Nodes:
     def take(self) -> None:
         self.add("take")
 
-    def run(self, file: Path) -> subprocess.Popen[str]:
+    def run(self, file: Path, **more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             (sys.executable, "-m", "raysweep", "run", file.name, "--address", self.address, "--open-cluster"),
             cwd=file.parent,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=self.environment,
+            env={**self.environment, **more},
         )
 
     def end(self) -> None:
@@ -136,6 +137,26 @@ def test_a_study_follows_its_cluster_as_it_grows_and_shrinks(
     told = assert_invariants(place, interval=2)
     assert {t.status for t in told.trials} == {"completed"}
     assert [loss.cause for t in told.trials for loss in t.losses] == ["node"]
+
+
+def test_what_waits_for_a_node_that_does_not_come_is_taken_back(
+    nodes: Nodes, study: Callable[..., Path]
+) -> None:
+    """An autoscaler is said to have more nodes, and has none: a trial waits for one when the study is to end."""
+    space = {"x": {"float": [-1.0, 1.0]}, "epochs": 12, "pause": 0.5}
+    file = study(
+        trainable="trainables:parabola", minimize="loss", trials=9, per_trial={"custom": {"box": 1}}, space=space
+    )  # fmt: skip
+    place = file.parent / "studies" / "spread"
+    more = json.dumps({"box": {"resources": {"CPU": 1, "box": 1}, "max_workers": 4}})
+    process = nodes.run(file, RAYSWEEP_NODES=more)
+    until(lambda: (place / FILE).exists() and any(t.reports for t in history(place).trials))
+    until(lambda: len(history(place).trials) == 2, 10)
+    command = (sys.executable, "-m", "raysweep", "stop", "spread")
+    subprocess.run(command, cwd=file.parent, env=nodes.environment, check=True)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Asked to end" in said, said
+    assert [t.status for t in history(place).trials] == ["completed", "waiting"]
 
 
 def test_a_trial_on_two_gpus_is_one_trial(nodes: Nodes, study: Callable[..., Path]) -> None:

@@ -119,6 +119,6 @@ def test_a_study_survives_what_happens_to_three_machines(hosts: Callable[[int], 
 
     raysweep("cluster", "down", FILE)
     for host in ("h0", "h1"):
-        left = three.run(host, "pgrep -af 'ray::|raylet|gcs_server|mlflow|/ray/'").stdout
+        left = three.run(host, "pgrep -r R,S,D -af 'ray::|raylet|gcs_server|mlflow|/ray/'").stdout
         assert left == "", left
     told("down: nothing left")

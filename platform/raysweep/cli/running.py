@@ -24,7 +24,9 @@ from raysweep.errors import ClusterError, RaysweepError
 
 if TYPE_CHECKING:
     from raysweep.journal import Reader
+    from raysweep.report import Progress
     from raysweep.study import Study
+    from raysweep.trial import Trial
 
 LOOK = 0.5  # seconds between two looks at a journal
 PATIENCE = 60.0  # seconds that a study has to end in order
@@ -49,7 +51,11 @@ def status(study: str, folder: Path, watch: bool, as_json: bool) -> None:
     place, _, what = open_study(folder, study)
     reader, progress = _opened(place, what)
     if watch:
-        _watch(reader, progress, place)
+        try:
+            _watch(reader, progress, place)
+        except KeyboardInterrupt:
+            say(f"{what.name} goes on.")
+            sys.exit(130)
     if as_json:
         click.echo(json.dumps(_state(reader, what, place)))
     elif watch:
@@ -58,7 +64,7 @@ def status(study: str, folder: Path, watch: bool, as_json: bool) -> None:
         Console(width=None if sys.stdout.isatty() else 200).print(progress.view(_how(reader, place)))
 
 
-def _opened(place: Path, what: Study) -> tuple[Reader, Any]:
+def _opened(place: Path, what: Study) -> tuple[Reader, Progress]:
     """The study's journal, and how far it is whenever one looks."""
     from raysweep.journal import FILE, Reader
     from raysweep.lock import running
@@ -67,7 +73,7 @@ def _opened(place: Path, what: Study) -> tuple[Reader, Any]:
     reader = Reader(place)
     reader.update()
 
-    def trials() -> Any:
+    def trials() -> list[Trial]:
         reader.update()
         return reader.history.trials
 
@@ -103,18 +109,17 @@ def _state(reader: Reader, what: Study, place: Path) -> dict[str, Any]:
     }
 
 
-def _watch(reader: Reader, progress: Any, place: Path) -> None:
+def _watch(reader: Reader, progress: Progress, place: Path) -> None:
     """Show it until nobody runs it any more."""
     from rich.console import Console
     from rich.live import Live
 
-    from raysweep.report import Progress, story
+    from raysweep.report import story
 
-    terminal = sys.stderr.isatty()
-    if terminal:
-        view: Any = Live(
+    if sys.stderr.isatty():
+        view = Live(
             console=Console(stderr=True),
-            get_renderable=lambda: Progress.view(progress, _how(reader, place)),
+            get_renderable=lambda: progress.view(_how(reader, place)),
             refresh_per_second=2,
             transient=True,
         )
