@@ -235,9 +235,8 @@ def _search(
     say(f"Starting Ray{f' at {address}' if address else ''} ...")
     tracking.start(place, uri, watch=True)  # MLflow takes seconds to import: it does so while Ray starts
     with connected(address, place / "ray.log", open_cluster) as ray:
-        slots = _slots(
-            ray, study, address is not None, say
-        )  # the search itself follows the cluster as it grows and shrinks
+        # For what comes before the search, which itself follows the cluster as it grows and shrinks.
+        slots = _slots(ray, study, address is not None, say)
         data = preparation.load_data(ray, study, journal, say)
         fetched = preparation.fetch(ray, study, journal, place, uri, say)
         if study.cardinality is not None and study.cardinality < (study.trials or 1):
@@ -359,9 +358,8 @@ def _tune(
     from raysweep.search import Notice, Recorder, Room, Searcher, Timeout, contain_out_of_memory
 
     found, loop = study.found, Loop(study, journal)
-    ranks = (
-        study.per_trial.ranks if found.builtin else 1
-    )  # who writes their own sees all its GPUs, and shares them out
+    # A trainable of one's own sees all the GPUs of its trial, and shares them out itself.
+    ranks = study.per_trial.ranks if found.builtin else 1
     job = Job(
         found.name if found.builtin else _pickled(found),
         str(Path(found.file).parent),

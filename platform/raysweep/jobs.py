@@ -29,7 +29,7 @@ POLL = 0.5
 
 
 def bundle(folder: Path) -> bytes:
-    """What a study's file may need of its folder, packed: all but hidden files, environments and studies. Raises
+    """What a study's file may need of its folder, packed: all but hidden files, links, environments and studies. Raises
     StudyError when that is too much: data is to lie where every node sees it."""
     found, size = list(_shipped(folder)), 0
     for path in found:
