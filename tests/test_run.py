@@ -364,6 +364,7 @@ def test_a_study_is_cancelled_from_another_process_and_goes_on(command: Any, her
     assert command("cancel", "slow").stderr == "slow is not running\n"
 
 
+@pytest.mark.slow  # its parts are in tests/faults/test_studies.py
 def test_a_study_that_runs_is_not_run_twice(here: Path) -> None:
     process = start(here)
     reached(here, 1)
