@@ -150,7 +150,7 @@ class Progress:
         done = ended - self._before
         if done:
             parts.append(f"{done / seconds * 60:.1f} trials/min")
-            if target < UNBOUNDED:
+            if target < UNBOUNDED and running:
                 parts.append(f"{duration((target - ended) * seconds / done)} left")
         return " · ".join([*parts, f"{duration(seconds)} so far"])
 
