@@ -58,10 +58,8 @@ def restrain(gpus: float, threads: int) -> None:
     """Keep this process to what it was given."""
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all of them visible to who asked for none
-    os.environ |= {
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-    }  # for a torch yet to come
+    # For a torch yet to come.
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     if "torch" in sys.modules:
         import torch
 

@@ -13,9 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from raysweep import lock
 from raysweep.errors import ClusterError, JournalError, Problem, StudyError
-from raysweep.journal import FILE, Reader
+from raysweep.journal import FILE, Reader, running
 
 CODE = "code"  # the folder of a study's file, as it was shipped, in the study's folder
 LARGEST = 100 << 20  # bytes of it
@@ -59,7 +58,7 @@ def receive(place: Path, packed: IO[bytes]) -> Path:
     """Put a bundle where the nodes see it: into the study's folder, in place of an earlier one. Raises JournalError
     while the study runs."""
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if (place / FILE).exists() and (who := lock.running(place, place / FILE)):
+    if who := running(place):
         raise JournalError(
             f"study '{place.name}' is being run by {who}. Wait for it, or raysweep stop {place.name}"
         )
@@ -104,18 +103,22 @@ def submit(place: Path, arguments: Sequence[str], address: str) -> str:
 def kill(place: Path, address: str) -> bool:
     """Kill the jobs that run a study, without asking the study. Whether there was one."""
     client = _client(address)
-    jobs = [j for j in client.list_jobs() if (j.metadata or {}).get("folder") == str(place)]
+    jobs = _jobs_of(place, client)
     return any([client.stop_job(j.submission_id) for j in jobs if str(j.status) in {"PENDING", "RUNNING"}])
 
 
 def output(place: Path, address: str) -> str:
     """All that the last job of a study has printed, tracebacks included."""
     client = _client(address)
-    jobs = [j for j in client.list_jobs() if (j.metadata or {}).get("folder") == str(place)]
+    jobs = _jobs_of(place, client)
     if not jobs:
         raise ClusterError(f"no job of the cluster has run {place.name}")
     text: str = client.get_job_logs(max(jobs, key=lambda j: j.start_time or 0).submission_id)
     return text
+
+
+def _jobs_of(place: Path, client: Any) -> list[Any]:
+    return [j for j in client.list_jobs() if (j.metadata or {}).get("folder") == str(place)]
 
 
 def _client(address: str) -> Any:

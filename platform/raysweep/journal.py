@@ -23,7 +23,7 @@ from typing import Any
 
 from raysweep import disk
 from raysweep.errors import JournalError
-from raysweep.lock import HEARTBEAT, Holder, Lock
+from raysweep.lock import HEARTBEAT, STALE, Holder, Lock, holder, in_use
 from raysweep.trial import Loss, Report, Trial
 
 FILE = "journal.jsonl"
@@ -57,6 +57,16 @@ def read(path: Path, offset: int = 0) -> tuple[list[Record], int]:
         file.seek(offset)
         found = list(parse(file.read()))
     return [record for record, _ in found], offset + (found[-1][1] if found else 0)
+
+
+def running(folder: Path) -> Holder | None:
+    """Who runs the study in `folder` now, on this machine or on one that shares the folder."""
+    last = holder(folder)
+    if last is None or not last.pid:
+        return None
+    if last.host == platform.node():
+        return last if in_use(folder / FILE) else None
+    return last if time.time() - last.heartbeat < STALE else None
 
 
 class History:

@@ -87,16 +87,6 @@ class Lock:
             temporary.unlink(missing_ok=True)
 
 
-def running(folder: Path, journal: Path) -> Holder | None:
-    """Who runs the study in `folder` now, on this machine or on one that shares the folder."""
-    last = holder(folder)
-    if last is None or not last.pid:
-        return None
-    if last.host == platform.node():
-        return last if in_use(journal) else None
-    return last if time.time() - last.heartbeat < STALE else None
-
-
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Alone among the processes of this machine that lock the same path."""

@@ -57,7 +57,8 @@ def capacity(ray: Any, request: Amounts, grows: bool) -> Capacity:
     """What fits of a trial that holds `request` (by Ray Tune's names), with the nodes that its autoscaler may add if
     the cluster `grows`. Raises ClusterError when no node can ever hold one."""
     wanted = {k.upper() if k in {"cpu", "gpu"} else k: v for k, v in request.items()}
-    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    alive = [n for n in ray.nodes() if n["Alive"]]
+    nodes = [n["Resources"] for n in alive]
     fits = [_fit(node, wanted) for node in nodes]
     kinds, total = autoscaled() if grows else ([], 0)
     coming = sorted((_fit(kind.resources, wanted) for kind in kinds for _ in range(kind.most)), reverse=True)
@@ -69,7 +70,7 @@ def capacity(ray: Any, request: Amounts, grows: bool) -> Capacity:
             f"per_trial: a trial needs {amounts(wanted)}, but no node has it{' or could' * bool(kinds)}"
             f" (at most {amounts(largest)}). It would wait for ever"
         )
-    on_head = sum(_fit(n["Resources"], wanted) for n in ray.nodes() if n["Alive"] and _is_head(n))
+    on_head = sum(_fit(n["Resources"], wanted) for n in alive if _is_head(n))
     return Capacity(sum(fits), max(sum(fits), on_head + sum(coming[:total])), best)
 
 

@@ -47,23 +47,25 @@ class Resources(BaseModel):
         return max(1, int(self.cpu))
 
     @property
+    def _kind(self) -> dict[str, float]:
+        return {f"accelerator_type:{self.accelerator}": KIND} if self.accelerator else {}
+
+    @property
     def ranks(self) -> int:
         """Processes of a trial that trains on several GPUs, one each."""
         return int(self.gpu) if self.gpu >= 2 else 1
 
     def bundles(self) -> list[dict[str, float]]:
         """What each of its ranks is given: a GPU, and a share of the CPUs; the first what cannot be shared out."""
-        kind = {f"accelerator_type:{self.accelerator}": KIND} if self.accelerator else {}
         share = self.cpu // self.ranks
-        first = {"CPU": self.cpu - share * (self.ranks - 1), "GPU": 1.0, **kind, **self.custom}
-        return [first] + [{k: v for k, v in {"CPU": share, "GPU": 1.0, **kind}.items() if v}] * (
+        first = {"CPU": self.cpu - share * (self.ranks - 1), "GPU": 1.0, **self._kind, **self.custom}
+        return [first] + [{k: v for k, v in {"CPU": share, "GPU": 1.0, **self._kind}.items() if v}] * (
             self.ranks - 1
         )
 
     def request(self) -> dict[str, float]:
         """What is asked for, by the names Ray Tune gives it."""
-        kind = {f"accelerator_type:{self.accelerator}": KIND} if self.accelerator else {}
-        return {k: v for k, v in {"cpu": self.cpu, "gpu": self.gpu, **kind, **self.custom}.items() if v}
+        return {k: v for k, v in {"cpu": self.cpu, "gpu": self.gpu, **self._kind, **self.custom}.items() if v}
 
 
 def amounts(resources: Mapping[str, float]) -> str:

@@ -13,6 +13,8 @@ from raysweep import __version__
 from raysweep.errors import JournalError, RaysweepError, TrackingError, scrubbed
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from raysweep.journal import History
     from raysweep.study import Study
     from raysweep.trial import Objective, Trial
@@ -119,13 +121,25 @@ def no_result(trials: tuple[Trial, ...]) -> str:
     )
 
 
-def print_trials(trials: list[Trial], objective: Objective, study: Study) -> None:
+def console() -> Console:
+    """Standard output for tables. Wide where nobody looks: whoever reads a pipe wants whole rows."""
     from rich.console import Console
 
+    return Console(width=None if sys.stdout.isatty() else 200)
+
+
+def print_trials(trials: list[Trial], objective: Objective, study: Study) -> None:
     from raysweep.report import table
 
-    # Wide where nobody looks: whoever reads a pipe wants whole rows.
-    Console(width=None if sys.stdout.isatty() else 200).print(table(trials, objective, study.space))
+    console().print(table(trials, objective, study.space))
+
+
+def trial_of(history: History, study: str, number: int) -> Trial:
+    """A study's trial by its number. Raises RaysweepError when there is none."""
+    found = next((t for t in history.trials if t.number == number), None)
+    if found is None:
+        raise RaysweepError(f"study '{study}' has no trial {number}; it has {len(history.trials)}, from 0")
+    return found
 
 
 def print_result(

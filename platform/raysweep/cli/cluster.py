@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from raysweep.cli.base import STUDIES, Commands, cli, folder_option, say
+from raysweep.cli.base import STUDIES, Commands, cli, console, file_argument, folder_option, say
 
 if TYPE_CHECKING:
     from raysweep.nodes import Node
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 @cli.group(cls=Commands)
 def cluster() -> None:
     """Launch a Ray cluster, look at it, end it. See cluster/README.md."""
-
-
-file_argument = click.argument("file", type=click.Path(path_type=Path))
 
 
 @cluster.command()
@@ -89,14 +86,12 @@ def status(file: Path | None, wait: int, patience: float, as_json: bool) -> None
 
 def _running(folder: Path) -> list[str]:
     """The names of the studies in a folder that run."""
-    from raysweep.journal import FILE
-    from raysweep.lock import running
+    from raysweep.journal import FILE, running
 
-    return [j.parent.name for j in sorted(folder.glob(f"*/{FILE}")) if running(j.parent, j)]
+    return [j.parent.name for j in sorted(folder.glob(f"*/{FILE}")) if running(j.parent)]
 
 
 def _print(found: list[Node], used: dict[str, dict[str, float]], studies: list[str]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
@@ -108,7 +103,7 @@ def _print(found: list[Node], used: dict[str, dict[str, float]], studies: list[s
         ]
         versions = ", ".join(f"{k} {v}" for k, v in node.versions.items())
         shown.add_row(node.address, "head" if node.head else "", *amounts, versions, "; ".join(node.problems))
-    Console(width=None if sys.stdout.isatty() else 200).print(shown)
+    console().print(shown)
     click.echo(f"{len(found)} nodes; {', '.join(studies) or 'no study'} runs")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 from raysweep.cli.base import (
     Anywhere,
     cli,
+    console,
     folder_option,
     mlflow_for,
     no_result,
@@ -18,6 +18,7 @@ from raysweep.cli.base import (
     print_trials,
     study_argument,
     tracking_option,
+    trial_of,
 )
 from raysweep.errors import RaysweepError
 
@@ -91,7 +92,6 @@ def _print_front(trials: list[Trial], study: Study) -> None:
 @folder_option
 def show(study: str, trial: int, folder: Path) -> None:
     """Show one trial: its point, how it ended, its metrics by epoch."""
-    from rich.console import Console
     from rich.table import Table
 
     from raysweep.files import write_yaml
@@ -99,9 +99,7 @@ def show(study: str, trial: int, folder: Path) -> None:
     from raysweep.report import number
 
     _, history, what = open_study(folder, study)
-    found = next((t for t in history.trials if t.number == trial), None)
-    if found is None:
-        raise RaysweepError(f"study '{study}' has no trial {trial}; it has {len(history.trials)}, from 0")
+    found = trial_of(history, study, trial)
     click.echo(
         f"trial {found.number}: {found.status}, {duration(found.seconds)}, on {found.worker or 'no worker yet'}"
     )
@@ -116,7 +114,7 @@ def show(study: str, trial: int, folder: Path) -> None:
     for report in found.reports:
         mark = "*" if report is top else ""
         curve.add_row(f"{report.epoch}{mark}", *(number(report.metrics.get(n)) for n in names))
-    Console(width=None if sys.stdout.isatty() else 200).print(curve)
+    console().print(curve)
 
 
 @cli.command()

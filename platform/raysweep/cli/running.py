@@ -14,11 +14,13 @@ from raysweep.cli.base import (
     Anywhere,
     again,
     cli,
+    console,
     folder_option,
     open_study,
     print_result,
     say,
     study_argument,
+    trial_of,
 )
 from raysweep.errors import ClusterError, RaysweepError
 
@@ -46,8 +48,6 @@ def status(study: str, folder: Path, watch: bool, as_json: bool) -> None:
     \b
     raysweep status digits_mlp --watch
     """
-    from rich.console import Console
-
     place, _, what = open_study(folder, study)
     reader, progress = _opened(place, what)
     if watch:
@@ -61,13 +61,12 @@ def status(study: str, folder: Path, watch: bool, as_json: bool) -> None:
     elif watch:
         _conclude(reader, what, place, folder)
     else:
-        Console(width=None if sys.stdout.isatty() else 200).print(progress.view(_how(reader, place)))
+        console().print(progress.view(_how(reader, place)))
 
 
 def _opened(place: Path, what: Study) -> tuple[Reader, Progress]:
     """The study's journal, and how far it is whenever one looks."""
-    from raysweep.journal import FILE, Reader
-    from raysweep.lock import running
+    from raysweep.journal import Reader, running
     from raysweep.report import Progress
 
     reader = Reader(place)
@@ -78,17 +77,16 @@ def _opened(place: Path, what: Study) -> tuple[Reader, Progress]:
         return reader.history.trials
 
     def now() -> float:
-        return time.time() if running(place, place / FILE) else reader.history.latest
+        return time.time() if running(place) else reader.history.latest
 
     return reader, Progress(what, trials, reader.history.session.get("time"), now)
 
 
 def _how(reader: Reader, place: Path) -> str:
     """Whether a study runs, and if not, how it stands."""
-    from raysweep.journal import FILE
-    from raysweep.lock import running
+    from raysweep.journal import running
 
-    who = running(place, place / FILE)
+    who = running(place)
     return f"runs: {who}" if who else "complete" if reader.history.complete else "stopped"
 
 
@@ -174,8 +172,8 @@ def logs(study: str, trial: int | None, folder: Path, address: str, follow: bool
     from raysweep.journal import Reader
 
     place, history, _ = open_study(folder, study)
-    if trial is not None and trial >= len(history.trials):
-        raise RaysweepError(f"study '{study}' has no trial {trial}; it has {len(history.trials)}, from 0")
+    if trial is not None:
+        trial_of(history, study, trial)
     reader, last = Reader(place), True
     while last:
         last = follow and _how(reader, place).startswith("runs")
@@ -205,13 +203,12 @@ def stop(study: str, folder: Path) -> None:
 def cancel(study: str, folder: Path, address: str) -> None:
     """End a study at once: what runs is kept as far as it is, and `resume` goes on."""
     from raysweep import jobs, queue
-    from raysweep.journal import FILE
-    from raysweep.lock import running
+    from raysweep.journal import running
 
     place = _running(folder, study)
     queue.end(place, "cancel")
     deadline = time.monotonic() + PATIENCE
-    while (who := running(place, place / FILE)) and time.monotonic() < deadline:
+    while (who := running(place)) and time.monotonic() < deadline:
         time.sleep(LOOK)
     if who:
         say(f"It does not answer: {who}. Killing its job ...")
@@ -223,10 +220,9 @@ def cancel(study: str, folder: Path, address: str) -> None:
 
 def _running(folder: Path, study: str) -> Path:
     """The folder of a study that runs. Raises RaysweepError when it does not."""
-    from raysweep.journal import FILE
-    from raysweep.lock import running
+    from raysweep.journal import running
 
     place = open_study(folder, study)[0].resolve()
-    if not running(place, place / FILE):
+    if not running(place):
         raise RaysweepError(f"{place.name} is not running")
     return place
