@@ -131,18 +131,23 @@ def trial(number: int, values: list[float], status: Any = "completed") -> Trial:
     return Trial(number, {}, status, reports)
 
 
-def test_the_best_trial_is_ranked_by_its_best_epoch_and_only_if_it_ended_well() -> None:
+def test_the_best_trial_is_ranked_by_its_best_epoch_so_far_unless_its_end_says_that_none_counts() -> None:
     trials = [
         trial(0, [0.5, 0.3, 0.9]),
         trial(1, [0.4, 0.3]),
         trial(2, [0.1], "failed"),
-        trial(3, [0.1], "running"),
+        trial(3, [0.7], "running"),
         trial(4, []),
         trial(5, [0.35], "stopped"),
+        trial(6, [0.2], "diverged"),
+        trial(7, [0.6], "paused"),
     ]
     down, up = Objective("loss", False), Objective("loss", True)
-    assert [t.number for t in ranking(trials, down)] == [0, 1, 5]  # a tie goes to the earlier
-    assert [t.number for t in ranking(trials, up)] == [0, 1, 5]
+    assert [t.number for t in ranking(trials, down)] == [0, 1, 5, 7, 3]  # a tie goes to the earlier
+    assert [t.number for t in ranking(trials, up)] == [0, 3, 7, 1, 5]
+    scores = [t.score(down) for t in trials]
+    assert [s and s.value for s in scores] == [0.3, 0.3, None, 0.7, None, 0.35, None, 0.6]
+    assert [s.final for s in scores if s] == [True, True, False, True, False]
     winner = best(trials, down)
     assert winner is not None and winner.best(down) == Report(2, {"loss": 0.3}, 0.0)
-    assert best(trials[2:5], down) is None
+    assert best([trials[2], trials[4], trials[6]], down) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,9 @@ from conftest import quick
 from raysweep import Float, Int, JournalError, Loop, RaysweepError, Space, Study, StudyError, queue
 from raysweep.journal import FILE, History, Journal, read
 from raysweep.plans import Seconds
-from raysweep.population import Population
-from raysweep.rungs import Brackets
 from raysweep.samplers.optuna import enough
+from raysweep.schedulers.asha import Hyperband
+from raysweep.schedulers.population import Population
 from raysweep.trial import Objective, Report, Trial, front, ranking
 from raysweep.warm_start import fitted
 
@@ -194,7 +195,7 @@ def test_a_study_that_has_had_enough_owes_nobody_more_epochs(tmp_path: Path) -> 
     more = Loop(quick(trials=3), journal)
     trial = more.next()
     assert trial is not None and trial.parent == (0, 0) and trial.point["epochs"] == 9
-    assert more.goes_on(trial.number) and not more.goes_on(0)
+    assert journal.history.continues(trial.number) and not journal.history.continues(0)
     journal.close()
 
 
@@ -251,9 +252,9 @@ def test_an_epoch_that_does_not_meet_what_is_required_does_not_count() -> None:
         Report(i, {"loss": a, "params": b, "recall": c}, 0.0) for i, (a, b, c) in enumerate(epochs, 1)
     )
     trial = Trial(0, {}, "completed", reports)
-    assert trial.value(small) == 0.3 and trial.excess(small) == 0.0
+    assert trial.score(small).value == 0.3 and trial.excess(small) == 0.0
     bad = replace(trial, reports=reports[:2])
-    assert bad.value(small) is None and 0 < bad.excess(small) < 1
+    assert bad.score(small) is None and 0 < bad.excess(small) < 1
     assert ranking([bad, trial], small) == [trial]
 
 
@@ -283,13 +284,19 @@ def test_optuna_s_samplers_take_several_objectives_and_what_is_required(
 
 
 def test_brackets_get_trials_in_hyperband_s_proportions() -> None:
-    brackets = Brackets(LOSS, grace=1, reduction=3, epochs=27)
+    brackets = Hyperband(LOSS, grace=1, reduction=3, epochs=27)
     assert brackets.milestones == {1, 3, 9}
     counts = [[brackets.bracket(n) for n in range(200)].count(i) for i in range(4)]
     # Hyperband for R = 27, eta = 3 begins 27, 12, 6 and 4 trials in a round.
     assert [round(c * 49 / 200) for c in counts] == pytest.approx([27, 12, 6, 4], abs=2)
     late = next(n for n in range(200) if brackets.bracket(n) == 1)
-    assert not brackets.waits(late, 1) and brackets.waits(late, 3)
+    assert [brackets.report(late, epoch, 0.0) for epoch in (1, 2, 3)] == ["go on", "go on", "pause"]
+
+
+def test_fewer_brackets_are_the_first_ones_and_keep_their_proportions() -> None:
+    brackets = Hyperband(LOSS, grace=1, reduction=3, epochs=27, brackets=2)
+    counts = [[brackets.bracket(n) for n in range(390)].count(i) for i in range(2)]
+    assert counts == pytest.approx([270, 120], abs=2), "27 to 12"
 
 
 SPACE = Space({"lr": Float(1e-4, 1.0, log=True), "steps": Int(1, 9), "kind": ["a", "b", "c"], "epochs": 8})
@@ -305,10 +312,10 @@ def test_who_does_badly_goes_on_from_one_who_does_well_with_another_point(bandit
         point = {"lr": 10.0 ** -(1 + number % 4), "steps": 5, "kind": "b", "epochs": 8}
         reports = tuple(Report(e, {"loss": number + 1 / e}, 0.0) for e in (1, 2))
         trials.append(Trial(number, point, "waiting", reports))
-        population.report(number, 2, float(number))
-        assert population.waits(number, 2)
-    assert population.call(range(8)) == 0
-    assert not population.waits(0, 2), "who was called goes on"
+        assert population.report(number, 2, float(number)) == "pause"
+        population.paused(number)
+    assert population.promote() == 0
+    assert population.report(0, 2, 0.0) == "go on", "who was promoted goes on"
     assert population.fork(0, trials, lambda n: 2) is None, "the best stays what it is"
     assert population.fork(7, trials, lambda n: None) is None, "there is no checkpoint to go on from"
     forks = [population.fork(n, trials, lambda n: 2) for n in (6, 7)]
@@ -328,9 +335,53 @@ def test_a_changed_value_is_a_step_away_and_legal() -> None:
         fork = population.fork(3, trials, lambda n: 2)
         assert fork is not None and SPACE.check(fork.point) == []
         found.append(fork.point)
-    assert {p["steps"] for p in found} == {1, 2}
-    assert {p["kind"] for p in found} == {"a", "b"}
+    assert {p["steps"] for p in found} == {2} and {p["kind"] for p in found} == {"b"}, (
+        "there is one side only"
+    )
     assert {round(p["lr"], 3) for p in found} == {0.08, 0.12}
+
+
+@pytest.mark.parametrize(
+    ("param", "value"),
+    [(Float(0.0, 0.7), 0.0), (Float(0.0, 0.7), 0.7), (Float(-1.0, 1.0), 0.0), (Int(1, 9), 9)],
+)
+def test_no_value_is_one_that_a_population_cannot_leave(param: Any, value: Any) -> None:
+    space = Space({"x": param, "epochs": 8})
+    trials = [
+        Trial(n, {"x": value, "epochs": 8}, "paused", (Report(2, {"loss": float(n)}, 0.0),)) for n in range(4)
+    ]
+    for seed in range(10):
+        population = Population(space, LOSS, seed, 2, 8, ["x"], resample=0.0)
+        population.report(3, 2, 0.0)
+        fork = population.fork(3, trials, lambda n: 2)
+        assert fork is not None and fork.point["x"] != value and space.check(fork.point) == []
+
+
+def test_the_bandit_s_forks_of_one_round_keep_away_from_each_other() -> None:
+    """Algorithm 1 of PB2: those that have not reported yet count for how sure it is."""
+    space = Space({"x": Float(0.0, 1.0), "epochs": 12})
+    rng = random.Random(0)
+    known: list[Trial] = []
+    for number in range(8):
+        x, loss, reports = rng.random(), 1.0, []
+        for epoch in range(1, 5):
+            loss -= 0.1 * (1 - abs(x - 0.5)) + rng.gauss(0, 0.02)
+            reports.append(Report(epoch, {"loss": loss}, 0.0))
+        known.append(Trial(number, {"x": x, "epochs": 12}, "paused", tuple(reports)))
+
+    population, trials = Population(space, LOSS, 0, 4, 12, ["x"], resample=0.0, bandit=True), list(known)
+    for number in range(8):
+        population.report(number, 4, 0.0)
+    worst = sorted(known, key=lambda t: -t.reports[-1].metrics["loss"])[:2]
+    found = []
+    for number in range(8, 14):  # six give way, one after the other
+        population.report(number, 4, 0.0)
+        member = replace(worst[number % 2], number=number)
+        fork = population.fork(number, [*trials, member], lambda n: 4)
+        assert fork is not None
+        found.append(fork.point["x"])
+        trials.append(Trial(number, fork.point, parent=(fork.parent, fork.epoch)))
+    assert max(found) - min(found) > 0.5, found
 
 
 def test_the_journal_tells_who_came_from_whom(tmp_path: Path) -> None:

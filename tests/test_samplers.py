@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from raysweep import Choice, Float, Int, Space
-from raysweep.samplers import SAMPLERS, Sampler, retell
+from raysweep.samplers import SAMPLERS, Sampler
 from raysweep.space import encode
 from raysweep.trial import Objective, Point, Report, Trial
 
@@ -66,7 +66,11 @@ def search(
     remembers: bool = False,
 ) -> list[Point]:
     """The points of a search of one trial at a time."""
-    retell(sampler, known, remembers)
+    for trial in known:
+        if remembers:
+            assert sampler.ask(trial.number) == trial.point
+        sampler.tell(Trial(trial.number, trial.point))
+        sampler.tell(trial)
     points = []
     for number in trials:
         point = sampler.ask(number)

@@ -21,6 +21,12 @@ def parabola(
         yield {"loss": x * x + 1 / epoch + seed * 1e-12}, {"epoch": epoch}
 
 
+def bowl(x: float, y: float = 0.0, epochs: int = 3, state: Any = None) -> Iterator[Step]:
+    """A loss that falls towards how far (x, y) is from the origin."""
+    for epoch in range((state["epoch"] if state else 0) + 1, epochs + 1):
+        yield {"loss": x * x + y * y + 1 / epoch}, {"epoch": epoch}
+
+
 def moody(x: int, epochs: int = 2) -> Iterator[Step]:
     """Each value of x ends in its own way."""
     for epoch in range(1, epochs + 1):

@@ -1,13 +1,17 @@
-"""Whether there is room on a disk: a search pauses before it is full, and goes on when there is some again."""
+"""Files that are whole or not there, and whether there is room for them."""
 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 FLOOR = 200 << 20
-"""Bytes that are to stay free, or a twentieth of a disk that is small."""
+"""Bytes that are to stay free, or a twentieth of a disk that is small: a search pauses before a disk is full."""
 
 
 def room(folder: Path) -> bool:
@@ -27,3 +31,35 @@ def left(folder: Path) -> str:
 def is_full(error: OSError) -> bool:
     """Whether an error says that there is no room."""
     return error.errno in {errno.ENOSPC, errno.EDQUOT}
+
+
+def write(path: Path, data: bytes | str, sync: bool = True) -> None:
+    """Write a file whole: whoever reads it sees what it was or what it is to be. Readable by its owner alone.
+
+    `sync`: bring it to the disk first, so that this holds for a power failure, too.
+    """
+    with replacing(path, sync) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def replacing(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
+    """A new file, which takes the place of `path` when all is written, and leaves nothing when something goes wrong."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        _remove(part)
+        raise
+
+
+def _remove(part: Path) -> None:
+    try:
+        part.unlink(missing_ok=True)
+    except OSError:
+        return  # a share that is away: the error that led here says so

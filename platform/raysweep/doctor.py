@@ -62,7 +62,7 @@ def _folder(place: Path) -> Iterator[Finding]:
 def _best(place: Path, history: History) -> Iterator[Finding]:
     """Whether the best trial's checkpoint is whole, where it has files at all."""
     study = Study.recorded(history.study["study"])
-    winner = best(history.trials, study.objective)
+    winner = best([t for t in history.trials if t.ended], study.objective)
     report = winner.best(study.objective) if winner else None
     if winner is None or report is None or not (place / "trials").exists():
         return

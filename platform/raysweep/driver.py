@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import secrets
 import shutil
 import signal
 import sys
 import tempfile
 import threading
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from raysweep import preparation, queue, tracking
-from raysweep.errors import (
-    ClusterError,
-    Problem,
-    RaysweepError,
-    StudyError,
-    scrubbed,
-)
+from raysweep.errors import HIDDEN, Problem, RaysweepError, StorageError, StudyError, scrubbed
 from raysweep.journal import FILE, History, Journal, read
+from raysweep.loop import Loop
 from raysweep.mirror import Mirror, fetch
 from raysweep.nodes import capacity
+from raysweep.ray_session import connected, environment
 from raysweep.sessions import EXTENDABLE, MAY_CHANGE, admit, code_changed
-from raysweep.stopping import Rules
 from raysweep.study import Study
 from raysweep.tracking import OFF
 from raysweep.trainables import Trainable
@@ -37,7 +29,6 @@ from raysweep.trial import Trial, asked, best, ranking
 from raysweep.warm_start import take_over
 
 STUDIES = Path("studies")
-RAY = (2, 60)
 
 
 @dataclass(frozen=True)
@@ -59,6 +50,15 @@ class Result:
     @property
     def best(self) -> Trial | None:
         return best(self.trials, self.study.objective)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM has ended a search, in order: the study can be continued. It is raised again since it is
+    meant for the whole program."""
+
+    def __init__(self, result: Result):
+        super().__init__(f"the search of {result.study.name} was interrupted")
+        self.result = result
 
 
 def run(
@@ -84,7 +84,8 @@ def run(
     `tracking.store_of`). `watch` is a context manager factory that shows progress, `say` takes single
     lines for a person. A cluster that takes anybody's commands is refused unless `open_cluster`. The study is
     copied to `mirror` (s3://BUCKET/FOLDER, say) as it goes, and fetched from there if that knows more; its last
-    one when not given, none if "off". Raises a RaysweepError before anything is started when something is wrong.
+    one when not given, none if "off". Raises a RaysweepError before anything is started when something is wrong, and
+    Interrupted, a KeyboardInterrupt with the result so far, when the search was ended by Ctrl-C or SIGTERM.
     """
     place = Path(folder).resolve() / study.name
     uri = tracking.store_of(place, store)
@@ -92,7 +93,7 @@ def run(
     mirror = mirror or _mirrored(place)
     if mirror != OFF and fetch(place, mirror):
         say(f"Fetched {study.name} as it was at {scrubbed(mirror)}.")
-    journal, copy, end, admitted = Journal(place), None, _End(), False
+    journal, copy, end, admitted, complete = Journal(place), None, _End(), False, False
     speak, say = say, _journalled(say, journal)
     try:
         copy = Mirror(place, mirror, speak) if mirror != OFF else None
@@ -110,15 +111,18 @@ def run(
             _give_more(study, journal, top, epochs)
         for line in take_over(study, journal, uri):
             say(line)
-        if _complete(study, journal) and not _to_export(study, journal):
-            say(f"{study.name} is complete: {_why(study, journal)}.")
+        loop = Loop(study, journal)
+        if loop.complete and not _to_export(study, journal):
+            say(f"{study.name} is complete: {_why(loop)}.")
             tracking.start(place, uri)
             journal.append("over", complete=True)
         else:
-            end = _search(study, journal, place, address, uri, watch, say, open_cluster)
+            end = _search(loop, place, address, uri, watch, say, open_cluster)
+        complete = loop.complete
     except KeyboardInterrupt:
         say("Stopped.")
         journal.append("over")
+        end = _End(signalled=True)
     except RaysweepError as error:
         if admitted:
             journal.append("over", error=str(error))  # for who looks from elsewhere
@@ -129,16 +133,19 @@ def run(
         if copy is not None:
             copy.close()
     trials = journal.trials
-    return Result(
+    result = Result(
         study,
         place,
         tuple(trials),
-        interrupted=not _complete(study, journal) or _to_export(study, journal) is not None,
+        interrupted=not complete or _to_export(study, journal) is not None,
         test=_tested(study, journal),
         tracking=tracking.drain(place, speak),
         terminated=end.terminated,
         failing=end.failing,
     )
+    if end.signalled:
+        raise Interrupted(result)
+    return result
 
 
 def _journalled(say: Callable[[str], None], journal: Journal) -> Callable[[str], None]:
@@ -156,21 +163,21 @@ class _End:
     """What ended a search before it was complete."""
 
     terminated: bool = False
+    """By SIGTERM, or by `raysweep cancel`."""
+    signalled: bool = False
+    """By Ctrl-C or SIGTERM, which are meant for the whole program."""
     failing: str = ""
 
 
 def _mirrored(place: Path) -> str:
-    """The mirror of the last session, or that there is none."""
+    """The mirror of the last session, or that there is none. Raises StorageError when its password was not kept."""
     path = place / FILE
     known: str = History(read(path)[0]).session.get("mirror", "") if path.exists() else ""
-    return known if known and "***" not in known else OFF
-
-
-def _complete(study: Study, journal: Journal) -> bool:
-    trials = journal.trials
-    if not all(t.ended for t in trials):
-        return False
-    return bool(Rules(study, journal).why) or (asked(trials) >= study.target and not journal.history.owed)
+    if HIDDEN in known:
+        raise StorageError(
+            f"{place.name} was mirrored to {known}, whose password is not kept. Say --mirror URI, or --mirror off"
+        )
+    return known or OFF
 
 
 def _try_again(journal: Journal) -> None:
@@ -184,7 +191,7 @@ def _give_more(study: Study, journal: Journal, top: int, epochs: int) -> None:
     """Journal that the best `top` trials are to have `epochs`. Raises StudyError when they cannot."""
     if "state" not in study.found.takes or "epochs" not in study.found.takes:
         raise StudyError([Problem("trainable", "takes no state and epochs, so its trials cannot go on")])
-    why = Rules(study, journal).why
+    why = Loop(study, journal).rules.why
     if why:
         raise StudyError(
             [Problem("stop", f"{why}, so no trial would go on. Change stop in the file, and use --to")]
@@ -196,9 +203,9 @@ def _give_more(study: Study, journal: Journal, top: int, epochs: int) -> None:
     journal.append("continue", trials=[t.number for t in chosen], epochs=epochs)
 
 
-def _why(study: Study, journal: Journal) -> str:
+def _why(loop: Loop) -> str:
     """What made a study complete."""
-    return Rules(study, journal).why or f"{asked(journal.trials)} of {study.target} trials"
+    return loop.rules.why or f"{asked(loop.journal.trials)} of {loop.study.target} trials"
 
 
 def _to_export(study: Study, journal: Journal) -> tuple[Trial, int] | None:
@@ -221,8 +228,7 @@ def _tested(study: Study, journal: Journal) -> dict[str, float]:
 
 
 def _search(
-    study: Study,
-    journal: Journal,
+    loop: Loop,
     place: Path,
     address: str | None,
     uri: str,
@@ -231,7 +237,7 @@ def _search(
     open_cluster: bool,
 ) -> _End:
     """Everything that needs Ray."""
-    end = _End()
+    end, study, journal = _End(), loop.study, loop.journal
     say(f"Starting Ray{f' at {address}' if address else ''} ...")
     tracking.start(place, uri, watch=True)  # MLflow takes seconds to import: it does so while Ray starts
     with connected(address, place / "ray.log", open_cluster) as ray:
@@ -241,90 +247,17 @@ def _search(
         fetched = preparation.fetch(ray, study, journal, place, uri, say)
         if study.cardinality is not None and study.cardinality < (study.trials or 1):
             say(f"The space has {study.cardinality} points; each is tried once.")
-        if not _complete(study, journal):
+        if not loop.complete:
             preparation.extract(ray, study, journal, data, fetched, slots, say)
             with watch(study, journal, place) if watch else nullcontext():
-                end = _tune(study, journal, place, data, fetched, address is not None, say)
-        why = Rules(study, journal).why
-        if why:
-            say(f"Enough: {why}.")
+                end = _tune(loop, place, data, fetched, address is not None, say)
+        if loop.rules.why:
+            say(f"Enough: {loop.rules.why}.")
         chosen = _to_export(study, journal)
-        if _complete(study, journal) and chosen:
+        if loop.complete and chosen:
             _export(ray, study, journal, place, data, fetched, say, *chosen)
-        journal.append("over", complete=_complete(study, journal), error=end.failing)
+        journal.append("over", complete=loop.complete, error=end.failing)
     return end
-
-
-@contextmanager
-def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iterator[Any]:
-    """Ray, connected, its own chatter in `log`. What we started is ended again."""
-    os.environ |= {
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal has it all; halves the time of a report
-        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the end of a trial is a result without metrics
-        # Else Ray Tune takes up trials of a node that was taken away itself: as they were first asked for.
-        "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
-        "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # else one at a time; how many there are is for search.Room to say
-        "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # snapshots, of which we use none
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    if address is None:
-        token()
-    import ray
-
-    if tuple(map(int, ray.__version__.split(".")[:2])) < RAY:
-        raise ClusterError(f"ray {ray.__version__} found, {'.'.join(map(str, RAY))} or newer needed")
-    handler = logging.FileHandler(log)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger("ray"), logging.getLogger("ray.tune")]
-    for logger in loggers:
-        logger.handlers, logger.propagate = [handler], False
-    started = not ray.is_initialized()
-    if started:
-        try:
-            context = ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                configure_logging=False,
-                **({} if address else {"include_dashboard": False}),
-            )
-        except ConnectionError as error:
-            raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
-    try:
-        if started and address and not open_cluster:
-            _refuse_open(address, context.address_info["webui_url"])
-        yield ray
-    finally:
-        if started:
-            ray.shutdown()
-        for logger in loggers:
-            logger.handlers = []
-        handler.close()
-
-
-def _refuse_open(address: str, dashboard: str) -> None:
-    """Raise ClusterError if whoever reaches the cluster may run code on it."""
-    try:
-        with urllib.request.urlopen(f"http://{dashboard}/api/version", timeout=3):
-            pass
-    except OSError:
-        return  # it wants a token, or has no dashboard that could be reached
-    raise ClusterError(
-        f"the cluster at {address} asks nobody for a token: http://{dashboard} runs what anyone sends it. Start it"
-        " with RAY_AUTH_MODE=token, or use it all the same with --open-cluster"
-    )
-
-
-def token() -> None:
-    """The key to the local Ray, readable by its owner alone. (Ray would write one that others can read.)"""
-    path = Path.home() / ".ray" / "auth_token"
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    if not path.exists():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-    path.chmod(0o600)
-    # It would tell, each time, that it is on.
-    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
 
 
 def _slots(ray: Any, study: Study, grows: bool, say: Callable[[str], None]) -> int:
@@ -340,8 +273,7 @@ def _slots(ray: Any, study: Study, grows: bool, say: Callable[[str], None]) -> i
 
 
 def _tune(
-    study: Study,
-    journal: Journal,
+    loop: Loop,
     place: Path,
     data: dict[str, Any],
     fetched: dict[str, str],
@@ -353,11 +285,11 @@ def _tune(
 
     from raysweep import worker
     from raysweep.executions import Job
-    from raysweep.loop import Loop
-    from raysweep.schedulers import scheduler_of
-    from raysweep.search import Notice, Recorder, Room, Searcher, Timeout, contain_out_of_memory
+    from raysweep.search import Notice, Recorder, Room, Searcher, Timeout
+    from raysweep.tune_scheduler import LoopScheduler
 
-    found, loop = study.found, Loop(study, journal)
+    study = loop.study
+    found = study.found
     # A trainable of one's own sees all the GPUs of its trial, and shares them out itself.
     ranks = study.per_trial.ranks if found.builtin else 1
     job = Job(
@@ -369,7 +301,7 @@ def _tune(
         max(1, study.per_trial.threads // ranks),
         data,
         study.checkpoint_every,
-        loop.legs.milestones if loop.legs else frozenset(),
+        loop.scheduler.milestones,
         fetched,
         os.getcwd(),
         ranks,
@@ -378,49 +310,59 @@ def _tune(
     if ranks > 1:
         holds = tune.PlacementGroupFactory(study.per_trial.bundles(), strategy="STRICT_PACK")  # on one node
     runs: Any = tune.with_parameters(worker.Worker, job=job) if found.yields else worker.tune_function(job)
-    room = Room(loop, say, grows)
-    callbacks: list[Any] = [Recorder(loop), room, *([Notice(say)] if found.yields else [])]
-    if study.trial_timeout or study.no_progress_timeout:
-        callbacks.append(Timeout(loop, study.trial_timeout, study.no_progress_timeout))
-    contain_out_of_memory()
-    # Paths in a study mean in its trials what they mean here; Ray Tune's own functions may count on its way.
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0" if found.yields else "1"
-    scratch = tempfile.mkdtemp(prefix="raysweep-")  # Tune wants a place for files that we make no use of
     main = threading.current_thread() is threading.main_thread()  # only there may signals be handled
-    terminated = threading.Event()
+    terminated, cancelled = threading.Event(), threading.Event()
 
     def terminate(*_: Any) -> None:
         terminated.set()
         os.kill(os.getpid(), signal.SIGINT)
 
+    def cancel() -> bool:
+        """End the search; in a thread of somebody's program there is nobody to signal."""
+        if main:
+            cancelled.set()
+            os.kill(os.getpid(), signal.SIGINT)
+        return main
+
+    room, recorder = Room(loop, say, grows, cancel), Recorder(loop)
+    callbacks: list[Any] = [recorder, room, *([Notice(say)] if found.yields else [])]
+    if study.trial_timeout or study.no_progress_timeout:
+        callbacks.append(Timeout(loop, study.trial_timeout, study.no_progress_timeout))
+    scratch = tempfile.mkdtemp(prefix="raysweep-")  # Tune wants a place for files that we make no use of
     previous = signal.signal(signal.SIGTERM, terminate) if main else None
+    # Paths in a study mean in its trials what they mean here; Ray Tune's own functions may count on its way.
+    where = environment({"RAY_CHDIR_TO_TRIAL_DIR": "0" if found.yields else "1"})
+    tuner = tune.Tuner(
+        tune.with_resources(runs, holds),
+        tune_config=tune.TuneConfig(
+            metric=study.objective.metric,
+            mode="max" if study.objective.maximize else "min",
+            search_alg=Searcher(loop, room),
+            scheduler=LoopScheduler(loop, recorder),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=scratch,
+            verbose=0,
+            callbacks=callbacks,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False) if found.yields else None,
+        ),
+    )
     try:
-        tune.Tuner(
-            tune.with_resources(runs, holds),
-            tune_config=tune.TuneConfig(
-                metric=study.objective.metric,
-                mode="max" if study.objective.maximize else "min",
-                search_alg=Searcher(loop, room),
-                scheduler=scheduler_of(loop),
-                num_samples=-1,
-                reuse_actors=True,
-                trial_name_creator=_trial_name,
-                trial_dirname_creator=_trial_name,
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=scratch,
-                verbose=0,
-                callbacks=callbacks,
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False) if found.yields else None,
-            ),
-        ).fit()
+        with where:
+            tuner.fit()
     finally:
         loop.kept.sweep()  # a worker may have written once more after its trial was beaten
         if main:
             signal.signal(signal.SIGTERM, previous)
         shutil.rmtree(scratch, ignore_errors=True)
-    return _End(terminated.is_set(), loop.failing)
+    wanted = cancelled.is_set() or loop.ending or loop.failing
+    signalled = terminated.is_set() or (main and not loop.complete and not wanted)
+    return _End(terminated.is_set() or cancelled.is_set(), signalled, loop.failing)
 
 
 def _pickled(found: Trainable) -> bytes:

@@ -72,9 +72,16 @@ class TrackingError(RaysweepError):
     """MLflow cannot be used as asked."""
 
 
+HIDDEN = "***"
+_USER = re.compile(r"//(?:[^\s/@]*@|[^\s/:@]+:[^\s@]*@)")  # a password may hold what should have been escaped
+_QUERY = re.compile(
+    r"([?&][^=&\s]*(?:pass|pwd|token|secret|key|sig|auth|cred)[^=&\s]*=)[^&\s]*", re.IGNORECASE
+)
+
+
 def scrubbed(text: str) -> str:
-    """A text with the password taken out of every URI in it."""
-    return re.sub(r"//[^/@\s]*@", "//***@", text)
+    """A text with the password taken out of every URI in it, from before its host and from its query."""
+    return _QUERY.sub(rf"\1{HIDDEN}", _USER.sub(f"//{HIDDEN}@", text))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

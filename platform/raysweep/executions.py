@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,19 @@ def restrain(gpus: float, threads: int) -> None:
         torch.set_num_threads(threads)
 
 
+def seed_globals(seed: int) -> None:
+    """Begin the global generators of this process anew: what a trial draws is not to depend on those before it."""
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        import numpy
+
+        numpy.random.seed(seed % 2**32)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.manual_seed(seed)
+
+
 def resolved(point: Point) -> Point:
     """The point with secrets (`api_key: env:API_KEY`) taken from this process's environment."""
     found = dict(point)
@@ -100,6 +114,8 @@ class Executions:
     def of(self, point: Point, seeds: Sequence[int], states: Sequence[Any]) -> list[Execution]:
         """An execution of `point` for each seed; it goes on from its state, where there is one."""
         takes, arguments = self.trainable.takes, self._arguments(point)
+        if not self.trainable.builtin:  # these leave what is global alone
+            seed_globals(seeds[0])
         return [
             self.trainable.function(
                 **arguments,

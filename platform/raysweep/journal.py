@@ -16,12 +16,12 @@ import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from raysweep import disk
+from raysweep.background import Background
 from raysweep.errors import JournalError
 from raysweep.lock import HEARTBEAT, STALE, Holder, Lock, holder, in_use
 from raysweep.trial import Loss, Report, Trial
@@ -94,6 +94,8 @@ class History:
         """What was made once for all trials: `key`, `images`, `bytes`, the seconds it `took`, whether it was `warm`."""
         self.continued: dict[tuple[int, int], None] = {}
         """The trials that are to have more epochs, and how many: a set, in order."""
+        self.replaced: set[int] = set()
+        """The trials of which a later attempt has reported epochs again, and otherwise."""
         self.computed = 0.0
         """Seconds that all trials have computed, together."""
         self._elapsed, self._began, self._latest = 0.0, 0.0, 0.0
@@ -141,7 +143,7 @@ class History:
                 parent=(parent[0], parent[1]) if parent else None,
             )
         elif kind == "paused":
-            self._trials[record["trial"]] = replace(self._trials[record["trial"]], status="waiting")
+            self._trials[record["trial"]] = replace(self._trials[record["trial"]], status="paused")
         elif kind == "lost":
             trial = self.trial(record["trial"])
             loss = Loss(record["cause"], trial.last.epoch if trial.last else 0, record["error"])
@@ -201,18 +203,22 @@ class History:
 
     def trial(self, number: int) -> Trial:
         """One trial as it stands."""
-        trial, new = self._trials[number], self._new.pop(number, [])
-        for report in new:
-            # A later attempt that started over from a checkpoint does epochs again: the same, and nothing has
-            # happened, or different, and what was said of them and later ones no longer counts.
-            if any(r.epoch == report.epoch and r.metrics == report.metrics for r in trial.reports):
-                continue
-            kept = trial.reports
-            while kept and kept[-1].epoch >= report.epoch:
-                kept = kept[:-1]
-            trial = replace(trial, reports=(*kept, report))
-        self._trials[number] = trial
+        trial, new = self._trials[number], self._new.pop(number, None)
+        if new:
+            reports, replaced = _merged(trial.reports, new)
+            if replaced:
+                self.replaced.add(number)
+            trial = self._trials[number] = replace(trial, reports=reports)
         return trial
+
+    def continues(self, number: int) -> bool:
+        """Whether a trial is one that was given more epochs, and is to have them all."""
+        trial = self._trials[number]
+        return trial.parent is not None and (trial.parent[0], trial.point.get("epochs")) in self.continued
+
+    def ended(self, number: int) -> bool:
+        """Whether a trial is over."""
+        return self._trials[number].ended
 
     @property
     def owed(self) -> list[tuple[Trial, int]]:
@@ -224,6 +230,24 @@ class History:
     def trials(self) -> list[Trial]:
         """All trials as they stand, in the order in which they were asked for."""
         return [self.trial(n) for n in list(self._trials)]
+
+
+def _merged(reports: tuple[Report, ...], new: Iterable[Report]) -> tuple[tuple[Report, ...], bool]:
+    """A trial's epochs with those reported since, and whether some of them were replaced.
+
+    A later attempt that started over from a checkpoint does epochs again: the same, and nothing has happened, or
+    different, and what was said of them and later ones no longer counts.
+    """
+    kept, replaced = list(reports), False
+    for report in new:
+        if kept and report.epoch <= kept[-1].epoch:
+            if any(r.epoch == report.epoch and r.metrics == report.metrics for r in kept):
+                continue
+            replaced = True
+            while kept and kept[-1].epoch >= report.epoch:
+                kept.pop()
+        kept.append(report)
+    return tuple(kept), replaced
 
 
 class Reader:
@@ -257,34 +281,55 @@ class Journal:
         except JournalError:
             os.close(self._file)
             raise
-        self._usurper: Holder | None = None
         records, self._end = read(self.path)
         self.history = History(records)
         os.ftruncate(self._file, self._end)  # a torn last line would hide what is written after it
         self.lock = threading.RLock()
-        self._dirty = threading.Event()
+        self._usurper: Holder | None = None
         self._closed = False
-        self._syncer = threading.Thread(target=self._sync, daemon=True)
+        self._dirty = False
+        self._beaten = time.time()  # not monotonic: a machine that sleeps gives no sign of life
+        self._syncer = Background("The journal", self._sync, SYNC, _warn)
+        self._heart = Background("The study's heartbeat", self._beat, HEARTBEAT, _warn)
         self._syncer.start()
+        self._heart.start()
 
     @property
     def fence(self) -> int:
         """How many have held this study, this process included."""
         return self._lock.fence
 
-    def append(self, kind: str, **fields: Any) -> None:
-        """Record one thing that happened, now."""
+    def replay(self) -> Iterator[tuple[Record, History]]:
+        """Every record, with the history up to it."""
+        history = History()
+        with self.path.open("rb") as file:
+            data = file.read(self._end)
+        for record, _ in parse(data):
+            history.add(record)
+            yield record, history
+
+    def append(self, kind: str, **fields: Any) -> Record:
+        """Record one thing that happened, now. Returns the record."""
         record = {"kind": kind, "time": time.time(), **fields}
         with self.lock:
             if self._closed:
                 raise JournalError(f"{self.path} is closed")
-            if self._usurper is not None:
-                raise JournalError(f"study '{self.path.parent.name}' was taken over by {self._usurper}")
+            self._see_that_it_is_ours()
             data = line(record)
             self._write(data)
             self._end += len(data)
             self.history.add(record)
-        self._dirty.set()
+            self._dirty = True
+        return record
+
+    def _see_that_it_is_ours(self) -> None:
+        """Raise JournalError when another has taken the study over. When the heartbeat is late, another may have: then
+        wait until it is said again that we are alive."""
+        while self._usurper is None and time.time() - self._beaten > STALE / 2:
+            if not self._heart.once():
+                time.sleep(FULL)
+        if self._usurper is not None:
+            raise JournalError(f"study '{self.path.parent.name}' was taken over by {self._usurper}")
 
     def _write(self, data: bytes) -> None:
         """Write a line, whole; while the disk is full, wait for room: what happened must not be forgotten."""
@@ -330,27 +375,31 @@ class Journal:
             if self._closed:
                 return
             self._closed = True
-        self._dirty.set()
-        self._syncer.join()
-        os.fsync(self._file)
+        self._heart.close()
+        self._syncer.close()
+        self._syncer.once()
         self._lock.release()
         os.close(self._file)
 
     def _sync(self) -> None:
-        beaten = time.monotonic()
-        while not self._closed:
-            if self._dirty.wait(HEARTBEAT):
-                time.sleep(SYNC)
-                self._dirty.clear()
-                with suppress(OSError):  # a disk that is full says so when it is written to, too
-                    os.fsync(self._file)
-            if time.monotonic() - beaten >= HEARTBEAT:
-                beaten = time.monotonic()
-                self._usurper = self._lock.beat()
+        """Bring what was written to the disk. An error is told, and tried again with what comes next: what could not be
+        brought there is still with the operating system, but a power failure may lose it."""
+        if self._dirty:
+            self._dirty = False
+            os.fsync(self._file)
+
+    def _beat(self) -> None:
+        self._usurper = self._lock.beat()
+        if self._usurper is None:
+            self._beaten = time.time()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Ray Tune pickles what it is given, for snapshots that we do not use. A copy of a journal reads, no more.
         return History, ()
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _private(folder: Path) -> None:

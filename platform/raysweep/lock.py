@@ -8,16 +8,20 @@ import json
 import os
 import platform
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from raysweep import disk
 from raysweep.errors import JournalError
 
 FILE = "lock.json"
 HEARTBEAT = 5.0  # seconds between two
 STALE = 30.0  # seconds without one after which another machine's holder counts as dead
+ME = uuid.uuid4().hex
+"""This process. Two containers may have the same host name, and the same process id in each."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Holder:
     fence: int
     """Grows by one with every holder."""
     heartbeat: float
+    token: str = ""
+    """Of the process, whatever its host and id."""
 
     def __str__(self) -> str:
         return (
@@ -53,20 +59,34 @@ class Lock:
         if not flocked(file):
             who = last or "another process"
             raise JournalError(f"study '{folder.name}' is being run by {who}. Wait for it, or stop it")
+        self._folder, self.fence = folder, (last.fence if last else 0) + 1
+        # Where locks are not shared, flock gave it to us though another machine has it.
         elsewhere = last is not None and last.pid and last.host != platform.node()
-        if last is not None and elsewhere and time.time() - last.heartbeat < STALE:
+        if last is not None and elsewhere and self._age() < STALE:
             raise JournalError(
                 f"study '{folder.name}' is being run by {last}. Wait for it, or stop it; if that machine is gone,"
                 f" try again in {STALE:.0f} s"
             )
-        self._folder, self.fence = folder, (last.fence if last else 0) + 1
-        self._write(os.getpid())
+        try:
+            self._write(os.getpid())
+        except OSError as error:
+            if not disk.is_full(error):  # of which the journal speaks when it is written to
+                raise
+
+    def _age(self) -> float:
+        """Seconds since the last heartbeat, by the clock of whoever keeps the files: machines' clocks differ."""
+        probe = self._folder / f"{FILE}.{ME}.probe"
+        try:
+            disk.write(probe, "", sync=False)
+            return probe.stat().st_mtime - (self._folder / FILE).stat().st_mtime
+        finally:
+            probe.unlink(missing_ok=True)
 
     def beat(self) -> Holder | None:
-        """Say that we are alive; or who has taken the study over, for then we must not write any more."""
+        """Say that we are alive; or who has taken the study over, for then we must not write any more. Raises OSError
+        when it cannot be said."""
         now = holder(self._folder)
-        mine = now is not None and (now.host, now.pid) == (platform.node(), os.getpid())
-        if now is not None and now.fence >= self.fence and not mine:
+        if now is not None and now.fence >= self.fence and now.token != ME:
             return now  # of two that took it in the same instant, who wrote last has it
         self._write(os.getpid())
         return None
@@ -75,16 +95,12 @@ class Lock:
         """Let the study go, unless another has it already."""
         now = holder(self._folder)
         if now is None or now.fence == self.fence:
-            self._write(0)
+            with suppress(OSError):  # who comes next finds a heartbeat that grows old
+                self._write(0)
 
     def _write(self, pid: int) -> None:
-        temporary = self._folder / f"{FILE}.part"
-        try:
-            temporary.write_text(json.dumps(asdict(Holder(platform.node(), pid, self.fence, time.time()))))
-            temporary.replace(self._folder / FILE)
-        except OSError:
-            # A full disk, or a share that is away for a moment: the heartbeat is late, and the next may come.
-            temporary.unlink(missing_ok=True)
+        who = Holder(platform.node(), pid, self.fence, time.time(), ME)
+        disk.write(self._folder / FILE, json.dumps(asdict(who)), sync=False)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import math
 import os
 import platform
 import random
-import shutil
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,22 +25,18 @@ from raysweep import queue
 from raysweep.checks import GRID_LIMIT
 from raysweep.errors import RaysweepError
 from raysweep.journal import Journal
-from raysweep.plans import AshaScheduler, HyperbandScheduler, PopulationScheduler
-from raysweep.population import Fork, Population
+from raysweep.memory import ATTEMPTS, Memory
 from raysweep.retention import Retention
-from raysweep.rungs import MANY_EPOCHS, Brackets, Legs, Rungs, replay
-from raysweep.samplers import ATTEMPTS, sampler_of
+from raysweep.schedulers import Decision, Fork, Population
 from raysweep.sessions import admit
 from raysweep.space import encode
-from raysweep.stopping import Rules
 from raysweep.study import Study
 from raysweep.tracking import store_of
-from raysweep.trial import ENDED, Cause, Loss, Point, Status, Trial, asked
-from raysweep.warm_start import take_over, taken
+from raysweep.trial import ENDED, Cause, Loss, Metrics, Point, Status, Trial, asked
+from raysweep.warm_start import take_over
 
 FAILING = 5  # trials that fail, before any has a result, until a session is given up
 NODES = 10  # that a trial may lose one after the other without an epoch in between
-PARENT_FILES = ("epoch-{:06d}.pt", "epoch-{:06d}.json")  # the data first: the manifest makes it count
 
 
 class Loop:
@@ -49,18 +45,13 @@ class Loop:
 
     def __init__(self, study: Study, journal: Journal):
         self.study, self.journal = study, journal
+        self._memory = Memory(study, journal)
+        self.scheduler, self.rules = self._memory.scheduler, self._memory.rules
+        self.kept = Retention(journal, study.objective)
         trials = journal.trials
-        fitting = [t for t in trials if self._fits(t)]
-        earlier = [t for t in taken(journal.history) if self._fits(t)]
-        self._sampler = sampler_of(study, fitting, earlier)
-        self._owed = deque(journal.history.owed)
         self._seen = {encode(t.point) for t in trials}
-        self.legs = legs_of(study)
-        if self.legs is not None:
-            replay(self.legs, trials, study.objective)
-        self.rules, self.kept = Rules(study, journal), Retention(journal, study.objective)
-        self._waiting = {t.number for t in trials if not t.ended and self._waits(t)}
-        self._unfinished = deque(t for t in trials if not t.ended and t.number not in self._waiting)
+        self._owed = deque(journal.history.owed)
+        self._unfinished: deque[Trial] = deque()
         self._running: set[int] = set()
         self.paused = False
         """Whether no trial is handed out for now: the disk is full."""
@@ -71,6 +62,20 @@ class Loop:
         self._failed: list[int] | None = []  # of this session, until one does something else
         self._next = len(trials)
         self._asked = asked(trials)
+        self._turn = threading.RLock()  # of who asks or tells, where a person's loop has threads
+        for trial in trials:
+            if not trial.ended:
+                self._take_up(trial)
+
+    def _take_up(self, trial: Trial) -> None:
+        """A trial that an earlier session left unfinished."""
+        decision = self._memory.decisions.get(trial.number)
+        if decision == "stop":  # the session ended before it was stopped
+            self.end(trial.number, "stopped", "")
+        elif decision != "pause":
+            self._unfinished.append(trial)
+        elif trial.status != "paused":  # nor was it said that it had paused
+            self._pause(trial.number)
 
     @classmethod
     @contextmanager
@@ -78,8 +83,8 @@ class Loop:
         """The loop of a study whose trials you run yourself; its journal is in `folder`/NAME, as with `run`.
 
         `raysweep trials`, `best` and `sync` (which brings it to MLflow, at `store`) work on it. When to stop a
-        trial is for you to say, so the study must have no scheduler. Raises a RaysweepError when the study is
-        another's or is being run.
+        trial is for you to say, so the study must have no scheduler. Threads may ask and tell at the same time.
+        Raises a RaysweepError when the study is another's or is being run.
         """
         study = study.without_scheduler()
         place = Path(folder).resolve() / study.name
@@ -87,11 +92,12 @@ class Loop:
         journal = Journal(place)
         try:
             admit(study, journal, uri)
+            queue.go_on(place)  # what was wanted of an earlier session
             for _ in take_over(study, journal, uri):
                 pass
             loop = cls(study, journal)
             yield loop
-            journal.append("over", complete=not loop._running and loop._asked >= study.target)
+            journal.append("over", complete=loop.complete)
         finally:
             journal.close()
 
@@ -99,13 +105,13 @@ class Loop:
 
     def ask(self) -> Trial | None:
         """A trial to run now, or None when the study has enough (or its first trials all failed: see `failing`)."""
-        self.ending = bool(queue.wanted_end(self.journal.path.parent))
-        trial = self.next()
-        if trial is not None:
-            worker = f"{platform.node()} (process {os.getpid()})"
-            self.journal.append("started", trial=trial.number, worker=worker)
-            trial = self.journal.trial(trial.number)
-        return trial
+        with self._turn:
+            self.ending = bool(queue.wanted_end(self.journal.path.parent))
+            trial = self.next()
+            if trial is not None:
+                self.began(trial.number, f"{platform.node()} (process {os.getpid()})")
+                trial = self.journal.trial(trial.number)
+            return trial
 
     def tell(
         self,
@@ -120,6 +126,16 @@ class Loop:
         `failed` is not held against the point. Raises RaysweepError when a trial that is said to have completed
         reports no objective, or has been told before.
         """
+        with self._turn:
+            self._told(trial, metrics, status, error)
+
+    def _told(
+        self,
+        trial: Trial,
+        metrics: Mapping[str, float] | Sequence[Mapping[str, float]],
+        status: Status,
+        error: str,
+    ) -> None:
         if trial.number not in self._running:
             raise RaysweepError(
                 f"trial {trial.number} is not running: it was told already, or never asked for"
@@ -137,8 +153,7 @@ class Loop:
             if bad:
                 status, error = "diverged", bad
                 break
-            self.journal.append("report", trial=trial.number, epoch=epoch, metrics=values, seconds=seconds)
-            self.reported(values)
+            self.reported(trial.number, epoch, values, seconds)
         self.end(trial.number, status, error)
 
     # --- what a runner needs -----------------------------------------------------------------------------------
@@ -149,17 +164,20 @@ class Loop:
         if self.paused or self.ending or self.failing:
             return None
         if self.rules.why:  # what was begun in an earlier session is not taken up again
-            self._waiting |= {t.number for t in self._unfinished}
+            left = [*self._unfinished]
             self._unfinished.clear()
             self._owed.clear()
+            for unfinished in left:
+                self.end(unfinished.number, "stopped", "")
         else:
             trial = self._taken_up() or self._continued() or self._chosen()
             if trial is None and not self.blocked:
-                trial = self._called(last=True)
+                trial = self._promoted(last=True)
         if trial is None:
             if not self.blocked:
-                for number in sorted(self._waiting):
-                    self.end(number, "stopped", "")
+                for one in self.journal.trials:
+                    if one.status == "paused":
+                        self.end(one.number, "stopped", "")
             return None
         self._running.add(trial.number)
         return trial
@@ -168,6 +186,12 @@ class Loop:
         """A number for the attempt at a trial that begins now, higher than that of any before it, of this session
         or an earlier one: by it a worker that was cut off knows that it must write no more."""
         return self.journal.fence * 1_000_000 + trial.attempts + len(trial.losses) + 1
+
+    @property
+    def complete(self) -> bool:
+        """Whether the study has all that it asks for."""
+        enough = self._asked >= self.study.target and not self.journal.history.owed
+        return bool(self.rules.why or enough) and all(t.ended for t in self.journal.trials)
 
     @property
     def blocked(self) -> bool:
@@ -186,18 +210,40 @@ class Loop:
         self._running.discard(number)
         self._unfinished.appendleft(self.journal.trial(number))
 
+    def began(self, number: int, worker: str, epoch: int = 0) -> None:
+        """A trial that was handed out has begun on `worker`, after `epoch`."""
+        self._memory.record("started", trial=number, worker=worker, epoch=epoch)
+
+    def reported(self, number: int, epoch: int, metrics: Metrics, seconds: float) -> Decision:
+        """A trial has reported an epoch, which took so many seconds. What is to become of it."""
+        self._memory.record("report", trial=number, epoch=epoch, metrics=metrics, seconds=seconds)
+        self._well()
+        return "stop" if self.rules.why else self._memory.decisions.get(number, "go on")
+
+    def look(self) -> None:
+        """See whether the study has had enough, though nothing happened."""
+        self.rules.look(self.journal.history)
+
     def left(self, number: int) -> None:
-        """A trial's runner has let it go. If it did not say how it ended, it was stopped, or has to wait."""
+        """A trial's runner has let it go. If it did not say how it ended, it was stopped, or has to pause."""
         if number not in self._running:
             return  # it was lost, or ended from here
         self._running.discard(number)
-        trial = self.journal.trial(number)
-        if not trial.ended and self._waits(trial) and not self.rules.why:
-            self.journal.append("paused", trial=number)
-            self._waiting.add(number)
-            self._tell(number)
+        ended = self.journal.history.ended(number)
+        if not ended and self._memory.decisions.get(number) == "pause" and not self.rules.why:
+            self._pause(number)
         else:
             self.end(number, "stopped", "")
+
+    def _pause(self, number: int) -> None:
+        self._memory.record("paused", trial=number)
+        self._stop_beaten()
+
+    def _stop_beaten(self) -> None:
+        """End the paused trials that can no longer be promoted: their checkpoints take room."""
+        most = self._next + max(0, self.study.target - self._asked)
+        while (number := self.scheduler.beaten(most)) is not None:
+            self._end(number, "stopped", "")
 
     def lost(self, number: int, cause: Cause, error: str, seconds: float = 0.0) -> None:
         """An attempt at a trial is over before the trial is. It is taken up again, from its newest checkpoint,
@@ -205,12 +251,15 @@ class Loop:
 
         The loss of a node counts for nothing, until it is one after the other without an epoch in between.
         """
+        if self._memory.decisions.get(number, "go on") != "go on":
+            self.left(number)  # it was not to go on anyway
+            return
         self._running.discard(number)
         trial = self.journal.trial(number)
         if trial.ended:
             return
         if self._again(trial, cause, error):
-            self.journal.append("lost", trial=number, cause=cause, error=error, seconds=seconds)
+            self._memory.record("lost", trial=number, cause=cause, error=error, seconds=seconds)
             self._unfinished.appendleft(self.journal.trial(number))
         else:
             self.end(number, "failed", error, seconds)
@@ -224,20 +273,16 @@ class Loop:
         return sum(loss.cause != "node" for loss in trial.losses) < self.study.retries
 
     def end(self, number: int, status: str, error: str, seconds: float = 0.0) -> None:
-        """Journal the end of a trial unless the journal has it, and let the sampler learn from it."""
-        self._running.discard(number)
-        self._waiting.discard(number)
-        if not self.journal.trial(number).ended:
-            self.journal.append("ended", trial=number, status=status, seconds=seconds, error=error)
-        self._tell(number)
-        self.kept.ended(number)
-        self.rules.ended()
-        self._judge(number)
+        """Journal the end of a trial, unless the journal has it."""
+        self._end(number, status, error, seconds)
+        self._stop_beaten()
 
-    def reported(self, metrics: Mapping[str, float]) -> None:
-        """A trial has reported: the journal has it."""
-        self._well()
-        self.rules.reported(metrics)
+    def _end(self, number: int, status: str, error: str, seconds: float = 0.0) -> None:
+        self._running.discard(number)
+        if not self.journal.history.ended(number):
+            self._memory.record("ended", trial=number, status=status, seconds=seconds, error=error)
+            self._judge(number)
+            self.kept.ended(number)
 
     def _well(self) -> None:
         """Some trial gets somewhere: it may be the points that are wrong, but not the code."""
@@ -255,15 +300,6 @@ class Loop:
         first = self.journal.trial(self._failed[0])
         self.failing = f"the first {FAILING} trials all failed; trial {first.number}: {first.error}"
 
-    def _fits(self, trial: Trial) -> bool:
-        """Whether a sampler can learn from a trial: it is in the space, which may have changed since."""
-        return not self.study.space.check(trial.point)
-
-    def _tell(self, number: int) -> None:
-        trial = self.journal.trial(number)
-        if self._fits(trial):
-            self._sampler.tell(trial)
-
     def _taken_up(self) -> Trial | None:
         """A trial of an earlier session, or one that was lost."""
         return self._unfinished.popleft() if self._unfinished else None
@@ -275,37 +311,24 @@ class Loop:
         parent, epochs = self._owed.popleft()
         point, last = {**parent.point, "epochs": epochs}, parent.last.epoch if parent.last else 0
         child = self._forked(Fork(parent.number, last, point), parent.seeds)
-        return child or self._journalled(point, parent.seeds, parent=[parent.number, 0])
-
-    def _waits(self, trial: Trial) -> bool:
-        last = trial.last
-        if self.legs is None or last is None or self.goes_on(trial.number):
-            return False
-        return self.legs.waits(trial.number, last.epoch)
-
-    def goes_on(self, number: int) -> bool:
-        """Whether a trial is one that was given more epochs, and is to have them all."""
-        parent = self.journal.trial(number).parent
-        epochs = self.journal.trial(number).point.get("epochs")
-        return parent is not None and (parent[0], epochs) in self.journal.history.continued
+        return child or self._journalled(point, parent.seeds, source="fork", parent=[parent.number, 0])
 
     def _chosen(self) -> Trial | None:
-        """A population is filled first; elsewhere who waits at a rung comes before who is new."""
-        if isinstance(self.legs, Population):
-            return self._ask() or self._called()
-        return self._called() or self._ask()
+        """A population is filled first; elsewhere who has paused comes before who is new."""
+        if isinstance(self.scheduler, Population):
+            return self._ask() or self._promoted()
+        return self._promoted() or self._ask()
 
-    def _called(self, last: bool = False) -> Trial | None:
-        """A trial that waits and may go on, or the one that it gives way to."""
-        number = self.legs.call(self._waiting, last) if self.legs is not None else None
+    def _promoted(self, last: bool = False) -> Trial | None:
+        """A trial that has paused and may go on, or the one that it gives way to."""
+        number = self.scheduler.promote(last)
         if number is None:
             return None
-        if isinstance(self.legs, Population):
-            fork = self.legs.fork(number, self.journal.trials, self._saved)
-            if fork is not None and (child := self._forked(fork)) is not None:
+        if isinstance(self.scheduler, Population):
+            fork = self.scheduler.fork(number, self.journal.trials, self._saved)
+            if fork is not None and (child := self._forked(fork, instead=number)) is not None:
                 self.end(number, "stopped", "")
                 return child
-        self._waiting.discard(number)
         return self.journal.trial(number)
 
     def _ask(self) -> Trial | None:
@@ -313,13 +336,13 @@ class Loop:
             return None
         trial = self._queued()
         if trial is None:
-            point = self._fresh(self._next)
+            point, source = self._fresh(self._next)
             if point is None:
                 return None
             problems = self.study.space.check(point)
             if problems:
                 raise RuntimeError(f"the sampler left the space: {'; '.join(map(str, problems))}")
-            trial = self._journalled(point)
+            trial = self._journalled(point, **source)
         self._asked += 1
         return trial
 
@@ -330,7 +353,7 @@ class Loop:
         while (queued := queue.oldest(self.journal.path.parent, self.study.space)) is not None:
             path, point = queued
             known = encode(point) in self._seen
-            trial = None if known else self._journalled(point)
+            trial = None if known else self._journalled(point, source="queue")
             path.unlink()  # only now: what is killed in between is not lost
             if trial is not None:
                 return trial
@@ -341,66 +364,36 @@ class Loop:
         self._next += 1
         rng = random.Random(f"{self.study.seed}/{number}/seeds")
         own = list(seeds) or [rng.getrandbits(31) for _ in range(self.study.repeats)]
-        self.journal.append("asked", trial=number, point=point, seeds=own, **more)
         self._seen.add(encode(point))
-        self._tell(number)
+        self._memory.record("asked", trial=number, point=point, seeds=own, **more)
         return self.journal.trial(number)
 
-    def _fresh(self, number: int) -> Point | None:
-        """A point that no trial has had. (Repeats are for `repeats:`, where they are counted as such.)"""
-        if self._asked < len(self.study.points):
-            return self.study.first()[self._asked]
-        for attempt in range(ATTEMPTS):
-            point = self._sampler.ask(number, attempt)
-            if point is None or encode(point) not in self._seen:
-                return point
+    def _fresh(self, number: int) -> tuple[Point | None, dict[str, Any]]:
+        """A point that no trial has had, and where it is from. (Repeats are for `repeats:`, where they are counted.)"""
+        for point in self.study.first():
+            if encode(point) not in self._seen:
+                return point, {"source": "points"}
+        found: Point | None = None
+        source: dict[str, Any] = {"source": "sampler"}
+        for source["attempt"] in range(ATTEMPTS):
+            found = self._memory.sampler.ask(number, source["attempt"])
+            if found is None or encode(found) not in self._seen:
+                return found, source
         if (self.study.cardinality or GRID_LIMIT + 1) > GRID_LIMIT:
-            return point
+            return found, source
         # A small space, of which the sampler likes what it knows: what is left of it, in order.
         every = self.study.space.without_grids().grid()
-        return next((p for p in every if encode(p) not in self._seen), None)
+        return next((p for p in every if encode(p) not in self._seen), None), source
 
     # --- the checkpoint that a fork begins with ---------------------------------------------------------------
 
     def _saved(self, number: int) -> int | None:
-        """The epoch of a trial's newest checkpoint at the end of a leg, where another can go on."""
-        manifests = self.kept.folder(number).glob("epoch-*.json")
-        epochs = [int(m.stem.removeprefix("epoch-")) for m in manifests]
-        milestones = self.legs.milestones if self.legs else frozenset()
-        return max((e for e in epochs if e in milestones), default=None)
+        """The epoch of a trial's newest checkpoint where it paused, from which another can go on."""
+        return self.kept.newest(number, self.scheduler.milestones)
 
-    def _forked(self, fork: Fork, seeds: Sequence[int] = ()) -> Trial | None:
+    def _forked(self, fork: Fork, seeds: Sequence[int] = (), **more: Any) -> Trial | None:
         """The new trial, with a copy of its parent's checkpoint; None if that was deleted in this instant."""
-        folder = self.kept.folder(self._next)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            for name in PARENT_FILES:
-                shutil.copyfile(
-                    self.kept.folder(fork.parent) / name.format(fork.epoch), folder / name.format(fork.epoch)
-                )
-        except FileNotFoundError:
-            shutil.rmtree(folder)
+        if not self.kept.copy(fork.parent, fork.epoch, self._next):
             return None
-        return self._journalled(fork.point, seeds, parent=[fork.parent, fork.epoch])
-
-
-def legs_of(study: Study) -> Legs | None:
-    """What cuts the trials of a study into legs, where they have to wait; or None."""
-    plan, objective, epochs = study.scheduler, study.objective, study.epochs or MANY_EPOCHS
-    if isinstance(plan, AshaScheduler) and plan.kind == "promotion":
-        return Rungs(objective, plan.grace, plan.reduction, epochs)
-    if isinstance(plan, HyperbandScheduler):
-        return Brackets(objective, plan.grace, plan.reduction, epochs, plan.brackets)
-    if isinstance(plan, PopulationScheduler):
-        return Population(
-            study.space,
-            objective,
-            study.seed,
-            plan.interval,
-            epochs,
-            study.vary,
-            plan.quantile,
-            plan.resample,
-            plan.name == "pb2",
-        )
-    return None
+        parent = [fork.parent, fork.epoch]
+        return self._journalled(fork.point, seeds, source="fork", parent=parent, **more)

@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import os
 import platform
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from raysweep import disk
+from raysweep.background import Background
 from raysweep.errors import StorageError, scrubbed
 from raysweep.journal import FILE, parse
 from raysweep.lock import STALE, in_use
@@ -46,50 +47,42 @@ class Mirror:
             )
         self._sent, self._looked, self._held = 0, 0.0, False
         self._known: dict[str, Any] = dict.fromkeys(_names(self._files, self._base))
-        self._broken, self._over = False, threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._behind = False
+        self._copying = Background(f"The mirror at {self._uri} falls behind", self._step, EVERY, say)
         self._hold(os.getpid())
 
     def start(self) -> None:
         """Begin to copy."""
-        self._thread.start()
+        self._copying.start()
 
     def close(self) -> None:
         """Bring the rest over, and let the copy go. Says so if that takes too long."""
-        self._over.set()
-        if not self._thread.ident:
-            return  # it never began
-        self._thread.join(DRAIN + 1)
-        if self._thread.is_alive() or self._broken:
-            size = (self._place / FILE).stat().st_size
+        if not self._copying.started:
+            return
+        end = time.monotonic() + DRAIN
+        whole = self._copying.close(DRAIN) and self._copying.once()
+        while not whole and time.monotonic() < end:
+            time.sleep(1.0)
+            whole = self._copying.once()
+        size = (self._place / FILE).stat().st_size
+        if not whole or self._sent < size:
             self._say(
                 f"The mirror at {self._uri} has {self._sent:,} of {size:,} bytes of the journal."
                 f" Bring it the rest with: raysweep resume {self._place.name}"
             )
-
-    def _run(self) -> None:
-        while not self._over.wait(EVERY):
-            self._once()
-        end = time.monotonic() + DRAIN
-        self._once()
-        while self._broken and time.monotonic() < end:
-            time.sleep(1.0)
-            self._once()
-
-    def _once(self) -> None:
-        try:
-            self._journal()
-            self._checkpoints()
-            if self._over.is_set():
-                self._hold(0)
-        except OSError as error:
-            if not self._broken:
-                self._say(f"The mirror at {self._uri} falls behind: {' '.join(str(error).split())[:200]}")
-            self._broken = True
             return
-        if self._broken:
+        try:
+            self._hold(0)
+        except (OSError, ValueError) as error:
+            self._say(f"The mirror at {self._uri} was not let go ({error}): it is free in {STALE:.0f} s.")
+
+    def _step(self) -> None:
+        behind, self._behind = self._behind, True
+        self._journal()
+        self._checkpoints()
+        self._behind = False
+        if behind:
             self._say(f"The mirror at {self._uri} has caught up.")
-        self._broken = False
 
     def _journal(self) -> None:
         self._looked = time.monotonic()
@@ -146,8 +139,8 @@ class Mirror:
         who = {"host": platform.node(), "place": str(self._place), "pid": pid}
         if self._held:
             held = self._files.get_file_info(f"{self._base}/holder.json")
-            now = json.loads(_read(self._files, held.path)) if held.is_file else who
-            if (now["host"], now["place"]) != (who["host"], who["place"]):
+            now = _holder(_read(self._files, held.path)) if held.is_file else who
+            if now and (now["host"], now["place"]) != (who["host"], who["place"]):
                 raise OSError(f"process {now['pid']} on {now['host']} has taken it over")
         self._held = True
         self._write("holder.json", json.dumps(who).encode())
@@ -158,17 +151,26 @@ class Mirror:
             self._write("probe", b"")
             now, held = self._files.get_file_info([f"{self._base}/probe", f"{self._base}/holder.json"])
             self._files.delete_file(now.path)
-            who = json.loads(_read(self._files, held.path)) if held.is_file else {"pid": 0}
+            who = _holder(_read(self._files, held.path)) if held.is_file else {}
         except OSError as error:
             what = " ".join(str(error).split())[:300]
             raise StorageError(f"{self._uri} cannot be written to: {what}") from None
         age = (now.mtime_ns - held.mtime_ns) / 1e9 if held.is_file else STALE
         mine = (who.get("host"), who.get("place")) == (platform.node(), str(self._place))
-        if who["pid"] and not mine and age < STALE:
+        if who.get("pid") and not mine and age < STALE:
             raise StorageError(
                 f"{self._uri} is the mirror of '{self._place.name}' as process {who['pid']} on {who['host']} runs it,"
                 f" heard of {age:.0f} s ago. If that machine is gone, try again in {STALE:.0f} s"
             )
+
+
+def _holder(data: bytes) -> dict[str, Any]:
+    """Who keeps a copy; empty when it cannot be read: a write that was torn, which the next one mends."""
+    try:
+        who = json.loads(data)
+    except ValueError:
+        return {}
+    return who if isinstance(who, dict) and {"host", "place", "pid"} <= who.keys() else {}
 
 
 def fetch(place: Path, uri: str) -> bool:
@@ -187,12 +189,15 @@ def fetch(place: Path, uri: str) -> bool:
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in _names(files, base):
             own = place / name
+            if not own.resolve().is_relative_to(place.resolve()):
+                raise StorageError(
+                    f"{scrubbed(uri)} holds a file that is to lie outside of the study: {name}"
+                )
             own.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            own.write_bytes(_read(files, f"{base}/{name}"))
+            disk.write(own, _read(files, f"{base}/{name}"))
     except OSError as error:
         raise StorageError(f"{scrubbed(uri)} cannot be read: {' '.join(str(error).split())[:300]}") from None
-    path.write_bytes(there)  # last: a study that is here has what it needs
-    path.chmod(0o600)
+    disk.write(path, there)  # last: a study that is here has what it needs
     return True
 
 

@@ -134,6 +134,11 @@ class _Algorithm(BaseModel):
 
     name: str
 
+    @property
+    def remembers(self) -> bool:
+        """Whether what it asks depends on what it asked before, and not on results alone."""
+        return False
+
 
 class Plain(_Algorithm):
     """random: independent draws. grid: every point once."""

@@ -18,13 +18,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from raysweep import views
+from raysweep import disk, views
 from raysweep.errors import TrackingError, scrubbed
 from raysweep.journal import FILE, History, read
 from raysweep.lock import in_use
 from raysweep.space import Space, encode, flat
 from raysweep.tracking import STATUS, Status, runs
-from raysweep.trial import Objective, Trial
+from raysweep.trial import Objective, Report, Trial
 from raysweep.trial import best as best_of
 
 PERIOD = 1.0  # seconds between two looks at the journal
@@ -34,6 +34,7 @@ TAG = 5000  # characters that every MLflow store takes in a tag
 RUN_STATUS = {
     "waiting": "SCHEDULED",
     "running": "RUNNING",
+    "paused": "SCHEDULED",
     "completed": "FINISHED",
     "stopped": "FINISHED",
     "diverged": "FAILED",
@@ -52,12 +53,15 @@ class Publisher:
         self._history, self._offset = History(), 0
         self._changed: set[int] = set()
         self._runs: dict[int, str] = {}
-        self._sent: dict[int, int] = {}  # reports of each trial that MLflow has
+        self._sent: dict[int, tuple[Report, ...]] = {}  # of each trial, what MLflow has
+        self._shown: dict[int, str] = {}  # and the status that its run has
         self._parent = self._experiment = self._model = ""
         self._registered: tuple[int, int] | None = None
         self._known = False  # whether we have seen what runs there are
         self._described = False  # whether the parent run says what the study is
         self._summed: Any = None
+        self._objective_of: Any = None
+        self._known_objective = Objective("", False)
 
     def step(self, final: bool) -> Status:
         """Publish what is new. `final`: nobody writes to the journal any more."""
@@ -99,7 +103,9 @@ class Publisher:
 
     @property
     def _objective(self) -> Objective:
-        return Objective.of(self._study)
+        if self._objective_of is not self._study:
+            self._objective_of, self._known_objective = self._study, Objective.of(self._study)
+        return self._known_objective
 
     def _find(self) -> None:
         """The experiment, the parent run and the trials' runs: those that are there, or new ones."""
@@ -107,6 +113,7 @@ class Publisher:
         identity = self._history.study["id"]
         found = list(runs(self.client, [self._experiment], f"tags.study_id = '{identity}'"))
         self._runs.clear()
+        self._shown.clear()
         self._sent.clear()  # what is sent twice stays the same; a run may have been deleted and begun anew
         for run in sorted(found, key=lambda r: -int(r.info.start_time)):  # of doubles the oldest wins
             if run.data.tags.get("role") == "trial":
@@ -146,7 +153,7 @@ class Publisher:
             "objective": str(self._objective),
             "algorithm": _text(self._study.get("algorithm", "random")),
             "code_sha256": record["code"]["sha256"],
-            "command": " ".join(self._history.session.get("argv", [])),
+            "command": " ".join(map(scrubbed, self._history.session.get("argv", []))),
             **{f"version_{k.replace('-', '_')}": v for k, v in record["versions"].items()},
             "mlflow.source.name": record["code"]["file"],
             "mlflow.source.type": "LOCAL",
@@ -171,46 +178,69 @@ class Publisher:
 
     def _publish(self, trial: Trial, final: bool) -> None:
         """One trial: create its run if need be, send the epochs that are new, and how it stands."""
+        if trial.number in self._runs and self._given_up(trial):
+            self._replace(trial)
         if trial.number not in self._runs:
             self._runs[trial.number] = self._create(trial)
-        run = self._runs[trial.number]
-        sent = self._sent.get(trial.number, 0)
-        if sent > len(trial.reports):  # a later attempt began again from an earlier epoch
-            sent = 0
+        run, known = self._runs[trial.number], trial.number in self._sent
         metrics = [
             (name, value, _ms(report.time), report.epoch)
-            for report in trial.reports[sent:]
+            for report in trial.reports[len(self._sent.get(trial.number, ())) :]
             for name, value in report.metrics.items()
         ]
-        at = _ms(trial.finished or time.time())
-        report = trial.best(self._objective)
-        if trial.ended and report is not None:
-            names = [n for n in sorted(self._objective.names) if n in report.metrics]
-            metrics += [
-                *((f"best_{name}", report.metrics[name], at, 0) for name in names),
-                ("best_epoch", float(report.epoch), at, 0),
-                ("seconds", trial.seconds, at, 0),
-            ]
         stopped = final and not trial.ended
         self._batch(
             run,
-            metrics,
-            params={k: _text(v) for k, v in self._params(trial).items()}
-            if trial.number not in self._sent
-            else {},
+            [*metrics, *self._best(trial)],
+            params={} if known else {k: _text(v) for k, v in self._params(trial).items()},
             tags={
-                "stop_reason": "interrupted" if stopped else trial.status,
+                "stop_reason": "interrupted" if stopped and trial.status != "paused" else trial.status,
                 "attempts": str(trial.attempts),
                 "worker": trial.worker,
                 **({"error": trial.error[:5000]} if trial.error else {}),
             },
         )
-        self._sent[trial.number] = len(trial.reports)
+        self._sent[trial.number] = trial.reports
         if stopped or trial.ended:
             end = _ms(trial.finished) if trial.ended else _ms(time.time())
             self.client.set_terminated(run, "KILLED" if stopped else RUN_STATUS[trial.status], end_time=end)
-        elif trial.attempts > 1 or sent == 0:
+            self._shown.pop(trial.number, None)
+        elif self._shown.get(trial.number) != RUN_STATUS[trial.status]:
             self.client.update_run(run, status=RUN_STATUS[trial.status])
+            self._shown[trial.number] = RUN_STATUS[trial.status]
+
+    def _best(self, trial: Trial) -> list[tuple[str, float, int, int]]:
+        """The best epoch of a trial that has ended or paused, beside its last: what MLflow sorts by."""
+        report = trial.best(self._objective)
+        if report is None or not (trial.ended or trial.status == "paused"):
+            return []
+        at = _ms(trial.finished or report.time)
+        names = [n for n in sorted(self._objective.names) if n in report.metrics]
+        return [
+            *((f"best_{name}", report.metrics[name], at, 0) for name in names),
+            ("best_epoch", float(report.epoch), at, 0),
+            ("seconds", trial.seconds, at, 0),
+        ]
+
+    def _given_up(self, trial: Trial) -> bool:
+        """Whether MLflow holds epochs of an attempt that was given up: later ones have replaced them."""
+        sent = self._sent.get(trial.number)
+        if sent is not None:
+            return trial.reports[: len(sent)] != sent
+        if trial.number not in self._history.replaced:
+            return False
+        values = {(r.epoch, r.metrics.get(self._objective.metric)) for r in trial.reports}
+        held = self.client.get_metric_history(self._runs[trial.number], self._objective.metric)
+        return any((m.step, m.value) not in values for m in held)
+
+    def _replace(self, trial: Trial) -> None:
+        """Give a trial a new run. Nothing that MLflow holds of a metric can be taken back, so the run with epochs that
+        do not count goes to MLflow's trash."""
+        run = self._runs.pop(trial.number)
+        self.client.set_tag(run, "replaced", "true")
+        self.client.delete_run(run)
+        self._sent.pop(trial.number, None)
+        self._shown.pop(trial.number, None)
 
     def _create(self, trial: Trial) -> str:
         tags = {
@@ -266,7 +296,9 @@ class Publisher:
         trials, best, at = self._history.trials, self._history.best, _ms(time.time())
         ended = [t for t in trials if t.ended]
         winner = best_of(trials, self._objective)
-        summary = (len(ended), len(trials), best.get("trial"), len(self._history.features), final)
+        score = winner.score(self._objective) if winner else None
+        shown = (winner.number, self._runs[winner.number], score.value) if winner and score else None
+        summary = (len(ended), len(trials), shown, best.get("trial"), len(self._history.features), final)
         if summary == self._summed:
             return
         metrics = [("trials", float(len(ended)), at, 0)]
@@ -275,8 +307,8 @@ class Publisher:
             metrics.append((name, value, at, 0))
         if self._history.features:
             tags["features_key"] = ", ".join({f["key"]: None for f in self._history.features})
-        if winner is not None:
-            metrics.append((f"best_{self._objective.metric}", winner.value(self._objective) or 0.0, at, 0))
+        if winner is not None and score is not None:
+            metrics.append((f"best_{self._objective.metric}", score.value, at, 0))
             tags |= {"best_trial": str(winner.number), "best_run_id": self._runs[winner.number]}
             tags |= {"best_point": encode(winner.point)}
         metrics += [(k, v, _ms(best["time"]), 0) for k, v in best.get("metrics", {}).items()]
@@ -372,7 +404,7 @@ def main(place: Path, terminal: int | None = None) -> None:
             shown, wait = publisher.step(final), PERIOD
         except Exception as error:
             # MLflow may fail in any way it likes: the journal keeps what is pending, and we try again.
-            print(f"{type(error).__name__}: {error}", flush=True)
+            print(scrubbed(f"{type(error).__name__}: {error}"), flush=True)
             shown, wait = (
                 publisher.status(error=scrubbed(f"{type(error).__name__}: {error}"[:300])),
                 min(wait * 2, 30),
@@ -386,9 +418,7 @@ def main(place: Path, terminal: int | None = None) -> None:
 
 
 def _write_status(place: Path, shown: Status) -> None:
-    temporary = place / f"{STATUS}.part"
-    temporary.write_text(json.dumps(asdict(shown)))
-    temporary.replace(place / STATUS)
+    disk.write(place / STATUS, json.dumps(asdict(shown)), sync=False)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from raysweep import disk
 from raysweep.space import Space, decode, encode
 from raysweep.trial import Point
 
@@ -21,9 +22,7 @@ def put(study: Path, point: Point) -> Path:
     folder = study / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{time.time_ns():020d}.json"
-    temporary = path.with_suffix(".part")
-    temporary.write_text(encode(point))
-    temporary.replace(path)
+    disk.write(path, encode(point))
     return path
 
 
@@ -45,9 +44,7 @@ def oldest(study: Path, space: Space) -> tuple[Path, Point] | None:
 
 def end(study: Path, how: How) -> None:
     """Ask whoever runs the study to end."""
-    temporary = study / f"{END}.part"
-    temporary.write_text(how)
-    temporary.replace(study / END)
+    disk.write(study / END, how)
 
 
 def wanted_end(study: Path) -> str:

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from raysweep.background import Background
 from raysweep.journal import Journal, Record
 from raysweep.plans import duration
 from raysweep.space import Space, flat
@@ -29,6 +29,7 @@ STYLE = {
     "running": "cyan",
     "stopped": "yellow",
     "waiting": "dim",
+    "paused": "blue",
     **dict.fromkeys((*NO_RESULT, "timeout", "failed"), "red"),
 }
 
@@ -144,6 +145,8 @@ class Progress:
         running = sum(t.status == "running" for t in trials)
         broken = sum(t.status in {*NO_RESULT, "timeout", "failed"} for t in trials)
         parts = [f"{of(ended, target)} trials", f"{running} running"]
+        if paused := sum(t.status == "paused" for t in trials):
+            parts.append(f"{paused} paused")
         if broken:
             parts.append(f"{broken} without result")
         seconds = max(0.001, self._now() - self._began)
@@ -159,7 +162,8 @@ class Progress:
         objective = self._study.objective
         trials = self.trials()
         running = [t for t in trials if t.status == "running"][:SHOWN]
-        top = ranking(trials, objective)[: max(3, SHOWN - len(running))]
+        ranked = [t for t in ranking(trials, objective) if t.status != "running"]
+        top = ranked[: max(3, SHOWN - len(running))]
         return Group(
             Text(f"{self._study.name}: {objective}{f' ({how})' if how else ''}", style="bold"),
             Text(self.line(trials), style="dim"),
@@ -181,31 +185,27 @@ def lines(study: Study, journal: Journal, place: Path) -> Iterator[None]:
     """A line for each trial that ends, where there is no terminal."""
     progress, objective = Progress(study, lambda: journal.trials), study.objective
     told = {t.number for t in progress.trials() if t.ended}
-    over = threading.Event()
 
     def tell() -> None:
         trials = progress.trials()
         for trial in [t for t in trials if t.ended and t.number not in told]:
             told.add(trial.number)
-            how = trial.error or f"{objective.metric} {number(trial.value(objective))}"
+            report = trial.best(objective)
+            value = number(report.metrics[objective.metric] if report else None)
+            how = trial.error or f"{objective.metric} {value}"
             done = of(len(told), max(study.target, len(trials)))
             print(
                 f"{done} trial {trial.number} {trial.status}: {how}, {duration(trial.seconds)}",
                 file=sys.stderr,
             )
 
-    def watch() -> None:
-        while not over.wait(0.5):
-            tell()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
+    telling = Background("The progress is not shown", tell, 0.5, lambda text: print(text, file=sys.stderr))
+    telling.start()
     try:
         yield
     finally:
-        over.set()
-        thread.join()
-        tell()
+        telling.close()
+        telling.once()
 
 
 # --- afterwards, or from elsewhere --------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def _told(record: Record, epochs: bool) -> str:
     if kind == "lost":
         return f"{trial} lost ({record['cause']}): {record['error']}"
     if kind == "paused":
-        return f"{trial} waits"
+        return f"{trial} paused"
     if kind == "ended":
         return f"{trial} {record['status']}" + (f": {record['error']}" if record["error"] else "")
     if kind == "best":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,40 +11,54 @@ from typing import Any
 import ray
 from ray import cloudpickle, tune
 from ray._private.state import state
-from ray.air.execution._internal import actor_manager
 from ray.tune import search
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.result import AUTO_RESULT_KEYS
 
 from raysweep import disk, queue
+from raysweep.background import Background
 from raysweep.errors import ClusterError
 from raysweep.loop import Loop
 from raysweep.nodes import capacity
 from raysweep.plans import duration
+from raysweep.schedulers import Decision
 from raysweep.trial import Cause
 
 LOOK = 1.0  # seconds between two looks at the disk, or at the nodes
 STEP = 5.0  # seconds that Ray Tune's loop takes for a step at most, unless something holds it up
 
 
-class Room(tune.Callback):  # type: ignore[misc]
+class Callback(tune.Callback):  # type: ignore[misc]
+    """Ray Tune pickles what it is given, for snapshots that we do not use: a copy does nothing."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tune.Callback, ()
+
+
+class Room(Callback):
     """How many trials there is room for: as many as the nodes hold that are there, and some that make others come;
     none while the study's disk is full, or once a person wants it to end."""
 
-    def __init__(self, loop: Loop, say: Callable[[str], None], grows: bool):
-        self._loop, self._say, self._grows = loop, say, grows
+    def __init__(self, loop: Loop, say: Callable[[str], None], grows: bool, cancel: Callable[[], bool]):
+        """`cancel` ends the search at once, and says whether it can."""
+        self._loop, self._say, self._grows, self._cancel = loop, say, grows, cancel
         self._folder, self._looked = loop.journal.path.parent, 0.0
         self._end, self._fits = "", -1  # how many fitted: not known yet
+        # A share that is away, a head that is busy: that ends a look, and not the study.
+        self._seeing = Background("The search could not look around", self._see, LOOK, say)
         self.slots = 1
 
     def look(self) -> None:
         if time.monotonic() - self._looked < LOOK:
             return
         self._looked = time.monotonic()
+        self._seeing.once()
+        self._loop.look()  # time goes by though nothing is reported
+
+    def _see(self) -> None:
         self._look_at_disk()
         self._look_at_nodes()
         self._look_for_end()
-        self._loop.rules.passed()  # time goes by though nothing is reported
 
     def _look_at_nodes(self) -> None:
         study = self._loop.study
@@ -65,9 +77,8 @@ class Room(tune.Callback):  # type: ignore[misc]
             return
         self._end = how
         self._loop.ending = bool(how)
-        if how == "cancel" and signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        if how == "cancel" and self._cancel():
             self._say("Cancelled.")
-            os.kill(os.getpid(), signal.SIGTERM)
         elif how:  # in a thread of somebody's program there is nobody to signal
             self._say("Asked to end: no trial begins any more.")
 
@@ -125,6 +136,9 @@ class Searcher(search.Searcher):  # type: ignore[misc]
     def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
         return True  # the study said all of it
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return search.Searcher, ()  # as Callback
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a resumed search is rebuilt from the journal."""
 
@@ -132,33 +146,48 @@ class Searcher(search.Searcher):  # type: ignore[misc]
         """Nothing: a resumed search is rebuilt from the journal."""
 
 
-class Recorder(tune.Callback):  # type: ignore[misc]
-    """Journals what the workers report, in constant time and without network."""
+class Recorder(Callback):
+    """Hands what the workers report to the loop, which journals it, in constant time and without network."""
 
     def __init__(self, loop: Loop):
-        self._loop, self._journal = loop, loop.journal
+        self._loop = loop
         self._metrics = [o.metric for o in loop.study.objective.all]
+        self._recorded: dict[str, int] = {}  # the last report of each trial, by Ray Tune's own names
+
+    def record(self, trial: TuneTrial, result: dict[str, Any]) -> Decision:
+        """What is to become of a trial that has reported `result`."""
+        number: int = trial.config["number"]
+        decision: Decision = "go on"
+        self._recorded[trial.trial_id] = result["training_iteration"]
+        for kind, fields in result.get("records") or _plain_records(result):
+            if self._loop.journal.history.ended(number):
+                return "stop"  # it took too long, or is a Ray Tune function that diverged and goes on all the same
+            if kind == "started":
+                self._loop.began(number, **fields)
+            elif kind == "report":
+                decision = self._loop.reported(number, **fields)
+            else:
+                self._over(number, **fields)
+        return "stop" if self._loop.rules.why or self._loop.journal.history.ended(number) else decision
+
+    def _over(self, number: int, status: str, seconds: float, error: str, raised: bool = False) -> None:
+        if raised:
+            self._loop.lost(number, "code", error, seconds)
+        elif status == "completed" and not self._has_value(number):
+            named = ", ".join(f"'{m}'" for m in self._metrics)
+            self._loop.end(number, "failed", f"it never reported {named}", seconds)
+        else:
+            self._loop.end(number, status, error, seconds)
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
     ) -> None:
-        number = trial.config["number"]
-        for kind, fields in result.get("records") or _plain_records(result):
-            if self._journal.trial(number).ended:
-                return  # a Ray Tune function that diverged and goes on all the same
-            if kind == "ended" and fields["status"] == "completed" and not self._has_value(number):
-                named = ", ".join(f"'{m}'" for m in self._metrics)
-                fields = {**fields, "status": "failed", "error": f"it never reported {named}"}
-            raised = fields.pop("raised", False) if kind == "ended" else False
-            if raised:
-                self._loop.lost(number, "code", fields["error"], fields["seconds"])
-                continue
-            self._journal.append(kind, trial=number, **fields)
-            if kind == "report":
-                self._loop.reported(fields["metrics"])
+        # Ray Tune asks its scheduler first, but not of a trial that says that it is done.
+        if self._recorded.get(trial.trial_id) != result["training_iteration"]:
+            self.record(trial, result)
 
     def _has_value(self, number: int) -> bool:
-        return any(set(self._metrics) <= set(r.metrics) for r in self._journal.trial(number).reports)
+        return any(set(self._metrics) <= set(r.metrics) for r in self._loop.journal.trial(number).reports)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         number, error = trial.config["number"], _error_of(trial)
@@ -192,23 +221,6 @@ class LostToMemory(ray.exceptions.RayActorError):  # type: ignore[misc]
     """The death of a worker that Ray ended for its node's memory."""
 
 
-def contain_out_of_memory() -> None:
-    """Let a trial that Ray ends for its node's memory be that trial's end.
-
-    Ray 2.60's actor manager does not know this error, though the actor is dead, and ends the whole experiment.
-    """
-    known = actor_manager.RayActorManager._actor_task_failed
-    if known.__module__ == __name__:
-        return  # done already
-
-    def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
-        if isinstance(exception, ray.exceptions.OutOfMemoryError):
-            exception = LostToMemory(error_msg=str(exception))
-        known(self, tracked_actor_task, exception)
-
-    actor_manager.RayActorManager._actor_task_failed = failed
-
-
 def _plain_records(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """The records of what an ordinary Ray Tune function reported, without what Ray Tune adds to it."""
     own = {k: v for k, v in result.items() if k not in AUTO_RESULT_KEYS}
@@ -222,7 +234,7 @@ def _plain_records(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [("report", {"epoch": epoch, "metrics": metrics, "seconds": 0.0})]
 
 
-class Notice(tune.Callback):  # type: ignore[misc]
+class Notice(Callback):
     """Has the workers of a node that is about to be taken away (a spot instance, by its cloud) write their
     checkpoints just in time. Ray knows of it as a node that drains."""
 
@@ -230,11 +242,17 @@ class Notice(tune.Callback):  # type: ignore[misc]
         self._say, self._looked = say, 0.0
         self._told: set[str] = set()  # actors, by their ids
         self._nodes: set[str] = set()
+        self._trials: list[TuneTrial] = []
+        self._seeing = Background("The search could not see which nodes leave", self._see, LOOK, say)
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
         if time.monotonic() - self._looked < LOOK:
             return
-        self._looked = time.monotonic()
+        self._looked, self._trials = time.monotonic(), trials
+        self._seeing.once()
+
+    def _see(self) -> None:
+        trials = self._trials
         leaving = state.get_draining_nodes()
         for node in leaving.keys() - self._nodes:
             self._say(f"Node {node[:8]} is about to be taken away: its trials write every epoch now.")
@@ -252,7 +270,7 @@ def _node_of(actor: str) -> str:
     return node
 
 
-class Timeout(tune.Callback):  # type: ignore[misc]
+class Timeout(Callback):
     """Ends trials that compute for longer than they may, or report nothing for too long: with their process, since
     one that hangs listens to nothing else."""
 

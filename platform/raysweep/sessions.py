@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -11,8 +12,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from raysweep import __version__
-from raysweep.errors import JournalError, StudyError, scrubbed
+from raysweep import __version__, disk
+from raysweep.errors import JournalError, Problem, StudyError, scrubbed
+from raysweep.jobs import CODE
 from raysweep.journal import FORMAT, History, Journal, Record
 from raysweep.space import Space
 from raysweep.study import Study
@@ -63,17 +65,30 @@ def admit(
                 f" Give this one another name, or delete {journal.path.parent}"
             )
         journal.append("changed", study=study.to_dict())
-    (journal.path.parent / "study.yaml").write_text(study.to_yaml(), encoding="utf-8")
-    journal.begin_session(sys.argv, scrubbed(uri), scrubbed(mirror))
+    disk.write(journal.path.parent / "study.yaml", study.to_yaml())
+    journal.begin_session([scrubbed(argument) for argument in sys.argv], scrubbed(uri), scrubbed(mirror))
 
 
-def restored(place: Path, history: History) -> Study:
-    """The study of a journal, with its code, which is looked for where it was. Raises StudyError if it is gone."""
-    code = history.study["code"]["file"]
+def restored(place: Path, history: History, fetched: bool = False) -> Study:
+    """The study of a journal, with its code, which is looked for where it was. Raises StudyError if it is gone, or is
+    not to be run: what lies among a study's results, or, of one that was `fetched` from a mirror, is another."""
+    code, raw = Path(history.study["code"]["file"]), history.study["study"]
     try:
-        return Study(**history.study["study"], _beside=Path(code).parent)
+        if ":" in str(raw.get("trainable")):
+            _see_that_it_may_run(place, code, history.study["code"]["sha256"] if fetched else "")
+        return Study(**raw, _beside=code.parent)
     except StudyError as error:
         raise StudyError(error.problems, source=place.name) from None
+
+
+def _see_that_it_may_run(place: Path, code: Path, sha256: str) -> None:
+    """Raise StudyError where a journal, which others may have written, names code that its owner did not put there."""
+    whole, results = code.resolve(), place.resolve()
+    if whole.is_relative_to(results) and not whole.is_relative_to(results / CODE):
+        raise StudyError([Problem("trainable", f"its code, {code}, lies among the results. It is not run")])
+    if sha256 and (not code.is_file() or hashlib.sha256(code.read_bytes()).hexdigest() != sha256):
+        what = f"its code, {code}, is not here as the mirror's study has it. Bring that, or run the study's own file"
+        raise StudyError([Problem("trainable", what)])
 
 
 def code_changed(study: Study, history: History) -> bool:

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from raysweep import disk
 from raysweep.errors import TrackingError, scrubbed
 
 DRAIN = 60.0  # seconds that the end of a search waits for MLflow
@@ -107,7 +108,7 @@ def start(place: Path, uri: str, watch: bool = False) -> None:
     """
     (place / STATUS).unlink(missing_ok=True)
     if uri == OFF:
-        (place / STATUS).write_text(json.dumps(asdict(Status(over=True))))
+        disk.write(place / STATUS, json.dumps(asdict(Status(over=True))), sync=False)
         return
     terminal = (os.dup(2),) if watch else ()
     with (place / "tracking.log").open("ab") as log:

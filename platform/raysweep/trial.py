@@ -14,6 +14,7 @@ Metrics = Mapping[str, float]
 Status = Literal[
     "waiting",
     "running",
+    "paused",
     "completed",
     "stopped",
     "diverged",
@@ -22,10 +23,10 @@ Status = Literal[
     "timeout",
     "failed",
 ]
-"""waiting (for a worker, or to be promoted) and running are not over; completed ran all its epochs; stopped
-was ended by the scheduler or by a rule of the study; diverged reported a number that is not finite; out of
-memory is what it says; infeasible is what the trainable said of the point; timeout took longer than the study
-allows; failed raised another error or never reported the metric."""
+"""waiting (for a worker, for the first time or again), running and paused (by the scheduler, until it is promoted
+or beaten) are not over; completed ran all its epochs; stopped was ended by the scheduler or by a rule of the study;
+diverged reported a number that is not finite; out of memory is what it says; infeasible is what the trainable said
+of the point; timeout took longer than the study allows; failed raised another error or never reported the metric."""
 
 ENDED: frozenset[str] = frozenset(
     {"completed", "stopped", "diverged", "out of memory", "infeasible", "timeout", "failed"}
@@ -33,6 +34,7 @@ ENDED: frozenset[str] = frozenset(
 NO_RESULT: frozenset[str] = frozenset({"diverged", "out of memory", "infeasible"})
 """Ends that say something of the point, from which a search learns. An error in the code says nothing of it."""
 RANKED: frozenset[str] = frozenset({"completed", "stopped"})
+"""Ends whose best epoch is the trial's result."""
 
 
 _SIGNS = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}
@@ -158,6 +160,22 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class Score:
+    """What a trial has shown so far: its best epoch of those that count."""
+
+    report: Report
+    values: tuple[float, ...]
+    """Of every objective, the leading one first."""
+    final: bool
+    """Whether the trial has ended, so that nothing better can come."""
+
+    @property
+    def value(self) -> float:
+        """Of the leading objective."""
+        return self.values[0]
+
+
+@dataclass(frozen=True)
 class Trial:
     """One point of the space and what became of it; one execution of it for each seed."""
 
@@ -188,28 +206,23 @@ class Trial:
 
     def best(self, objective: Objective) -> Report | None:
         """The epoch whose leading metric is best (the earliest of equals) of those that count, or None."""
-        chosen: Report | None = None
-        for report in self.reports:
-            if objective.values(report.metrics) is None:
-                continue
-            value = report.metrics[objective.metric]
-            if chosen is None or objective.better(value, chosen.metrics[objective.metric]):
-                chosen = report
-        return chosen
+        known = self.__dict__.get("_best")
+        if known is None or known[0] != objective:  # a table asks for it again and again
+            known = (objective, _best_of(self.reports, objective))
+            object.__setattr__(self, "_best", known)
+        found: Report | None = known[1]
+        return found
 
-    def value(self, objective: Objective) -> float | None:
-        """The leading metric at the best epoch. This is what ranks a trial, everywhere."""
-        report = self.best(objective)
-        return None if report is None else report.metrics[objective.metric]
+    def score(self, objective: Objective) -> Score | None:
+        """What the trial has shown so far. This is what ranks it, everywhere, and what a search learns from.
 
-    def values(self, objective: Objective, unfinished: bool = False) -> tuple[float, ...] | None:
-        """Every objective's metric at the best epoch, of a trial that ended well; None if it has no result.
-
-        With `unfinished`, that of a trial which waits to go on counts too.
+        None if no epoch counts, or if it ended in a way by which none does.
         """
-        counts = self.status in RANKED or (unfinished and self.status == "waiting")
-        report = self.best(objective) if counts else None
-        return None if report is None else objective.values(report.metrics)
+        if self.ended and self.status not in RANKED:
+            return None
+        report = self.best(objective)
+        values = objective.values(report.metrics) if report else None
+        return Score(report, values, self.ended) if report and values else None
 
     def excess(self, objective: Objective) -> float:
         """How far an ended trial is from a result that counts, from 0 (it has one) to 1 (it broke down).
@@ -223,13 +236,24 @@ class Trial:
         return min((objective.excess(r.metrics) for r in self.reports), default=0.0)
 
 
+def _best_of(reports: Iterable[Report], objective: Objective) -> Report | None:
+    chosen: Report | None = None
+    for report in reports:
+        value = objective.leading(report.metrics)
+        if value is not None and (
+            chosen is None or objective.better(value, chosen.metrics[objective.metric])
+        ):
+            chosen = report
+    return chosen
+
+
 def asked(trials: Iterable[Trial]) -> int:
     """How many points were asked for: those that went on from another trial are not counted."""
     return sum(t.parent is None for t in trials)
 
 
 def ranking(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
-    """The trials that count, best first: they ended well and have a result. Ties go to the earlier.
+    """The trials that have a score, best first: of those that have not ended, as it is so far. Ties go to the earlier.
 
     With several objectives the Pareto front comes first, then the front of the rest, and so on (Deb et al. 2002),
     each sorted by the leading one.
@@ -252,11 +276,11 @@ def front(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
 
 def _losses(trials: Iterable[Trial], objective: Objective) -> dict[int, tuple[float, ...]]:
     """The objectives of each trial that has a result, as numbers of which less is better."""
-    values = {t.number: t.values(objective) for t in trials}
+    scores = ((t.number, t.score(objective)) for t in trials)
     return {
-        number: tuple(o.loss(v) for o, v in zip(objective.all, found, strict=True))
-        for number, found in values.items()
-        if found is not None
+        number: tuple(o.loss(v) for o, v in zip(objective.all, score.values, strict=True))
+        for number, score in scores
+        if score is not None
     }
 
 

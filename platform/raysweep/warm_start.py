@@ -66,13 +66,15 @@ def fitted(space: Space, point: Point) -> Point | None:
 
 def _row(trial: Trial, study: Study) -> Record | None:
     """What is kept of an earlier trial, or None if it does not fit or says nothing."""
-    point = fitted(study.space, trial.point)
+    point, status = fitted(study.space, trial.point), trial.status
+    if status == "paused":  # it may have gone on since, or never: what it has shown counts
+        status = "stopped"
     # Where no epoch meets what is required, it is to be learned from that none does.
     report = trial.best(study.objective) or trial.best(replace(study.objective, require=()))
-    if point is None or trial.status not in RANKED | NO_RESULT or (trial.status in RANKED and report is None):
+    if point is None or status not in RANKED | NO_RESULT or (status in RANKED and report is None):
         return None
-    metrics = dict(report.metrics) if report and trial.status in RANKED else {}
-    return {"point": point, "status": trial.status, "metrics": metrics}
+    metrics = dict(report.metrics) if report and status in RANKED else {}
+    return {"point": point, "status": status, "metrics": metrics}
 
 
 def _of_journal(source: str, studies: Path) -> list[Trial]:

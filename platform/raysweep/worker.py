@@ -13,10 +13,11 @@ import math
 import os
 import platform
 import statistics
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         if trial is not None:
             try:
                 trial.flush()
+            except _Ends:
+                return  # it is over: nobody wants its last epoch
             except Exception:
                 traceback.print_exc()  # its results are journalled; the next trial must not pay for its files
 
@@ -157,18 +160,19 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         checkpoints.claim(folder, config["attempt"])
         # Not past what the journal has: a report lost with the last driver is made again, not left out.
         saved = checkpoints.newest(folder, config["reported"])
-        states = saved["states"] if saved else [None] * len(config["seeds"])
+        # A trainable that cannot resume starts over, and so do its numbers.
+        resumes = saved is not None and "state" in self._makes.trainable.takes and None not in saved["states"]
+        states = saved["states"] if saved and resumes else [None] * len(config["seeds"])
         what = config["point"], config["seeds"], states
         executions = self._makes.of(*what)
         if self._job.ranks > 1:
             self._crew = self._crew or Crew(self._job)
             self._crew.begin(*what)
-        # A trainable that cannot resume starts over, and so do its numbers.
         return _Running(
             executions,
             folder,
             self._job,
-            saved if "state" in self._makes.trainable.takes else None,
+            saved if resumes else None,
             self._settling,
             config["begins"],
             config["attempt"],
@@ -193,6 +197,8 @@ class _Running:
         self._folder, self._job, self._objective = folder, job, job.objective
         self.epoch: int = saved["epoch"] if saved else 0
         self._states: list[Any] = list(saved["states"]) if saved else [None] * len(executions)
+        # Of the states that they go on from, by their own count, until they have yielded another.
+        self._begins: list[int | None] = [_epoch_of(state) for state in self._states]
         self.seconds: float = saved["seconds"] if saved else 0.0
         self._metrics: list[dict[str, float]] = list(saved["metrics"]) if saved else [{} for _ in executions]
         own = (
@@ -202,7 +208,7 @@ class _Running:
         self._best_epoch: int = own["best_epoch"] if own else 0
         self._best: dict[str, Any] | None = None  # a copy, until it is written
         self._flushed = time.monotonic()
-        self._dirty, self._verified = False, False
+        self._dirty = False
         self._previous = self.epoch  # of the checkpoint before the newest
 
     def advance(self) -> dict[str, float] | None:
@@ -215,11 +221,12 @@ class _Running:
             if execution is None:
                 continue
             try:
-                metrics, self._states[i] = next(execution)
+                metrics, state = next(execution)
             except StopIteration:
                 self._executions[i] = None
                 continue
             self._metrics[i] = self._checked({k: float(v) for k, v in metrics.items()})
+            self._states[i] = self._resumable(i, state)
             moved = True
         if not moved:
             return None
@@ -240,17 +247,35 @@ class _Running:
             raise _Ends("failed", f"epoch {self.epoch + 1} did not report '{missing[0]}'. {said}")
         return metrics
 
+    def _resumable(self, i: int, state: Any) -> Any:
+        """The state that an execution yields, if it can go on from it where it may have to."""
+        if state is None and self._job.milestones:
+            raise _Ends(
+                "failed",
+                "the trainable yields None as its state, so a trial that pauses could not go on. Yield all that"
+                " resuming needs, or remove its argument `state`, or use scheduler: none",
+            )
+        began, self._begins[i] = self._begins[i], None
+        if began is not None and (epoch := _epoch_of(state)) is not None and epoch <= began:
+            raise _Ends(
+                "failed",
+                f"the trainable was given the state of epoch {began} and began again at epoch {epoch}",
+            )
+        return state
+
     def save_when_due(self, value: float | None, now: bool) -> None:
         """Keep a copy of the best epoch; write it and the last one when it is time, or now. An epoch that does
         not count has no value."""
+        from raysweep import checkpoints
+
+        due = now or (time.monotonic() - self._flushed >= self._job.every and disk.room(self._folder))
         if value is not None and (
             self._best_value is None or self._objective.better(value, self._best_value)
         ):
-            from raysweep import checkpoints
-
             self._best_value, self._best_epoch = value, self.epoch
-            self._best = checkpoints.copied(self._content())
-        if now or (time.monotonic() - self._flushed >= self._job.every and disk.room(self._folder)):
+            # One that is written now needs no copy, which for a large network is a second of its memory.
+            self._best = None if due else checkpoints.copied(self._content())
+        if due:
             self.flush()
 
     def flush(self) -> None:
@@ -273,13 +298,16 @@ class _Running:
         from raysweep import checkpoints
 
         if self._best is not None:
-            checkpoints.save(self._folder, self._best_epoch, self._best, verify=not self._verified)
-            self._best, self._verified = None, True
-        if self.epoch != self._best_epoch:
+            checkpoints.save(self._folder, self._best_epoch, self._best)
+        if self._best is None or self.epoch != self._best_epoch:
             checkpoints.save(self._folder, self.epoch, self._content())
+        self._best = None
         # The one before stays as well: a disk may damage what it held whole a moment ago.
         kept = {self._best_epoch, self.epoch, self._previous}
-        self._settling.submit(checkpoints.settle, self._folder, kept, checkpoints.epochs(self._folder))
+        settled = self._settling.submit(
+            checkpoints.settle, self._folder, kept, checkpoints.epochs(self._folder)
+        )
+        settled.add_done_callback(_tell_if_failed)
         self._previous = self.epoch
         self._dirty = False
         self._flushed = time.monotonic()
@@ -296,6 +324,17 @@ class _Running:
             "best_value": self._best_value,
             "best_epoch": self._best_epoch,
         }
+
+
+def _epoch_of(state: Any) -> int | None:
+    epoch = state.get("epoch") if isinstance(state, dict) else None
+    return epoch if isinstance(epoch, int) else None
+
+
+def _tell_if_failed(settled: Future[None]) -> None:
+    """A disk that did not take a checkpoint: the ones before are kept, and the worker's log says why."""
+    if (error := settled.exception()) is not None:
+        print(f"a checkpoint may not be on the disk: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def tune_function(job: Job) -> Callable[[dict[str, Any]], None]:

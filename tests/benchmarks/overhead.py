@@ -17,7 +17,7 @@ from typing import Any
 
 import raysweep
 from raysweep import Choice, Float, Int, Study
-from raysweep.driver import connected
+from raysweep.ray_session import connected
 from raysweep.samplers import sampler_of
 from raysweep.trainables.data import load
 

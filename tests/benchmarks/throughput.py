@@ -18,7 +18,7 @@ from typing import Any
 
 import raysweep
 from raysweep import Float, Study
-from raysweep.driver import connected
+from raysweep.ray_session import connected
 
 TRIALS = 4
 

@@ -26,8 +26,8 @@ import numpy as np
 
 import raysweep
 from raysweep import Choice, Float, Int, Study
-from raysweep.driver import connected
 from raysweep.journal import FILE, History, read
+from raysweep.ray_session import connected
 from raysweep.samplers import sampler_of
 from raysweep.trainables import images
 from raysweep.trainables.backbones import Source

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from raysweep import __version__
-from raysweep.errors import JournalError, RaysweepError, TrackingError, scrubbed
+from raysweep.errors import HIDDEN, JournalError, RaysweepError, TrackingError, scrubbed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,11 +105,12 @@ def say(text: str) -> None:
 
 
 def again(folder: Path, tracking: str | None = None) -> str:
-    """The options that a later command needs to mean the same study."""
+    """The options that a later command needs to mean the same study; a URI with a password is for the reader to say."""
+    shown = tracking if tracking and scrubbed(tracking) == tracking else "URI"
     return "".join(
         [
             "" if str(folder) == STUDIES else f" --folder {folder}",
-            f" --tracking {scrubbed(tracking)}" if tracking else "",
+            f" --tracking {shown}" if tracking else "",
         ]
     )
 
@@ -154,7 +155,8 @@ def print_result(
         raise RaysweepError(no_result(trials))
     print_trials(ranking(trials, objective)[:5], objective, study)
     tested = ", ".join(f"{k} {number(v)}" for k, v in test.items())
-    values = zip(objective.all, winner.values(objective) or (), strict=True)
+    score = winner.score(objective)
+    values = zip(objective.all, score.values if score else (), strict=True)
     value = ", ".join(f"{o.metric} {number(v)}" for o, v in values)
     click.echo(f"best: trial {winner.number}, {value}{f'; {tested}' if tested else ''}")
     if model:
@@ -184,7 +186,12 @@ def store_for(place: Path, history: History, given: str | None) -> str:
     from raysweep.tracking import store_of
 
     known = history.session.get("store", "")
-    return store_of(place, given or (known if "***" not in known else None))
+    if HIDDEN in known and not given and "MLFLOW_TRACKING_URI" not in os.environ:
+        raise TrackingError(
+            f"{place.name} is tracked at {known}, whose password is not kept. Say --tracking URI, or set"
+            " MLFLOW_TRACKING_URI (and MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, with no password in it)"
+        )
+    return store_of(place, given or (known if HIDDEN not in known else None))
 
 
 def mlflow_for(place: Path, history: History, given: str | None) -> str:

@@ -33,8 +33,8 @@ def up(file: Path, patience: float, restart: bool) -> None:
     \b
     raysweep cluster up cluster/onprem.yaml
     """
-    from raysweep.driver import token
     from raysweep.launcher import up as launch
+    from raysweep.ray_session import token
 
     token()
     if not launch(file, say, patience, restart):
@@ -68,7 +68,7 @@ def status(file: Path | None, wait: int, patience: float, as_json: bool) -> None
             sys.exit(launcher.head_of(file).run("raysweep cluster status --json"))
         sys.exit(not launcher.status(file, say, patience))
     from raysweep import nodes
-    from raysweep.driver import connected
+    from raysweep.ray_session import connected
 
     folder = Path(STUDIES).resolve()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

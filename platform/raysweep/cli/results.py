@@ -66,8 +66,10 @@ def best(study: str, folder: Path) -> None:
     if what.objective.more:
         _print_front(history.trials, what)
         return
-    value = number(winner.value(what.objective))
-    click.echo(f"# trial {winner.number} of {what.name}: {what.objective.metric} {value}")
+    score = winner.score(what.objective)
+    value = number(score.value if score else None)
+    so_far = "" if winner.ended else f", so far ({winner.status})"
+    click.echo(f"# trial {winner.number} of {what.name}: {what.objective.metric} {value}{so_far}")
     click.echo(what.fixed(winner.point).to_yaml(), nl=False)
 
 
@@ -80,8 +82,10 @@ def _print_front(trials: list[Trial], study: Study) -> None:
     found = front(trials, study.objective)
     click.echo(f"# the Pareto front of {study.name}: {study.objective}")
     for trial in found:
-        values = trial.values(study.objective) or ()
-        told = ", ".join(f"{n} {number(v)}" for n, v in zip(names, values, strict=True))
+        score = trial.score(study.objective)
+        told = ", ".join(
+            f"{n} {number(v)}" for n, v in zip(names, score.values if score else (), strict=True)
+        )
         click.echo(f"# trial {trial.number}: {told}")
     click.echo(study.only([t.point for t in found]).to_yaml(), nl=False)
 

@@ -95,14 +95,16 @@ def _state(reader: Reader, what: Study, place: Path) -> dict[str, Any]:
 
     trials = reader.history.trials
     winner = best(trials, what.objective)
+    score = winner.score(what.objective) if winner else None
     return {
         "study": what.name,
         "state": _how(reader, place).partition(":")[0],
         "trials": len(trials),
         "ended": sum(t.ended for t in trials),
         "running": sum(t.status == "running" for t in trials),
+        "paused": sum(t.status == "paused" for t in trials),
         "best": winner.number if winner else None,
-        what.objective.metric: winner.value(what.objective) if winner else None,
+        what.objective.metric: score.value if score else None,
         "test": reader.history.best.get("metrics", {}),
     }
 

@@ -161,10 +161,9 @@ def resume(
     from raysweep.sessions import restored
     from raysweep.tracking import OFF
 
-    if mirror and mirror != OFF:
-        fetch(folder.resolve() / study, mirror)
+    fetched = bool(mirror and mirror != OFF and fetch(folder.resolve() / study, mirror))
     place, history, _ = open_study(folder, study)
-    what, store = restored(place, history), store_for(place, history, tracking)
+    what, store = restored(place, history, fetched), store_for(place, history, tracking)
     if detach:
         _detach(what.name, place.parent, address)
     else:
@@ -259,16 +258,19 @@ def _search(
 
     watch = None if quiet else report.live if sys.stderr.isatty() else report.lines
     tell: Callable[[str], None] = (lambda text: None) if quiet else say
-    result = driver.run(
-        study,
-        folder=folder,
-        address=address,
-        store=tracking,
-        watch=watch,
-        say=tell,
-        open_cluster=open_cluster,
-        **more,
-    )
+    try:
+        result = driver.run(
+            study,
+            folder=folder,
+            address=address,
+            store=tracking,
+            watch=watch,
+            say=tell,
+            open_cluster=open_cluster,
+            **more,
+        )
+    except driver.Interrupted as stop:
+        result = stop.result
     if result.failing:
         go_on = f"raysweep resume {study.name}{again(folder, tracking)} --retry-failed"
         raise RaysweepError(f"Given up: {result.failing}. When it is mended, continue with: {go_on}")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
-from raysweep.plans import OptunaAlgorithm
 from raysweep.samplers.plain import Grid, QuasiRandom, Random
 from raysweep.samplers.wary import Wary
 from raysweep.space import Space
@@ -24,14 +22,12 @@ class Sampler(Protocol):
         ...
 
     def tell(self, trial: Trial) -> None:
-        """Take in a trial as it stands: one that is pending, one that has ended, of this search or an earlier."""
+        """Take in a trial as it stands: when it was asked for, each time it paused, and when it has ended."""
         ...
 
 
 STARTUP = {"hyperopt": 20, "optuna": 10}
 """Points before a model is asked, at most, where a study does not say how many."""
-ATTEMPTS = 20
-"""Asks for a point that no trial has had."""
 
 
 def _hyperopt(space: Space, objective: Objective, seed: int, **options: Any) -> Sampler:
@@ -58,9 +54,9 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
 }
 
 
-def sampler_of(study: Study, trials: Sequence[Trial] = (), earlier: Sequence[Trial] = ()) -> Sampler:
-    """The sampler that a study's algorithm names, told what became of `trials`, and of those of earlier studies,
-    which stand in for its start-up."""
+def sampler_of(study: Study, earlier: Sequence[Trial] = ()) -> Sampler:
+    """The sampler that a study's algorithm names, told of the trials of `earlier` studies, which stand in for its
+    start-up."""
     options = study.algorithm.model_dump(exclude={"name"})
     if "startup" in options:
         startup = options["startup"]
@@ -70,21 +66,4 @@ def sampler_of(study: Study, trials: Sequence[Trial] = (), earlier: Sequence[Tri
     sampler = SAMPLERS[study.algorithm.name](study.space, study.objective, study.seed, **options)
     for trial in earlier:
         sampler.tell(trial)
-    remembers = isinstance(study.algorithm, OptunaAlgorithm) and study.algorithm.remembers
-    retell(sampler, trials, remembers, len(study.points))
     return sampler
-
-
-def retell(sampler: Sampler, trials: Sequence[Trial], remembers: bool, given: int = 0) -> None:
-    """Tell a sampler each trial as it was when it was asked for and, if it has ended, as it is: in the order in
-    which all of that happened. One that remembers its asks is also asked again, until it says what it said then.
-    (The first `given` trials were not its own.)
-    """
-    moments = [(t.asked, 0, replace(t, status="waiting", reports=())) for t in trials]
-    moments += [(t.finished, 1, t) for t in trials if t.ended]
-    for _, _, trial in sorted(moments, key=lambda m: (m[0], m[1], m[2].number)):
-        if remembers and not trial.ended and trial.number >= given:
-            for attempt in range(ATTEMPTS):
-                if sampler.ask(trial.number, attempt) == trial.point:
-                    break
-        sampler.tell(trial)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 import math
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
 
@@ -27,7 +29,7 @@ logging.getLogger("hyperopt").setLevel(logging.WARNING)
 
 # The program that draws from the model depends on the space alone; HyperOpt writes it anew for each ask, which is
 # half of the time of one.
-tpe.build_posterior_wrapper = lru_cache(maxsize=8)(tpe.build_posterior_wrapper)
+_known_posterior = lru_cache(maxsize=8)(tpe.build_posterior_wrapper)
 
 GOOD = 25  # of the best trials, as many as tpe ever takes for good
 MODELLED = 200
@@ -68,21 +70,22 @@ class HyperOpt:
         rng = random.Random(f"{self._seed}/{number}/{attempt}")
         if number < self._startup:
             return self._first.ask(number, attempt)
-        (document,) = self._suggest([number], self._domain, self._modelled(), rng.getrandbits(31))
+        with _posteriors_kept():
+            (document,) = self._suggest([number], self._domain, self._modelled(), rng.getrandbits(31))
         values = document["misc"]["vals"]
         return point_of(self._space, lambda c: _raw(c, values[c.label][0]))
 
     def tell(self, trial: Trial) -> None:
-        values = trial.values(self._objective, unfinished=bool(trial.reports))
-        if values is None and not trial.excess(self._objective):
+        score = trial.score(self._objective)
+        if score is None and not trial.excess(self._objective):
             return  # pending, or an error in the code that says nothing of the point
-        if values is None:
+        if score is None:
             # Told as failed it would be forgotten and proposed again. It is worse than the worst, by as much as
             # the results spread, so that the penalty moves with the data.
             spread = max(self._losses, default=0.0) - min(self._losses, default=0.0)
             loss = max(self._losses, default=0.0) + (spread or 1.0)
         else:
-            loss = self._objective.loss(values[0])
+            loss = self._objective.loss(score.value)
             self._losses.append(loss)
         if trial.number in self._documents:
             self._documents[trial.number]["result"]["loss"] = loss  # it waited at a rung, and has gone on
@@ -125,6 +128,17 @@ class HyperOpt:
             "book_time": None,
             "refresh_time": None,
         }
+
+
+@contextmanager
+def _posteriors_kept() -> Iterator[None]:
+    """HyperOpt with a memory, for one ask: who else uses it in this process finds it as it was."""
+    written = tpe.build_posterior_wrapper
+    tpe.build_posterior_wrapper = _known_posterior
+    try:
+        yield
+    finally:
+        tpe.build_posterior_wrapper = written
 
 
 def _node(coordinate: Coordinate) -> Any:

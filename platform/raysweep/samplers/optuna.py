@@ -97,13 +97,12 @@ class Optuna:
         if trial.ended:
             del self._trials[trial.number]
             self._end(trial, known)
-        elif self._early and trial.reports:  # it waits at a rung, with a result for now
-            values = trial.values(self._objective, unfinished=True)
-            if values is not None:
-                self._finish(known, trial, values)
+        elif self._early and (score := trial.score(self._objective)) is not None:  # it has paused
+            self._finish(known, trial, score.values)
 
     def _end(self, trial: Trial, known: optuna.Trial) -> None:
-        values, excess = trial.values(self._objective), trial.excess(self._objective)
+        score, excess = trial.score(self._objective), trial.excess(self._objective)
+        values = score.values if score else None
         if values is None and not excess:
             self._finish(known, trial, None)  # an error in the code; the point may be a good one
             return

@@ -1,0 +1,168 @@
+"""Ray as a search needs it: connected, with its settings and what is mended of it, and as it was before afterwards."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from raysweep.errors import ClusterError
+
+RAY = (2, 60)
+SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal has it all; halves the time of a report
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the end of a trial is a result without metrics
+    # Else Ray Tune takes up trials of a node that was taken away itself: as they were first asked for.
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # else one at a time; how many there are is for search.Room to say
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # snapshots, of which we use none
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+TOKEN = Path(".ray") / "auth_token"  # in a home
+
+
+@contextmanager
+def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iterator[Any]:
+    """Ray, connected, its own chatter in `log`. What we started is ended again, and what we set is set back."""
+    with ExitStack() as undo:
+        import ray
+
+        undo.callback(_forget_token)
+        undo.enter_context(environment({**SETTINGS, **_token_for(address)}))
+
+        if tuple(map(int, ray.__version__.split(".")[:2])) < RAY:
+            raise ClusterError(f"ray {ray.__version__} found, {'.'.join(map(str, RAY))} or newer needed")
+        undo.enter_context(_logging_to(log))
+        undo.enter_context(_out_of_memory_contained())
+        if not ray.is_initialized():
+            try:
+                context = ray.init(
+                    address=address or "local",
+                    log_to_driver=False,
+                    configure_logging=False,
+                    **({} if address else {"include_dashboard": False}),
+                )
+            except ConnectionError as error:
+                raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
+            undo.callback(ray.shutdown)
+            if address and not open_cluster:
+                _refuse_open(address, context.address_info["webui_url"])
+        yield ray
+
+
+def _forget_token() -> None:
+    """Ray keeps for its process which token it was given, and whether one is asked for: see what is so now."""
+    import ray
+
+    if not ray_is_on():
+        ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
+        ray._raylet.Config.initialize("")
+
+
+def ray_is_on() -> bool:
+    """Whether this process is connected to a Ray."""
+    import ray
+
+    return bool(ray.is_initialized())
+
+
+@contextmanager
+def environment(settings: Mapping[str, str | None]) -> Iterator[None]:
+    """With these variables, and as it was afterwards; None is for one that Ray may set by itself."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ |= {name: value for name, value in settings.items() if value is not None}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _logging_to(log: Path) -> Iterator[None]:
+    handler = logging.FileHandler(log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger("ray"), logging.getLogger("ray.tune")]
+    # It would tell, each time, that a token is asked for.
+    quiet = logging.getLogger("ray._private.authentication")
+    before, level = [(logger, logger.handlers, logger.propagate) for logger in loggers], quiet.level
+    quiet.setLevel(logging.ERROR)
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+    try:
+        yield
+    finally:
+        quiet.setLevel(level)
+        for logger, handlers, propagates in before:
+            logger.handlers, logger.propagate = handlers, propagates
+        handler.close()
+
+
+def _token_for(address: str | None) -> dict[str, str | None]:
+    """A token for a Ray that we start, for as long as it lives, unless the user has one or wants none. (Ray would make
+    one for good, that others can read, and every later Ray of this user would ask for it.)"""
+    known = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys() or (Path.home() / TOKEN).exists()
+    off = os.environ.get("RAY_AUTH_MODE", "token") != "token"
+    made = None if known or off or address or ray_is_on() else secrets.token_hex(32)
+    return {"RAY_AUTH_MODE": None, "RAY_AUTH_TOKEN": made} if made else {"RAY_AUTH_MODE": None}
+
+
+def token() -> None:
+    """The key to this user's clusters, readable by its owner alone. (Ray would write one that others can read.)
+    Raises ClusterError when it cannot be written."""
+    path = Path.home() / TOKEN
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not path.exists():
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(32))
+        path.chmod(0o600)
+    except OSError as error:
+        raise ClusterError(f"{path}, the key to the cluster, cannot be written: {error.strerror}") from None
+
+
+def _refuse_open(address: str, dashboard: str) -> None:
+    """Raise ClusterError if whoever reaches the cluster may run code on it."""
+    try:
+        with urllib.request.urlopen(f"http://{dashboard}/api/version", timeout=3):
+            pass
+    except OSError:
+        return  # it wants a token, or has no dashboard that could be reached
+    raise ClusterError(
+        f"the cluster at {address} asks nobody for a token: http://{dashboard} runs what anyone sends it. Start it"
+        " with RAY_AUTH_MODE=token, or use it all the same with --open-cluster"
+    )
+
+
+@contextmanager
+def _out_of_memory_contained() -> Iterator[None]:
+    """Let a trial that Ray ends for its node's memory be that trial's end.
+
+    Ray 2.60's actor manager does not know this error, though the actor is dead, and ends the whole experiment.
+    """
+    import ray
+    from ray.air.execution._internal.actor_manager import RayActorManager
+
+    from raysweep.search import LostToMemory
+
+    known = RayActorManager._actor_task_failed
+
+    def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, ray.exceptions.OutOfMemoryError):
+            exception = LostToMemory(error_msg=str(exception))
+        known(self, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = failed
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = known

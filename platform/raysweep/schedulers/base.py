@@ -1,0 +1,85 @@
+"""What every scheduler answers. This one lets every trial run all its epochs."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from typing import Literal
+
+Decision = Literal["go on", "pause", "stop"]
+MANY_EPOCHS = 100_000  # rungs up to here, where the study does not say how many epochs there are
+
+
+class Scheduler:
+    """Told what happened to trials, in order: `report`, `paused`, `resumed`, `ended`, `again`. Its answers depend on
+    nothing else, and cost at most the logarithm of the number of trials (and the moving of a list's tail)."""
+
+    milestones: frozenset[int] = frozenset()
+    """The epochs at which some trial may have to pause, whose checkpoint must be there before they are reported."""
+
+    def report(self, number: int, epoch: int, value: float | None) -> Decision:
+        """What becomes of trial `number` after this epoch. `value`: None if the epoch does not count, since a
+        requirement is not met; that is worse than any value."""
+        return "go on"
+
+    def paused(self, number: int) -> None:
+        """A trial has paused, and may be promoted."""
+
+    def resumed(self, number: int) -> None:
+        """A trial that had paused goes on."""
+
+    def ended(self, number: int) -> None:
+        """A trial is over."""
+
+    def again(self, number: int) -> None:
+        """A trial that had ended is tried again."""
+
+    def promote(self, last: bool = False) -> int | None:
+        """The paused trial that goes on next, or None while none may. `last`: nothing else runs or will come."""
+        return None
+
+    def beaten(self, most: int) -> int | None:
+        """A paused trial that can no longer be promoted in a search of at most `most` trials, or None."""
+        return None
+
+
+class Ranked:
+    """Losses of trials, in order. Ties go to the lower number."""
+
+    def __init__(self) -> None:
+        self._losses: dict[int, float] = {}
+        self._order: list[tuple[float, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._losses
+
+    def add(self, number: int, loss: float) -> None:
+        """Put a trial in, or in its new place."""
+        self.remove(number)
+        self._losses[number] = loss
+        insort(self._order, (loss, number))
+
+    def remove(self, number: int) -> None:
+        """Take a trial out, if it is there."""
+        if number in self._losses:
+            del self._order[bisect_left(self._order, (self._losses.pop(number), number))]
+
+    def rank(self, number: int) -> int:
+        """How many are better than a trial that is there."""
+        return bisect_left(self._order, (self._losses[number], number))
+
+    def best(self) -> int | None:
+        return self._order[0][1] if self._order else None
+
+    def worst(self) -> int | None:
+        return self._order[-1][1] if self._order else None
+
+    def quantile(self, share: float) -> float:
+        """The loss below which this share of the trials lies, linear between two of them, as NumPy has it."""
+        place = share * (len(self._order) - 1)
+        low = self._order[math.floor(place)][0]
+        high = self._order[math.ceil(place)][0]
+        return low if low == high else low + (high - low) * (place - math.floor(place))
