@@ -21,7 +21,7 @@ from raysweep.loop import Loop
 from raysweep.mirror import Mirror, fetch
 from raysweep.nodes import capacity
 from raysweep.ray_session import connected, environment
-from raysweep.sessions import EXTENDABLE, MAY_CHANGE, admit, code_changed
+from raysweep.sessions import EXTENDABLE, MAY_CHANGE, admit
 from raysweep.study import Study
 from raysweep.tracking import OFF
 from raysweep.trainables import Trainable
@@ -75,6 +75,7 @@ def run(
     again: bool = False,
     open_cluster: bool = False,
     mirror: str | None = None,
+    code_changed: bool = False,
 ) -> Result:
     """Search `study`, or continue it: its journal in `folder`/NAME says what is done already.
 
@@ -82,10 +83,12 @@ def run(
     trials go on until they have `epochs`; with `again` those that failed or took too long are tried again.
     `address` is a Ray cluster's (a local Ray is started when not given), `store` MLflow's (see
     `tracking.store_of`). `watch` is a context manager factory that shows progress, `say` takes single
-    lines for a person. A cluster that takes anybody's commands is refused unless `open_cluster`. The study is
-    copied to `mirror` (s3://BUCKET/FOLDER, say) as it goes, and fetched from there if that knows more; its last
-    one when not given, none if "off". Raises a RaysweepError before anything is started when something is wrong, and
-    Interrupted, a KeyboardInterrupt with the result so far, when the search was ended by Ctrl-C or SIGTERM.
+    lines for a person. A cluster that takes anybody's commands is refused unless `open_cluster`, and code that has
+    changed since a study's trials were run unless `code_changed`. The study is copied to `mirror` (s3://BUCKET/FOLDER,
+    say) as it goes, and fetched from there if that knows more; its last one when not given, none if "off".
+
+    Raises a RaysweepError before anything is started when something is wrong, and Interrupted, a KeyboardInterrupt with
+    the result so far, when the search was ended by Ctrl-C or SIGTERM.
     """
     place = Path(folder).resolve() / study.name
     uri = tracking.store_of(place, store)
@@ -97,14 +100,13 @@ def run(
     speak, say = say, _journalled(say, journal)
     try:
         copy = Mirror(place, mirror, speak) if mirror != OFF else None
-        admit(study, journal, uri, EXTENDABLE if extend else MAY_CHANGE, mirror)
+        admit(study, journal, uri, EXTENDABLE if extend else MAY_CHANGE, mirror, code_changed)
         admitted = True
         queue.go_on(place)  # what was wanted of an earlier session
         if copy is not None:
             copy.start()
         if not study.found.builtin:
-            changed = ", changed since this study began" * code_changed(study, journal.history)
-            say(f"Code: {study.found.file} (sha256 {study.found.sha256[:12]}{changed}).")
+            say(f"Code: {study.found.file or study.found.name} (sha256 {study.found.digest[:12]}).")
         if again:
             _try_again(journal)
         if top:

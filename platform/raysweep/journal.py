@@ -358,9 +358,9 @@ class Journal:
         with self.lock:
             return self.history.trial(number)
 
-    def begin_session(self, argv: list[str], store: str = "", mirror: str = "") -> None:
-        """Record that this process now runs the study."""
-        where = {"store": store, "mirror": mirror}
+    def begin_session(self, argv: list[str], store: str = "", mirror: str = "", code: str = "") -> None:
+        """Record that this process now runs the study; `code` is the digest of its code."""
+        where = {"store": store, "mirror": mirror, "code": code}
         self.append("session", pid=os.getpid(), host=platform.node(), argv=argv, **where)
 
     def begin_anew(self) -> None:

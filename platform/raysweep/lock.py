@@ -3,7 +3,6 @@ heartbeat with a fencing number for machines that share a folder, where file loc
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -106,13 +105,18 @@ class Lock:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Alone among the processes of this machine that lock the same path."""
+    import fcntl  # where an exported model is loaded on Windows, nothing is locked
+
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def flocked(file: int, tries: int = 5, kind: int = fcntl.LOCK_EX) -> bool:
+def flocked(file: int, tries: int = 5, shared: bool = False) -> bool:
     """Take the file's lock, which the death of its holder releases. `in_use` may hold it for an instant."""
+    import fcntl
+
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     for left in reversed(range(tries)):
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
@@ -126,4 +130,4 @@ def in_use(path: Path) -> bool:
     """Whether a process of this machine has the journal at `path` open for writing."""
     with path.open("rb") as file:
         # Shared, since NFS gives the other kind only to who may write.
-        return not flocked(file.fileno(), tries=1, kind=fcntl.LOCK_SH)
+        return not flocked(file.fileno(), tries=1, shared=True)

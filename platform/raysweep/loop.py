@@ -15,6 +15,7 @@ import platform
 import random
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from raysweep.journal import Journal
 from raysweep.memory import ATTEMPTS, Memory
 from raysweep.retention import Retention
 from raysweep.schedulers import Decision, Fork, Population
-from raysweep.sessions import admit
+from raysweep.sessions import admit, code_changed
 from raysweep.space import encode
 from raysweep.study import Study
 from raysweep.tracking import store_of
@@ -91,7 +92,10 @@ class Loop:
         uri = store_of(place, store)
         journal = Journal(place)
         try:
-            admit(study, journal, uri)
+            if code_changed(study, journal.history):
+                what = f"the code of '{study.name}' has changed since its trials were run"
+                warnings.warn(what, stacklevel=3)
+            admit(study, journal, uri, new_code=True)
             queue.go_on(place)  # what was wanted of an earlier session
             for _ in take_over(study, journal, uri):
                 pass

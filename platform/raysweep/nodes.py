@@ -75,7 +75,13 @@ def capacity(ray: Any, request: Amounts, grows: bool) -> Capacity:
 
 
 def _fit(node: Amounts, wanted: Amounts) -> int:
-    return min(int(node.get(k, 0) / v + 1e-9) for k, v in wanted.items())
+    def held(name: str, amount: float) -> int:
+        have = node.get(name, 0)
+        if name == "GPU" and amount < 1:  # a share of one GPU, not of all of them together
+            return int(have) * int(1 / amount + 1e-9)
+        return int(have / amount + 1e-9)
+
+    return min(held(name, amount) for name, amount in wanted.items())
 
 
 def autoscaled() -> tuple[list[Kind], int]:

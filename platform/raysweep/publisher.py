@@ -216,11 +216,9 @@ class Publisher:
             return []
         at = _ms(trial.finished or report.time)
         names = [n for n in sorted(self._objective.names) if n in report.metrics]
-        return [
-            *((f"best_{name}", report.metrics[name], at, 0) for name in names),
-            ("best_epoch", float(report.epoch), at, 0),
-            ("seconds", trial.seconds, at, 0),
-        ]
+        ours = {f"best_{name}": report.metrics[name] for name in names}
+        ours |= {"best_epoch": float(report.epoch), "seconds": trial.seconds}
+        return [(name, value, at, 0) for name, value in ours.items() if name not in report.metrics]
 
     def _given_up(self, trial: Trial) -> bool:
         """Whether MLflow holds epochs of an attempt that was given up: later ones have replaced them."""
@@ -266,13 +264,14 @@ class Publisher:
         return identity
 
     def _params(self, trial: Trial) -> dict[str, Any]:
-        """The point, flat; `log10_lr` beside a log-scaled `lr`, for MLflow's axes are linear."""
+        """The point, flat; `log10_lr` beside a log-scaled `lr`, for MLflow's axes are linear. A parameter of that name
+        stays what it is, as do metrics that are called like ours."""
         logs = {
             f"log10_{name}": round(math.log10(trial.point[name]), 6)
             for name, form in self._study["space"].items()
             if isinstance(form, dict) and form.get("log") and "each" not in form and name in trial.point
         }
-        return {**flat(trial.point), **logs}
+        return {**logs, **flat(trial.point)}
 
     def _batch(
         self,

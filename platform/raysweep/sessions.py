@@ -36,8 +36,10 @@ def admit(
     uri: str = "",
     may_change: Collection[str] = MAY_CHANGE,
     mirror: str = "",
+    new_code: bool = False,
 ) -> None:
-    """Begin the study's journal, or see that it is this study's. Raises JournalError when it is another's.
+    """Begin the study's journal, or see that it is this study's. Raises JournalError when it is another's, or when its
+    code is another, unless `new_code` may be.
 
     `uri` is MLflow's and `mirror` the mirror's, for the sessions to come."""
     if not journal.trials:
@@ -65,8 +67,15 @@ def admit(
                 f" Give this one another name, or delete {journal.path.parent}"
             )
         journal.append("changed", study=study.to_dict())
+    if known and not new_code and code_changed(study, journal.history):
+        raise JournalError(
+            f"the code of '{study.name}', {study.found.file or study.found.name}, has changed since its trials were"
+            " run: old and new results would stand side by side. Give it another name, or go on all the same with"
+            " --code-changed (in Python: code_changed=True)"
+        )
     disk.write(journal.path.parent / "study.yaml", study.to_yaml())
-    journal.begin_session([scrubbed(argument) for argument in sys.argv], scrubbed(uri), scrubbed(mirror))
+    argv = [scrubbed(argument) for argument in sys.argv]
+    journal.begin_session(argv, scrubbed(uri), scrubbed(mirror), study.found.digest)
 
 
 def restored(place: Path, history: History, fetched: bool = False) -> Study:
@@ -92,8 +101,13 @@ def _see_that_it_may_run(place: Path, code: Path, sha256: str) -> None:
 
 
 def code_changed(study: Study, history: History) -> bool:
-    """Whether the file that holds the trainable is another than the study began with."""
-    return bool(history.study) and history.study["code"]["sha256"] != study.found.sha256
+    """Whether a person's code is another than that of the session before."""
+    if not history.study or study.found.builtin:
+        return False
+    known: str | None = history.session.get("code")
+    if known is None:  # 0.1 knew of one file, and of none in a notebook
+        return str(history.study["code"]["sha256"]) != study.found.sha256
+    return known != study.found.digest
 
 
 def _other_spaces(known: Record, study: Study) -> Iterator[str]:

@@ -16,13 +16,15 @@ from itertools import product
 from typing import Any
 
 from raysweep.errors import Problem, StudyError, did_you_mean
-from raysweep.params import Choice, Float, Param, Range, param, same, show
+from raysweep.params import Choice, Float, Int, Param, Range, param, same, show
 from raysweep.trial import Point
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _RESERVED = frozenset(
     {"config", "trial_id", "done", "pid", "training_iteration", "time_total_s", "seed", "state"}
 )
+LONGEST = 1_000
+"""Values of a list, by `each`: more is a mistake, and takes for ever to count."""
 SECRET = re.compile(r"password|passwd|secret|api_?key|credential|(^|_)token$", re.IGNORECASE)
 
 
@@ -273,6 +275,12 @@ def _link_problems(space: Space, name: str, p: Param) -> Iterator[str]:
                 or not all(type(v) is int and v >= 0 for v in numbers)
             ):
                 yield f"each: '{p.each}' is not a whole number of 0 or more"
+            elif (most := max(parent.options if isinstance(parent, Choice) else [_high(parent)])) > LONGEST:
+                yield f"each: '{p.each}' may be {most:,}; a list has at most {LONGEST:,} values"
+
+
+def _high(parent: Param) -> int:
+    return parent.high if isinstance(parent, Int) else 0
 
 
 def _flat_clashes(space: Space) -> Iterator[Problem]:

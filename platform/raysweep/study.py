@@ -20,7 +20,7 @@ from pydantic import (
 from raysweep import checks
 from raysweep.errors import Problem, StudyError, did_you_mean
 from raysweep.files import on_one_line, read_yaml, write_yaml
-from raysweep.params import Choice, Int, show
+from raysweep.params import Choice, Float, Int, Param, show
 from raysweep.plans import (
     Algorithm,
     AshaScheduler,
@@ -272,7 +272,8 @@ class Study(BaseModel):
         return [n for n in self.space.free if n in self._found.adjustable and not self.space[n].each]
 
     def whole(self, given: Point) -> Point:
-        """`given` with the space's plain values, which may be left out, in its order."""
+        """`given` with the space's plain values, which may be left out, in its order; whole numbers for floats, too."""
+        given = {n: _floats(self.space.get(n), v) for n, v in given.items()}
         fixed = {
             n: p.options[0] for n, p in self.space.items() if isinstance(p, Choice) and len(p.options) == 1
         }
@@ -283,6 +284,15 @@ class Study(BaseModel):
     def first(self) -> list[Point]:
         """The points to try first, whole."""
         return [self.whole(given) for given in self.points]
+
+
+def _floats(p: Param | None, value: Any) -> Any:
+    """A value whose whole numbers stand for floats, where the parameter is one."""
+    if not isinstance(p, Float):
+        return value
+    if isinstance(value, list):
+        return [_floats(p, v) for v in value]
+    return float(value) if type(value) is int else value
 
 
 def _defaults(raw: Mapping[str, Any], space: Space, found: Trainable | None) -> dict[str, Any]:

@@ -102,6 +102,9 @@ detach_option = click.option(
     is_flag=True,
     help="Run it as a job of the Ray cluster (the one at hand, or --address), and return.",
 )
+code_option = click.option(
+    "--code-changed", is_flag=True, help="Go on though the code of the trainable is not what it was."
+)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
 
 
@@ -110,6 +113,7 @@ def search_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         quiet_option,
         detach_option,
+        code_option,
         mirror_option,
         open_option,
         address_option,

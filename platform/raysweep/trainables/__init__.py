@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from raysweep.errors import Problem, StudyError, did_you_mean
+from raysweep.trainables.source import digest
 
 # Each built-in trainable is a module that holds a generator of the same name, and may hold
 #   load(...)                                    the data, which the trials of a node then share
@@ -58,6 +59,11 @@ class Trainable:
     file: str = ""
     sha256: str = ""
     """Of the file that holds the function; part of what makes a study reproducible."""
+
+    @property
+    def digest(self) -> str:
+        """Of all of a person's code that it is made of; of a built-in, which its version tells apart, nothing."""
+        return "" if self.builtin else digest(self.function)
 
     @property
     def builtin(self) -> bool:

@@ -55,8 +55,10 @@ class Source:
         path = Path(self.weights)
         if path.is_dir():
             own = Transform(**_about(path)["inputs"]["transform"])
-        elif self.backbone == CNN or self.backbone.startswith(TIMM):
+        elif self.backbone == CNN:
             own = Transform(SIZE, SIZE, "bilinear", MEAN, STD)
+        elif self.backbone.startswith(TIMM):
+            own = _timm_transform(self.backbone.removeprefix(TIMM))
         else:
             named = self.weights if self.weights != "none" and not path.exists() else "default"
             preset = _named(self.backbone, named).transforms()
@@ -84,6 +86,21 @@ def check(source: Source) -> None:
     """See that there is such a network and that its weights can be had; download them if need be."""
     source.transform()
     source.network()
+
+
+def _timm_transform(name: str) -> Transform:
+    """How timm's weights of that name want images: sizes, scale and colours differ from model to model."""
+    timm = _timm_with(name)
+    known = timm.get_pretrained_cfg(name)
+    wanted = timm.data.resolve_data_config(pretrained_cfg=known.to_dict() if known else {})
+    size, how = wanted["input_size"][-1], wanted["interpolation"]
+    return Transform(
+        size,
+        int(size / wanted["crop_pct"]),
+        how if how in {"bilinear", "bicubic", "nearest"} else "bilinear",
+        tuple(wanted["mean"]),
+        tuple(wanted["std"]),
+    )
 
 
 def _model(backbone: str) -> nn.Module:
@@ -319,11 +336,16 @@ def _cnn() -> nn.Sequential:
 
 def _timm(name: str) -> nn.Module:
     """A model of timm as one block: all of it is frozen, or none."""
+    model: nn.Module = _timm_with(name).create_model(name, pretrained=False, num_classes=0)
+    return model
+
+
+def _timm_with(name: str) -> Any:
+    """The package, which has a model of that name, as `resnet18` or `resnet18.a1_in1k`."""
     try:
         import timm
     except ImportError as error:
         raise DataError("backbone: timm is not installed: pip install 'raysweep[timm]'") from error
-    if name not in timm.list_models():
+    if name.partition(".")[0] not in timm.list_models():
         raise DataError(f"backbone: timm has no '{name}'.{did_you_mean(name, timm.list_models())}")
-    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
-    return model
+    return timm

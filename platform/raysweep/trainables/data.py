@@ -61,6 +61,8 @@ class Data:
     """SHA-256 of all of it: two studies with the same fingerprint saw the same numbers."""
     skipped: int = 0
     """Images that could not be decoded."""
+    unsplit: tuple[str, ...] = ()
+    """Classes with so few samples that the validation or the test split has none of them."""
 
     @property
     def outputs(self) -> int:
@@ -72,7 +74,8 @@ class Data:
         what = f"{len(self.classes)} classes" if self.classes else "a number to predict"
         inputs = "images of any size" if self.inputs["kind"] == "files" else f"{self.x_train[0].size} inputs"
         left = f"; {self.skipped} files left out" if self.skipped else ""
-        return f"{self.name}: {sizes} samples (train + validation + test), {inputs}, {what}{left}"
+        few = f"; too rare for every split: {', '.join(self.unsplit)}" if self.unsplit else ""
+        return f"{self.name}: {sizes} samples (train + validation + test), {inputs}, {what}{left}{few}"
 
 
 def load(
@@ -256,6 +259,8 @@ def _arrays(path: Path) -> _Raw:
 
 
 def _table(path: Path, target: str | int | None, header: bool | None) -> _Raw:
+    import pandas as pd
+
     frame = read_table(path, header)
     if len(frame.columns) < 2 or frame.empty:
         raise DataError(
@@ -274,12 +279,19 @@ def _table(path: Path, target: str | int | None, header: bool | None) -> _Raw:
         raise DataError(
             f"data: the target '{column}' is missing in {missing:,} rows of '{path}'. Remove or fill them"
         )
+    for name in frame.columns:
+        if pd.api.types.is_float_dtype(frame[name]) and (infinite := int(np.isinf(frame[name]).sum())):
+            raise DataError(
+                f"data: column '{name}' of '{path}' holds {infinite:,} infinite numbers. Remove them, or leave the"
+                " cells empty: what is missing is filled"
+            )
     return _Raw(frame.drop(columns=column), frame[column].to_numpy(), {"kind": "table"})
 
 
 def read_table(path: Path, header: bool | None = None) -> pd.DataFrame:
     """A .csv or .parquet file. A CSV without a header has columns c0, c1 ...; whether it has one is seen from
-    its first line (a header holds no numbers, unless they count the columns) when `header` does not say."""
+    its first line when `header` does not say: a header holds no numbers, unless they count the columns, and in a
+    table of text alone, names that are no values further down."""
     import pandas as pd
 
     try:
@@ -295,8 +307,20 @@ def _read_csv(path: Path, header: bool | None) -> pd.DataFrame:
         first = pd.read_csv(path, nrows=1, header=None, dtype=str, skipinitialspace=True).iloc[0]
         numbers = {i: float(n) for i, n in enumerate(pd.to_numeric(first, errors="coerce")) if pd.notna(n)}
         header = all(n == i for i, n in numbers.items()) or all(n == i + 1 for i, n in numbers.items())
+        header = header and (bool(numbers) or not _is_a_row(path, first))
     frame = pd.read_csv(path, header=0 if header else None, skipinitialspace=True, na_values=["?"])
     return frame.rename(columns=lambda c: f"c{c}" if isinstance(c, int) else str(c).strip())
+
+
+def _is_a_row(path: Path, first: pd.Series[Any]) -> bool:
+    """Whether a first line of text is one like those below it: of text alone, most of which stands there again."""
+    import pandas as pd
+
+    below = pd.read_csv(path, skiprows=1, nrows=10_000, header=None, skipinitialspace=True)
+    if len(below.columns) != len(first) or any(map(pd.api.types.is_numeric_dtype, below.dtypes)):
+        return False
+    again = sum(bool((below[i] == value).any()) for i, value in enumerate(first))
+    return 2 * again > len(first)
 
 
 def _image_folder(path: Path, size: int | None, skip_bad: bool) -> _Raw:
@@ -419,7 +443,17 @@ def _assemble(raw: _Raw, name: str, task: str, validation: float, test: float, s
         if not len(parts[f"y_{part}"]):
             raise DataError(f"data: nothing is left for the {part} split of {name} ({len(y):,} samples)")
     fingerprint = _fingerprint(parts, classes, raw.digests)
-    return Data(name, **parts, classes=classes, inputs=inputs, fingerprint=fingerprint, skipped=raw.skipped)
+    held = [set(parts[f"y_{part}"].tolist()) for part in ("val", "test")]
+    unsplit = tuple(c for i, c in enumerate(classes) if any(i not in those for those in held))
+    return Data(
+        name,
+        **parts,
+        classes=classes,
+        inputs=inputs,
+        fingerprint=fingerprint,
+        skipped=raw.skipped,
+        unsplit=unsplit,
+    )
 
 
 def _classes(raw: _Raw, task: str) -> tuple[str, ...]:

@@ -219,7 +219,8 @@ def _one_epoch(
     order = torch.randperm(len(train)).to(device)
     among.differ()
     totals = torch.zeros(2, device=device, dtype=torch.float64)
-    half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    # Not for a number that is predicted, which would be rounded to eight bits before its loss.
+    half = classes and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     normalised = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) and m.training for m in model.modules())
     seen = 0
     for start in range(0, len(train), batch_size):
