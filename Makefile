@@ -17,7 +17,7 @@ faults: $(VENV)/dev    ## the slow ones: nodes and heads that die, full disks, m
 soak: $(VENV)/dev      ## random kills of random things for ten minutes
 	$(BIN)/python tests/faults/soak.py
 
-cluster-test: $(VENV)/dev  ## `ray up` on machines made of namespaces, as root; about eleven minutes
+cluster-test: $(VENV)/cluster  ## `ray up` on machines made of namespaces, as root; about eleven minutes
 	$(BIN)/python -m pytest -m cluster -s
 
 lint: $(VENV)/dev
@@ -37,6 +37,10 @@ $(VENV)/run: pyproject.toml
 
 $(VENV)/dev: $(VENV)/run
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(VENV)/cluster: $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --editable '.[dev,cluster]'
 	touch $@
 
 clean:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -66,3 +69,63 @@ def test_only_what_is_wanted_is_kept(tmp_path: Path) -> None:
         "epoch-000003.pt",
     ]
     assert all(p.stat().st_mode & 0o77 == 0 for p in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{"n": np.float64(1)}, [{"deep": (1, {"n": np.int64(1)})}], {"p": Path("x")}],
+    ids=["numpy", "deep", "path"],
+)
+def test_what_could_not_be_loaded_again_is_refused_at_every_write(state: object, tmp_path: Path) -> None:
+    checkpoints.save(
+        tmp_path, 1, {"epoch": 1, "states": [{"w": torch.ones(2), "n": 1.0, "t": (1, "a", None)}]}
+    )
+    with pytest.raises(TypeError, match="the state must hold tensors and plain types only") as error:
+        checkpoints.save(tmp_path, 2, {"epoch": 2, "states": [state]})
+    assert "\x1b" not in str(error.value)
+    assert checkpoints.epochs(tmp_path) == [1] and not list(tmp_path.glob("*.part"))
+
+
+def test_a_file_that_matches_but_cannot_be_loaded_is_passed_over(tmp_path: Path) -> None:
+    checkpoints.save(tmp_path, 1, _content(1))
+    data, manifest = (tmp_path / name for name in checkpoints.names(2))
+    torch.save({"epoch": 2, "n": np.float64(1)}, data)
+    manifest.write_text(json.dumps({"sha256": hashlib.sha256(data.read_bytes()).hexdigest()}))
+    found = checkpoints.newest(tmp_path, at_most=9)
+    assert found is not None and found["epoch"] == 1
+    assert (tmp_path / f"{data.name}.bad").exists()
+
+
+def test_checkpoints_of_a_beaten_trial_do_not_come_back(tmp_path: Path) -> None:
+    """Its worker holds an epoch that it has not written, when the trial is stopped and beaten."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from raysweep.executions import Job
+    from raysweep.trial import Objective
+    from raysweep.worker import _Ends, _Running
+
+    loss = Objective("loss", False)
+    job = Job("mlp", "", 0, loss, str(tmp_path), 1, {}, every=1e9)
+    executions = [iter([({"loss": 1.0 / e}, {"epoch": e}) for e in (1, 2, 3)])]
+    with ThreadPoolExecutor(1) as settling:
+        checkpoints.claim(tmp_path, 5)
+        trial = _Running(executions, tmp_path, job, None, settling, 0, attempt=5)
+        trial.advance()
+        trial.save_when_due(1.0, now=True)
+        trial.advance()
+        trial.save_when_due(0.5, now=False)
+        checkpoints.discard(tmp_path)
+        with pytest.raises(_Ends):
+            trial.flush()
+    assert not list(tmp_path.glob("epoch-*"))
+
+
+def test_a_copy_is_of_the_same_kind_and_does_not_change_with_the_training() -> None:
+    from collections import namedtuple
+
+    Pair = namedtuple("Pair", "w n")
+    weights = torch.ones(3)
+    copy = checkpoints.copied({"a": [weights, Pair(weights, 1)], "b": (weights, "x")})
+    weights += 1
+    assert copy["a"][1].n == 1 and type(copy["a"][1]) is Pair
+    assert all(torch.equal(t, torch.ones(3)) for t in (copy["a"][0], copy["a"][1].w, copy["b"][0]))

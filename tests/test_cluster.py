@@ -197,6 +197,9 @@ def test_the_kinds_of_node_that_may_come_are_in_the_file_on_the_head(tmp_path: P
     assert total == 8  # of all kinds together
     assert set(kinds) == {"gpu_spot", "gpu"} and kinds["gpu"].most == 2
     assert nodes._fit(kinds["gpu"].resources, {"CPU": 1, "GPU": 0.25}) == 4
+    assert nodes._fit({"GPU": 4}, {"GPU": 0.6}) == 4, "a share of one GPU, not of all of them together"
+    assert nodes._fit({"GPU": 8}, {"GPU": 0.3}) == 24
+    assert nodes._fit({"GPU": 8}, {"GPU": 2}) == 4
     assert nodes._fit(kinds["gpu"].resources, {"GPU": 1, "accelerator_type:L4": 0.001}) == 1
     assert nodes._fit(kinds["gpu"].resources, {"GPU": 1, "accelerator_type:H100": 0.001}) == 0
 

@@ -233,3 +233,36 @@ def test_without_network_a_download_says_what_to_do(tmp_path: Path, monkeypatch:
         DataError, match=r"mnist is not complete in .* Put a copy there, or say where one is with data_dir"
     ):
         load("mnist", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_with_infinite_numbers_is_refused_by_the_name_of_its_column(
+    suffix: str, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame(
+        {"age": [1.0, np.inf, 3.0, -np.inf], "size": [1.0, np.nan, 2.0, 3.0], "y": [0, 1, 0, 1]}
+    )
+    path = tmp_path / f"people{suffix}"
+    frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
+    with pytest.raises(DataError, match=r"column 'age' of .* holds 2 infinite numbers"):
+        load(str(path))
+
+
+def test_a_table_of_text_alone_keeps_its_first_row(tmp_path: Path) -> None:
+    rows = [f"{a},{b},{c}" for a, b, c in zip("xyz" * 40, "pq" * 60, "nnm" * 40, strict=True)]
+    path = tmp_path / "words.csv"
+    path.write_text("\n".join(rows) + "\n")
+    data = load(str(path))
+    assert sum(len(y) for y in (data.y_train, data.y_val, data.y_test)) == len(rows)
+    path.write_text("\n".join(["colour,shape,kind", *rows]) + "\n")
+    named = load(str(path))
+    assert sum(len(y) for y in (named.y_train, named.y_val, named.y_test)) == len(rows)
+    assert named.inputs["columns"][0]["name"] == "colour"
+
+
+def test_a_class_too_rare_for_every_split_is_named(tmp_path: Path) -> None:
+    x, y = RNG.normal(size=(100, 2)), np.array(["often"] * 60 + ["also"] * 38 + ["rare"] * 2)
+    np.savez(tmp_path / "few.npz", x=x, y=y)
+    data = load(str(tmp_path / "few.npz"))
+    assert data.unsplit == ("rare",) and str(data).endswith("; too rare for every split: rare")
+    assert load("digits").unsplit == ()

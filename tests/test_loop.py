@@ -409,3 +409,55 @@ def test_when_the_first_trials_all_fail_no_more_are_begun_unless_one_gets_somewh
         assert loop.ask() is None and not loop.blocked
     with Loop.open(quick("other", trials=40), tmp_path, "off") as loop:
         assert loop.ask() is not None, "another session may try"
+
+
+def test_a_loop_of_ones_own_goes_on_after_it_was_stopped(tmp_path: Path) -> None:
+    study = quick(trials=3)
+    with Loop.open(study, tmp_path, "off") as loop:
+        loop.tell(loop.ask() or pytest.fail(), {"loss": 1.0})
+        queue.end(tmp_path / "quick", "stop")
+        assert loop.ask() is None
+    with Loop.open(study, tmp_path, "off") as loop:
+        assert loop.ask() is not None
+
+
+def test_threads_may_ask_and_tell(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with Loop.open(quick(trials=60, algorithm="random"), tmp_path, "off") as loop:
+
+        def work() -> None:
+            while trial := loop.ask():
+                loop.tell(trial, {"loss": parabola(trial.point)})
+
+        with ThreadPoolExecutor(8) as threads:
+            for done in [threads.submit(work) for _ in range(8)]:
+                done.result()
+    trials = history(tmp_path).trials
+    assert [t.number for t in trials] == list(range(60)) and {t.status for t in trials} == {"completed"}
+
+
+@pytest.mark.parametrize("algorithm", ["random", "hyperopt"])
+def test_a_point_that_stands_twice_is_tried_once(algorithm: str, tmp_path: Path) -> None:
+    points = [{"x": 1}, {"x": 1}, {"x": 2}]
+    study = quick(trials=3, space={"x": {"int": [1, 3]}, "epochs": 3}, points=points, algorithm=algorithm)
+    assert sorted(t.point["x"] for t in by_hand(study, tmp_path)) == [1, 2, 3]
+
+
+def test_optuna_s_terminator_is_asked_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes seconds; what it said is what a new process is told."""
+    asked: list[int] = []
+
+    def enough(space: Any, objective: Any, trials: list[Trial]) -> bool:
+        asked.append(len(trials))
+        return len(trials) >= 45
+
+    monkeypatch.setattr("raysweep.samplers.optuna.enough", enough)
+    study = quick(trials=100, algorithm="random", stop={"terminator": True})
+    assert len(by_hand(study, tmp_path)) == 46
+    assert asked == [*range(20, 41), 42, 44, 46]
+    asked.clear()
+    journal = Journal(tmp_path / "quick")
+    assert Loop(study, journal).rules.why
+    assert asked == [46]
+    journal.close()

@@ -142,6 +142,31 @@ def test_a_trial_says_what_was_wrong_with_it(
     assert trial.status == status and trial.error.startswith(error), trial
 
 
+@pytest.mark.parametrize(
+    ("trainable", "error"),
+    [
+        ("forgetful", "the trainable yields None as its state, so a trial that pauses could not go on."),
+        ("restarting", "the trainable was given the state of epoch 2 and began again at epoch 1"),
+    ],
+)
+def test_a_trainable_that_cannot_go_on_where_it_must_is_told_so(
+    trainable: str, error: str, ray: Any, here: Path
+) -> None:
+    """Its epochs would be counted on, and rank as what they are not."""
+    space = {"x": {"float": [0.0, 1.0]}, "epochs": 9}
+    result = raysweep.run(quick(trainable=f"trainables:{trainable}", trials=6, space=space))
+    failed = [t for t in result.trials if t.status == "failed"]
+    assert failed and all(t.error.startswith(error) for t in failed)
+    assert all(t.last is None or t.last.epoch <= 2 for t in result.trials)
+
+
+def test_what_a_trial_draws_does_not_depend_on_those_before_it_in_its_process(ray: Any, here: Path) -> None:
+    study = {"trainable": "trainables:drawing", "space": {"x": {"float": [0.0, 1.0]}}}
+    few, many = (raysweep.run(quick(f"draws{n}", trials=n, **study)).trials for n in (1, 5))
+    losses = [t.reports[0].metrics["loss"] for t in many]
+    assert losses[0] == few[0].reports[0].metrics["loss"] and len(set(losses)) == 5
+
+
 def test_no_more_trials_run_at_once_than_the_study_says(ray: Any, here: Path) -> None:
     space = {
         "x": {"float": [-1.0, 1.0]},
@@ -258,6 +283,101 @@ def test_data_that_does_not_fit_is_refused_before_any_trial(
     with pytest.raises(error, match=sentence):
         raysweep.run(quick(name="bad", trainable="mlp", minimize="val_loss", space=given))
     assert history(here, "bad").trials == []
+
+
+def test_a_search_leaves_its_process_as_it_was(command: Any, here: Path) -> None:
+    """A notebook, in which another Ray is started afterwards."""
+    script = here / "script.py"
+    script.write_text(LEAVES)
+    done = subprocess.run(
+        (sys.executable, str(script)), cwd=here, capture_output=True, text=True, timeout=240,
+        env={**{k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")},
+             "PYTHONPATH": str(ROOT / "tests"), "HOME": str(here)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "as it was"
+
+
+LEAVES = """\
+import logging, os, pathlib, signal
+import ray
+from hyperopt import tpe
+from ray.air.execution._internal.actor_manager import RayActorManager
+import raysweep
+
+def state():
+    loggers = [logging.getLogger(n) for n in ("ray", "ray.tune", "ray._private.authentication")]
+    return (dict(os.environ), tpe.build_posterior_wrapper, RayActorManager._actor_task_failed,
+            signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT),
+            [(l.handlers, l.propagate, l.level) for l in loggers])
+
+before = state()
+study = raysweep.Study(trainable="trainables:parabola", minimize="loss", trials=2,
+                       space={"x": {"float": [-1.0, 1.0]}, "epochs": 2})
+raysweep.run(study, store="off")
+for was, now in zip(before, state()):
+    assert was == now, (was, now)
+assert not (pathlib.Path.home() / ".ray" / "auth_token").exists()
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+assert ray.get(ray.remote(lambda: 1).remote()) == 1
+ray.shutdown()
+print("as it was")
+"""
+
+INTERRUPTED = """\
+import sys, threading, time
+import raysweep
+
+def study(name):
+    return raysweep.Study(name=name, trainable="trainables:parabola", minimize="loss", trials=6,
+                          space={"x": {"float": [-1.0, 1.0]}, "epochs": 4, "pause": 0.25})
+
+try:
+    raysweep.run(study("slow"), store="off")
+except KeyboardInterrupt as stop:
+    print("interrupted with", len(stop.result.trials), "trials", stop.result.interrupted)
+    raise SystemExit(7)
+raysweep.run(study("next"), store="off")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_a_script_and_not_only_its_search(number: signal.Signals, here: Path) -> None:
+    (here / "script.py").write_text(INTERRUPTED)
+    process = subprocess.Popen(
+        (sys.executable, "script.py"), cwd=here, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+    )  # fmt: skip
+    reached(here, 2)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 7 and said.startswith("interrupted with")
+    assert said.endswith("True\n") and not (here / "studies" / "next").exists()
+
+
+def test_cancel_from_elsewhere_does_not_end_a_program_that_searches_in_a_thread(
+    ray: Any, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import threading
+
+    from raysweep import queue
+
+    ended: list[Any] = []
+    previous = signal.signal(signal.SIGTERM, lambda *_: ended.append("SIGTERM"))
+    results: list[Any] = []
+    space = {"x": {"float": [-1.0, 1.0]}, "epochs": 50, "pause": 0.1}
+    thread = threading.Thread(
+        target=lambda: results.append(raysweep.run(quick("slow", space=space, trials=9)))
+    )
+    try:
+        thread.start()
+        reached(here, 2)
+        queue.end(here / "studies" / "slow", "cancel")
+        thread.join(120)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert not thread.is_alive() and ended == []
+    assert len(results) == 1 and len(results[0].trials) < 9
 
 
 # --- in a process of its own, which is ended from outside -----------------------------------------------------

@@ -240,3 +240,19 @@ def test_a_study_that_does_not_say_how_searches_as_the_tables_say() -> None:
     assert (
         quick(trials=9, space=space, scheduler="none", algorithm="random").to_dict()["algorithm"] == "random"
     )
+
+
+def test_whole_numbers_stand_for_floats_in_points() -> None:
+    space = {"x": {"float": [0.0, 1.0]}, "epochs": 3}
+    study = quick(space=space, points=[{"x": 1}, {"x": 0}])
+    assert study.first() == [{"x": 1.0, "epochs": 3}, {"x": 0.0, "epochs": 3}]
+    assert [type(p["x"]) for p in study.first()] == [float, float]
+    assert quick(space=space).whole({"x": True})["x"] is True, "which is no number"
+
+
+def test_a_list_that_could_be_endless_is_refused_at_once() -> None:
+    with pytest.raises(StudyError, match=r"units: each: 'layers' may be 3,000,000; a list has at most 1,000"):
+        quick(
+            trainable="mlp",
+            space={"layers": {"int": [1, 3_000_000]}, "units": {"int": [1, 9], "each": "layers"}},
+        )

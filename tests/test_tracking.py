@@ -342,3 +342,91 @@ def test_the_doctor_finds_and_mends_what_a_crash_left(client: Any, here: Path) -
     left = [f.what for f in examine(place, uri, mend=True)]
     assert not any("MLflow" in what for what in left)
     assert {n: r.info.status for n, r in published(client).items()}["trial-0002"] == "KILLED"
+
+
+def test_a_trial_that_has_paused_is_shown_as_what_it_is_with_its_best(client: Any, here: Path) -> None:
+    place = here / "studies" / "quick"
+    journal = write(place)
+    publisher = Publisher(place, client)
+    publisher.step(final=False)
+    assert "best_loss" not in published(client)["trial-0002"].data.metrics
+    journal.append("report", trial=2, epoch=2, metrics={"loss": 0.5, "loss_std": 0.1}, seconds=1.0)
+    journal.append("paused", trial=2)
+    publisher.step(final=False)
+    run = published(client)["trial-0002"]
+    assert (run.info.status, run.data.tags["stop_reason"]) == ("SCHEDULED", "paused")
+    assert (run.data.metrics["best_loss"], run.data.metrics["best_epoch"]) == (0.5, 2)
+    assert published(client)["quick"].data.tags["best_trial"] == "2", "so far"
+    journal.append("started", trial=2, worker="w", epoch=2)
+    journal.append("report", trial=2, epoch=3, metrics={"loss": 0.4, "loss_std": 0.1}, seconds=1.0)
+    publisher.step(final=False)
+    assert published(client)["trial-0002"].info.status == "RUNNING"
+    journal.append("ended", trial=2, status="completed", seconds=0.0, error="")
+    publisher.step(final=False)
+    run = published(client)["trial-0002"]
+    assert (run.info.status, run.data.metrics["best_loss"]) == ("FINISHED", 0.4)
+    journal.close()
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["living", "another process"])
+def test_epochs_of_an_attempt_that_was_given_up_are_not_in_mlflow(
+    again: bool, client: Any, here: Path
+) -> None:
+    """Lost at epoch 5 and taken up from 2, with other numbers: as many epochs as before when MLflow looks again."""
+    place = here / "studies" / "quick"
+    journal = write(place)
+    publisher = Publisher(place, client)
+    for epoch in (2, 3, 4, 5):
+        journal.append("report", trial=2, epoch=epoch, metrics={"loss": 10.0 + epoch}, seconds=1.0)
+    publisher.step(final=False)
+    before = published(client)["trial-0002"].info.run_id
+    journal.append("lost", trial=2, cause="worker", error="gone")
+    journal.append("started", trial=2, worker="w2", epoch=2)
+    for epoch in (3, 4, 5, 6, 7):
+        journal.append("report", trial=2, epoch=epoch, metrics={"loss": 1 / epoch}, seconds=1.0)
+    (Publisher(place, client) if again else publisher).step(final=False)
+    run = published(client)["trial-0002"]
+    equal(client, run, journal.trial(2))
+    assert run.info.run_id != before, "of what MLflow holds nothing can be taken back"
+    kept = {n: r.info.run_id for n, r in published(client).items()}
+    Publisher(place, client).step(final=False)
+    assert {n: r.info.run_id for n, r in published(client).items()} == kept
+    journal.close()
+
+
+def test_names_of_a_person_s_own_are_not_overwritten_by_ours(client: Any, here: Path) -> None:
+    place = here / "studies" / "quick"
+    place.mkdir(parents=True)
+    study = quick(trainable=named, space={"lr": {"float": [0.1, 1.0], "log": True}, "log10_lr": [5, 6]})
+    (place / "study.yaml").write_text(study.to_yaml())
+    journal = Journal(place)
+    journal.append("study", format=1, id="abc", study=study.to_dict(), task="task", code={"file": "f", "sha256": "s"},
+                   versions={})  # fmt: skip
+    journal.begin_session([])
+    journal.append("asked", trial=0, point={"lr": 0.1, "log10_lr": 5}, seeds=[0])
+    metrics = {"loss": 1.0, "best_loss": 7.0, "best_epoch": 8.0, "seconds": 9.0}
+    journal.append("report", trial=0, epoch=1, metrics=metrics, seconds=1.0)
+    journal.append("ended", trial=0, status="completed", seconds=0.0, error="")
+    Publisher(place, client).step(final=False)
+    one = published(client)["trial-0000"].data
+    assert one.params["log10_lr"] == "5" and one.metrics == metrics
+    journal.close()
+
+
+def named(lr: float, log10_lr: int) -> Any:
+    yield {}, None
+
+
+def test_no_password_reaches_the_journal_or_mlflow(
+    client: Any, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = ["--tracking", "http://me:hunter2@127.0.0.1:9", "--mirror=s3://key:hunter2@b?secret=hunter2"]
+    monkeypatch.setattr(sys, "argv", ["raysweep", "run", "s.yaml", *secrets])
+    with raysweep.Loop.open(quick(), here / "studies", f"sqlite:///{here}/x.db?password=hunter2") as loop:
+        loop.tell(loop.ask() or pytest.fail(), {"loss": 1.0})
+    place = here / "studies" / "quick"
+    assert b"hunter2" not in (place / FILE).read_bytes()
+    Publisher(place, client).step(final=False)
+    tags = published(client)["quick"].data.tags
+    assert tags["command"].startswith("raysweep run s.yaml --tracking http://***@127.0.0.1:9")
+    assert "hunter2" not in str([r.data.tags for r in published(client).values()])

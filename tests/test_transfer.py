@@ -493,3 +493,24 @@ def test_what_one_study_finds_is_where_the_next_begins(ray: Any, here: Path, mlf
     root = folder(here / "pictures", "a", count=2)
     predictions = predict("second", f"sqlite:///{here}/studies/mlflow.db", [root])
     assert list(predictions.columns) == ["file", "prediction", "p_7", "p_8"] and len(predictions) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "mean"),
+    [
+        ("resnet18", 224, (0.485, 0.456, 0.406)),
+        ("vit_base_patch16_224", 224, (0.5, 0.5, 0.5)),
+        ("efficientnet_b3", 288, (0.485, 0.456, 0.406)),
+        ("vit_tiny_patch16_384.augreg_in21k_ft_in1k", 384, (0.5, 0.5, 0.5)),
+    ],
+)
+def test_a_model_of_timm_sees_images_as_its_weights_want_them(
+    name: str, size: int, mean: tuple[float, ...]
+) -> None:
+    timm = pytest.importorskip("timm")
+    transform = Source(f"timm:{name}", "none").transform()
+    wanted = timm.data.resolve_model_data_config(timm.create_model(name))
+    assert (
+        (transform.size, transform.mean) == (size, mean) == (wanted["input_size"][-1], tuple(wanted["mean"]))
+    )
+    assert (transform.interpolation, transform.std) == (wanted["interpolation"], tuple(wanted["std"]))

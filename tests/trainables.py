@@ -66,6 +66,31 @@ def greedy(x: float) -> Iterator[Step]:
     raise torch.OutOfMemoryError("CUDA out of memory")
 
 
+def forgetful(x: float, epochs: int = 9, state: Any = None) -> Iterator[Step]:
+    """Takes a state, as it will once it can go on from one, and gives none."""
+    for epoch in range(1, epochs + 1):
+        yield {"loss": x + 1 / epoch}, None
+
+
+def restarting(x: float, epochs: int = 9, state: Any = None) -> Iterator[Step]:
+    """Gives a state, and makes nothing of the one that it is given."""
+    for epoch in range(1, epochs + 1):
+        yield {"loss": x + 1 / epoch}, {"epoch": epoch}
+
+
+def drawing(x: float, epochs: int = 1) -> Iterator[Step]:
+    """Draws from the global generators of its process, and leaves them changed."""
+    import random
+
+    import numpy
+    import torch
+
+    drawn = random.random() + numpy.random.random() + float(torch.rand(()))
+    yield {"loss": drawn}, None
+    numpy.random.seed()
+    random.seed()
+
+
 def silent(x: float) -> Iterator[Step]:
     """Never reports anything."""
     yield from ()

@@ -28,7 +28,7 @@ from raysweep.space import Space
 from raysweep.trial import Trial
 
 if TYPE_CHECKING:
-    from raysweep.driver import Result, run
+    from raysweep.driver import Interrupted, Result, run
     from raysweep.loop import Loop
     from raysweep.study import Study
 
@@ -41,6 +41,7 @@ __all__ = [
     "Float",
     "Infeasible",
     "Int",
+    "Interrupted",
     "JournalError",
     "Loop",
     "RaysweepError",
@@ -54,6 +55,7 @@ __all__ = [
 ]
 
 _LATER = {
+    "Interrupted": "raysweep.driver",
     "Loop": "raysweep.loop",
     "Result": "raysweep.driver",
     "Study": "raysweep.study",

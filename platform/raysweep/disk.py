@@ -47,7 +47,7 @@ def replacing(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
     """A new file, which takes the place of `path` when all is written, and leaves nothing when something goes wrong."""
     part = path.with_name(f"{path.name}.part")
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with open(part, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             yield file
             if sync:
                 file.flush()

@@ -2,8 +2,8 @@
 
 Workers take as long over an epoch as the table says; what a search itself computes is measured and delays whoever
 waits for it. Peers are called as their users call them: Optuna's and HyperOpt's own ask and tell with their
-pruners, Ray Tune's searchers with its ASHA. Ours is `Loop` with its journal on the disk, and the scheduler that
-Ray Tune would be given. A trial that waits at a rung goes on for free (raysweep's workers stay; a checkpoint of a
+pruners, Ray Tune's searchers with its ASHA. Ours is the loop that Ray Tune is driven by, with its journal on the
+disk. A trial that waits at a rung goes on for free (raysweep's workers stay; a checkpoint of a
 small model takes milliseconds); starting a process costs nothing either, which favours the peers.
 
     python tests/benchmarks/quality.py --tables FOLDER [--quick] [--picture quality.png]
@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -64,7 +64,6 @@ class Ours:
         from raysweep import Study
         from raysweep.journal import Journal
         from raysweep.loop import Loop
-        from raysweep.schedulers import scheduler_of
 
         study = Study(
             name="quality", trainable=_unused, minimize="loss", trials=100_000, seed=seed, space=task.space,
@@ -73,44 +72,32 @@ class Ours:
         self._folder = tempfile.TemporaryDirectory(prefix="quality-")
         self._journal = Journal(Path(self._folder.name) / "quality")
         self._loop = Loop(study, self._journal)
-        self._scheduler = scheduler_of(self._loop)
 
     def ask(self) -> tuple[Any, dict[str, Any]] | None:
         trial = self._loop.next()
         if trial is None:
             return None
-        self._scheduler.on_trial_add(None, _as_tune(trial.number))
-        self._journal.append("started", trial=trial.number, worker="virtual")
+        self._loop.began(trial.number, "virtual")
         return trial.number, trial.point
 
     def report(self, identity: Any, epoch: int, loss: float) -> bool:
-        metrics = {"loss": loss}
-        self._journal.append("report", trial=identity, epoch=epoch, metrics=metrics, seconds=0.0)
-        told = self._scheduler.on_trial_result(None, _as_tune(identity), {**metrics, "epoch": epoch})
-        if told != "CONTINUE":
-            self._finish(identity)
-        return bool(told == "CONTINUE")
+        goes_on = self._loop.reported(identity, epoch, {"loss": loss}, 0.0) == "go on"
+        if not goes_on:
+            self._loop.left(identity)
+        return goes_on
 
     def done(self, identity: Any, failed: bool) -> None:
-        status = "diverged" if failed else "completed"
-        self._journal.append("ended", trial=identity, status=status, seconds=0.0, error="")
-        self._finish(identity)
-
-    def _finish(self, identity: Any) -> None:
-        self._scheduler.on_trial_complete(None, _as_tune(identity), {})
-        self._loop.left(identity)
+        self._loop.end(identity, "diverged" if failed else "completed", "")
 
     def close(self) -> None:
         self._journal.close()
         self._folder.cleanup()
 
 
-def _unused(config: dict[str, Any]) -> None:
+def _unused(state: Any = None, **point: Any) -> Iterator[Any]:
+    """Takes a state, so that trials may wait."""
+    yield from ()
     raise AssertionError("the tables say what training it would come to")
-
-
-def _as_tune(number: int) -> Any:
-    return SimpleNamespace(config={"number": number})
 
 
 # --- the peers, as their users call them --------------------------------------------------------------------
@@ -506,8 +493,8 @@ def _read(path: Path | None) -> list[Run]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tables", type=Path, required=True, help="the folder of the tuning tables")
-    parser.add_argument("--table", nargs="*", choices=list(TABLES), default=list(TABLES))
+    parser.add_argument("--tables", type=Path, default=Path(), help="the folder of the tuning tables")
+    parser.add_argument("--table", nargs="*", choices=list(TABLES), default=[t for t in TABLES if t != "toy"])
     parser.add_argument("--workers", nargs="*", type=int, choices=list(BUDGETS), default=list(BUDGETS))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--only", nargs="*", default=list(CONTESTANTS), help="contestants by name")

@@ -150,8 +150,23 @@ def _hpobench(file: Path) -> Task:
     return task_of(f"hpobench/{file.name.removesuffix('.pkl.gz')}", space, curve)
 
 
+# --- a bowl, which needs no table: to see that all of it runs ------------------------------------------------
+
+
+def toy(folder: Path) -> list[Task]:
+    """One task of nine epochs of a second each."""
+    space = Space({"x": Float(0.0, 1.0), "y": Float(1e-3, 1.0, log=True), "epochs": 9})
+
+    def curve(point: Point) -> list[tuple[float, float]]:
+        end = (point["x"] - 0.3) ** 2 + (math.log10(point["y"]) + 2) ** 2
+        return [(1.0, end + 1 / epoch) for epoch in range(1, 10)]
+
+    return [task_of("toy/bowl", space, curve)]
+
+
 TABLES: dict[str, Callable[[Path], list[Task]]] = {
     "lcbench": lcbench,
     "taskset": taskset,
     "hpobench": hpobench,
+    "toy": toy,
 }

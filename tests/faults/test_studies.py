@@ -124,12 +124,13 @@ def test_a_second_start_is_refused_wherever_it_comes_from(tmp_path: Path) -> Non
     ):
         Journal(tmp_path)
     # A machine that shares the folder but not its file locks takes over once ours has been silent for long ...
-    elsewhere = json.loads((tmp_path / lock.FILE).read_text()) | {"host": "elsewhere"}
+    elsewhere = json.loads((tmp_path / lock.FILE).read_text()) | {"host": "elsewhere", "token": "another"}
     journal.close()
     (tmp_path / lock.FILE).write_text(json.dumps(elsewhere | {"heartbeat": time.time() - 5}))
     with pytest.raises(JournalError, match=r"on elsewhere, heard of 5 s ago.*if that machine is gone"):
         Journal(tmp_path)
-    (tmp_path / lock.FILE).write_text(json.dumps(elsewhere | {"heartbeat": time.time() - lock.STALE - 1}))
+    silent = time.time() - lock.STALE - 1
+    os.utime(tmp_path / lock.FILE, (silent, silent))
     second = Journal(tmp_path)
     assert second.fence == journal.fence + 1
     # ... and whoever finds that the study was taken over writes no more.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -128,12 +129,27 @@ def ui(study: str | None, folder: Path, tracking: str | None, port: int, cluster
 
 
 def _serve(uri: str, port: int) -> None:
-    """Become MLflow's server, on loopback only and without the job runner that costs a gigabyte."""
+    """MLflow's server, on loopback only and without the job runner that costs a gigabyte, until we are ended: it is
+    several processes, of which none is to outlive us."""
+    import signal
+    import subprocess
+
     from raysweep.tracking import QUIET
 
-    os.environ |= {**QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    os.execv(sys.executable, [*command, "--port", str(port), "--workers", "1"])  # noqa: S606
+    server = subprocess.Popen(  # noqa: S603
+        [*command, "--port", str(port), "--workers", "1"],
+        env={**os.environ, **QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        start_new_session=True,
+    )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        code = server.wait()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+    sys.exit(code)
 
 
 @cli.command()

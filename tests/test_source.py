@@ -1,0 +1,125 @@
+"""Whether a study goes on with the code it began with."""
+
+from __future__ import annotations
+
+import importlib
+import linecache
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import raysweep
+from conftest import quick
+from raysweep import JournalError, Study, StudyError
+from raysweep.journal import History, Journal, read
+from raysweep.sessions import admit, restored
+from raysweep.trainables.source import digest
+
+MODULES: dict[str, str] = {
+    "pkg/__init__.py": "",
+    "pkg/train.py": (
+        "import json\nfrom . import helpers\nfrom pkg.deep import net\ndef train(x):\n    yield {'loss': x}, None\n"
+    ),
+    "pkg/helpers.py": "from .inner import square\n",
+    "pkg/inner.py": "def square(x): return x * x\n",
+    "pkg/deep/__init__.py": "import other\n",
+    "pkg/deep/net.py": "WIDTH = 3\n",
+    "other.py": "A = 1\n",
+    "unused.py": "A = 1\n",
+    "pkg/unused.py": "A = 1\n",
+}
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, text in MODULES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("changed", MODULES)
+def test_the_digest_is_of_all_that_is_imported_from_there(changed: str, package: Path) -> None:
+    for name in [n for n in sys.modules if n.partition(".")[0] in {"pkg", "other"}]:
+        del sys.modules[name]
+    train = importlib.import_module("pkg.train").train
+    before = digest(train)
+    assert before == digest(train)
+    (package / changed).write_text(MODULES[changed] + "\n# changed\n")
+    assert (digest(train) != before) == ("unused" not in changed)
+
+
+def cell(text: str) -> dict[str, Any]:
+    """A notebook's cell, whose file is none."""
+    name = f"<cell {hash(text)}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text, name, "exec"), namespace)
+    return namespace
+
+
+def typed(text: str) -> dict[str, Any]:
+    """At a prompt, which keeps no text."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(text, namespace)
+    return namespace
+
+
+CELL = "def half(x):\n    return x / {by}\ndef train(x):\n    yield {{'loss': half(x) + {more}}}, None\n"
+
+
+@pytest.mark.parametrize("made", [cell, typed])
+def test_the_digest_of_a_cell_is_of_the_function_and_of_what_it_uses(
+    made: Callable[[str], dict[str, Any]],
+) -> None:
+    first, same, other, helper = (
+        digest(made(CELL.format(by=by, more=more))["train"]) for by, more in [(2, 0), (2, 0), (2, 1), (3, 0)]
+    )
+    assert first == same and len({first, other, helper}) == 3
+
+
+def test_a_study_is_not_continued_with_other_code_without_a_word(tmp_path: Path) -> None:
+    def study(more: int) -> Study:
+        train = cell(CELL.format(by=2, more=more))["train"]
+        return quick(
+            trainable=train, space={"x": {"float": [0.0, 1.0]}}, algorithm="random", scheduler="none"
+        )
+
+    def one_trial(more: int) -> None:
+        with raysweep.Loop.open(study(more), tmp_path, "off") as loop:
+            loop.tell(loop.ask() or pytest.fail(), {"loss": 1.0})
+
+    one_trial(0)
+    one_trial(0)
+    journal = Journal(tmp_path / "quick")
+    for _ in range(2):  # nor the second time
+        with pytest.raises(JournalError, match=r"the code of 'quick'.* has changed .*--code-changed"):
+            admit(study(1), journal)
+    admit(study(1), journal, new_code=True)
+    admit(study(1), journal)
+    journal.close()
+    with pytest.warns(UserWarning, match="has changed"):
+        one_trial(2)
+
+
+def test_code_among_a_study_s_results_is_not_run(tmp_path: Path) -> None:
+    place = tmp_path / "studies" / "evil"
+    (place / "best").mkdir(parents=True)
+    (place / "best" / "evil_code.py").write_text("raise SystemExit('it ran')\n")
+    journal = Journal(place)
+    raw = {**quick(name="evil").to_dict(), "trainable": "evil_code:train"}
+    code = {"file": str(place / "best" / "evil_code.py"), "sha256": "0"}
+    journal.append("study", format=1, id="a", study=raw, task="t", code=code, versions={})
+    journal.close()
+    history = History(read(journal.path)[0])
+    with pytest.raises(StudyError, match="lies among the results"):
+        restored(place, history)
+    own = tmp_path / "evil_code.py"
+    own.write_text("raise SystemExit('it ran')\n")
+    history.study["code"]["file"] = str(own)
+    with pytest.raises(StudyError, match="is not here as the mirror's study has it"):
+        restored(place, history, fetched=True)
