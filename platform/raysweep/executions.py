@@ -69,15 +69,12 @@ def restrain(gpus: float, threads: int) -> None:
 
 def seed_globals(seed: int) -> None:
     """Begin the global generators of this process anew: what a trial draws is not to depend on those before it."""
+    import numpy
+    import torch  # also where no trial has yet: checkpoints are written with it
+
     random.seed(seed)
-    if "numpy" in sys.modules:
-        import numpy
-
-        numpy.random.seed(seed % 2**32)
-    if "torch" in sys.modules:
-        import torch
-
-        torch.manual_seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def resolved(point: Point) -> Point:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
+import threading
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -31,14 +33,16 @@ TOKEN = Path(".ray") / "auth_token"  # in a home
 def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iterator[Any]:
     """Ray, connected, its own chatter in `log`. What we started is ended again, and what we set is set back."""
     with ExitStack() as undo:
+        undo.callback(_forget_token)
+        undo.enter_context(environment(SETTINGS))
         import ray
 
-        undo.callback(_forget_token)
-        undo.enter_context(environment({**SETTINGS, **_token_for(address)}))
+        os.environ |= _token_for(address)
 
         if tuple(map(int, ray.__version__.split(".")[:2])) < RAY:
             raise ClusterError(f"ray {ray.__version__} found, {'.'.join(map(str, RAY))} or newer needed")
         undo.enter_context(_logging_to(log))
+        undo.enter_context(_signals_kept())
         undo.enter_context(_out_of_memory_contained())
         if not ray.is_initialized():
             try:
@@ -73,18 +77,28 @@ def ray_is_on() -> bool:
 
 
 @contextmanager
-def environment(settings: Mapping[str, str | None]) -> Iterator[None]:
-    """With these variables, and as it was afterwards; None is for one that Ray may set by itself."""
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ |= {name: value for name, value in settings.items() if value is not None}
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """With these variables, and as it was afterwards: what Ray has set meanwhile goes, too."""
+    before = dict(os.environ)
+    os.environ |= settings
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ |= before
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself when it starts, and Ray Tune Ctrl-C."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # only there may signals be handled
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextmanager
@@ -107,13 +121,12 @@ def _logging_to(log: Path) -> Iterator[None]:
         handler.close()
 
 
-def _token_for(address: str | None) -> dict[str, str | None]:
+def _token_for(address: str | None) -> dict[str, str]:
     """A token for a Ray that we start, for as long as it lives, unless the user has one or wants none. (Ray would make
     one for good, that others can read, and every later Ray of this user would ask for it.)"""
     known = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys() or (Path.home() / TOKEN).exists()
     off = os.environ.get("RAY_AUTH_MODE", "token") != "token"
-    made = None if known or off or address or ray_is_on() else secrets.token_hex(32)
-    return {"RAY_AUTH_MODE": None, "RAY_AUTH_TOKEN": made} if made else {"RAY_AUTH_MODE": None}
+    return {} if known or off or address or ray_is_on() else {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def token() -> None:

@@ -273,8 +273,9 @@ class _Running:
             self._best_value is None or self._objective.better(value, self._best_value)
         ):
             self._best_value, self._best_epoch = value, self.epoch
-            # One that is written now needs no copy, which for a large network is a second of its memory.
-            self._best = None if due else checkpoints.copied(self._content())
+            self._best = None  # its memory is given back before there is another copy
+            if not due:  # one that is written now needs none
+                self._best = checkpoints.copied(self._content())
         if due:
             self.flush()
 
