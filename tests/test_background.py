@@ -44,7 +44,7 @@ def test_a_step_that_fails_is_told_counted_and_tried_again(
     assert beside.error
     failing = False
     until(lambda: done > 3)
-    assert beside.error == "" and beside.close(10)
+    assert beside.error is None and beside.close(10)
     shown = "Traceback" in capsys.readouterr().err
     assert shown == (not isinstance(error, OSError)), "a bug shows where it is"
 

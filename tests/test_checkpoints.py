@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable
@@ -118,6 +119,29 @@ def test_checkpoints_of_a_beaten_trial_do_not_come_back(tmp_path: Path) -> None:
         with pytest.raises(_Ends):
             trial.flush()
     assert not list(tmp_path.glob("epoch-*"))
+
+
+def test_a_full_disk_does_not_keep_a_beaten_trial_s_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints.save(tmp_path, 1, _content(1))
+
+    def full(*arguments: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.disk, "write", full)
+    checkpoints.discard(tmp_path)
+    assert not list(tmp_path.glob("epoch-*"))
+
+
+def test_a_tensor_with_something_attached_is_seen_before_it_is_lost(tmp_path: Path) -> None:
+    weights = torch.ones(2)
+    weights.note = Path("x")  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match="the state must hold tensors and plain types only"):
+        checkpoints.save(tmp_path, 1, {"w": weights})
+    model = torch.nn.Linear(2, 2)
+    checkpoints.save(tmp_path, 2, {"model": model.state_dict(), "n": 1 << 80})
+    assert checkpoints.load(tmp_path, 2) is not None
 
 
 def test_a_copy_is_of_the_same_kind_and_does_not_change_with_the_training() -> None:

@@ -16,6 +16,8 @@ from raysweep.errors import scrubbed
         ("s3://KEY:hunter2/+@bucket/folder?endpoint_override=h:9", "s3://***@bucket/folder?endpoint_override=h:9"),
         ("http://host/x?password=hunter2&a=1", "http://host/x?password=***&a=1"),
         ("gs://b/x?a=1&X-Goog-Signature=hunter2", "gs://b/x?a=1&X-Goog-Signature=***"),
+        ("http://me:p@ss@h:1/x", "http://***@h:1/x"),
+        ("mssql://h;password=hunter2;a=1", "mssql://h;password=***;a=1"),
         ("http://host?access_token=hunter2", "http://host?access_token=***"),
         ("run --tracking=http://me:hunter2@h --mirror s3://k:hunter2@b", "run --tracking=http://***@h --mirror s3://***@b"),
         ("sqlite:////home/me@corp/mlflow.db", "sqlite:////home/me@corp/mlflow.db"),

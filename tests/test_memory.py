@@ -13,7 +13,9 @@ from conftest import quick
 from raysweep import Study
 from raysweep.journal import FILE, History, Journal, line, read
 from raysweep.loop import Loop
-from simulated import decisions, run, search
+from raysweep.sessions import EXTENDABLE, admit
+from raysweep.trial import Trial
+from simulated import decisions, run, save, search
 
 SAMPLERS: dict[str, Any] = {
     "hyperopt": {"name": "hyperopt", "startup": 8},
@@ -155,6 +157,93 @@ def test_what_several_workers_were_given_is_what_the_journal_says(tmp_path: Path
         one = Journal(folder)
         assert Loop(study, one)._fresh(records[i]["trial"])[0] == records[i]["point"]
         one.close()
+
+
+# --- what is lost in between ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheduler", ["promotion", "hyperband", "pbt"])
+def test_a_promoted_trial_that_is_lost_before_its_first_epoch_is_taken_up_again(
+    scheduler: str, tmp_path: Path
+) -> None:
+    """Its process is gone before it said anything: that is a loss as any other."""
+    study = study_of("qmc", scheduler)
+    journal = Journal(tmp_path / "quick")
+    admit(study, journal)
+    loop, lost = Loop(study, journal), {}
+    hand_out = loop.next
+
+    def next() -> Trial | None:
+        trial = hand_out()
+        while trial is not None and trial.status == "paused" and trial.number not in lost:
+            lost[trial.number] = trial.last
+            loop.lost(trial.number, "worker", "killed")
+            again = hand_out()
+            assert again is not None and again.number == trial.number and again.losses
+            trial = again
+        return trial
+
+    loop.next = next  # type: ignore[method-assign]
+    run(loop)
+    journal.close()
+    assert len(lost) > 3
+    whole = search(study, tmp_path / "whole" / "quick")
+    assert decisions(journal) == decisions(whole), "and costs nothing"
+
+
+def test_a_process_that_is_lost_again_and_again_ends_its_trial(tmp_path: Path) -> None:
+    study = study_of("qmc", "pbt")
+    journal = Journal(tmp_path / "quick")
+    admit(study, journal)
+    loop, losses = Loop(study, journal), 0
+    while (trial := loop.next()) is not None and losses < 500:
+        if trial.status == "paused" or trial.losses:
+            losses += 1
+            loop.lost(trial.number, "worker", "killed")
+            continue
+        loop.began(trial.number, "a worker")
+        for epoch in (1, 2):
+            save(loop, trial.number, epoch)
+            loop.reported(trial.number, epoch, {"loss": trial.point["x"] ** 2}, 0.0)
+        loop.left(trial.number)
+    journal.close()
+    assert 0 < losses < 500 and all(t.ended for t in journal.trials)
+
+
+def test_no_trial_that_has_ended_is_run_again_after_an_extension_with_another_scheduler(
+    tmp_path: Path,
+) -> None:
+    study = study_of("hyperopt", "promotion")
+    search(study, tmp_path / "quick", records=90)
+    for scheduler in ("hyperband", "median", "asha", "none", "promotion"):
+        other = study_of("hyperopt", scheduler)
+        journal = Journal(tmp_path / scheduler / "quick")
+        journal.close()
+        shutil.copy(tmp_path / "quick" / FILE, tmp_path / scheduler / "quick" / FILE)
+        journal = Journal(tmp_path / scheduler / "quick")
+        admit(other, journal, may_change=EXTENDABLE)
+        run(Loop(other, journal))
+        records = read(journal.path)[0]
+        journal.close()
+        over: set[int] = set()
+        for record in records:
+            if record["kind"] in {"started", "report", "ended"}:
+                assert record["trial"] not in over
+            over |= {record["trial"]} if record["kind"] == "ended" else set()
+        assert len(over) == TRIALS
+
+
+def test_only_trials_that_have_ended_are_given_more_epochs(tmp_path: Path) -> None:
+    from raysweep.driver import _give_more
+    from raysweep.trial import ranking
+
+    study = study_of("hyperopt", "promotion")
+    search(study, tmp_path / "quick", records=150)
+    journal = Journal(tmp_path / "quick")
+    assert any(t.status == "paused" for t in ranking(journal.trials, study.objective)[:5])
+    _give_more(study, journal, top=5, epochs=20)
+    assert all(trial.ended for trial, _ in journal.history.owed)
+    journal.close()
 
 
 # --- what 0.1 has left ------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from conftest import saved
+from raysweep.errors import Infeasible
 from raysweep.trainables import fit
 from raysweep.trainables.data import Data, load
 from raysweep.trainables.mlp import Activation, Optimizer, Schedule, export, mlp, network, widths
@@ -124,7 +125,7 @@ def test_every_sample_is_seen_whatever_the_batch(digits: Data) -> None:
     for batch in (1, 8, 32, 64):
         _, seen = fit._one_epoch(model, train, Update("sgd", model), 0.1, batch, 0.0, 0.0, True)
         assert seen == 33
-    with pytest.raises(ValueError, match="batch_norm needs a batch_size of 2 or more"):
+    with pytest.raises(Infeasible, match="batch_norm needs a batch_size of 2 or more"):
         list(mlp(data=few, batch_size=1, batch_norm=True, epochs=1))
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import linecache
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import raysweep
 from conftest import quick
@@ -67,6 +71,46 @@ def typed(text: str) -> dict[str, Any]:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec(text, namespace)
     return namespace
+
+
+SCRIPT = """\
+import math
+from raysweep.trainables.source import digest
+from helper import half
+import helper
+SCALE = {scale}
+lr = {lr}
+def train(x):
+    yield {{"loss": SCALE * half(x) + helper.more(x) + x.lr + (x in {{"a", "b", "c"}})}}, None
+print(digest(train))
+"""
+
+
+def test_the_digest_of_a_script_is_of_the_values_and_modules_that_it_uses(tmp_path: Path) -> None:
+    def told(scale: int = 2, lr: float = 0.1, text: str = "", hashes: str = "0") -> str:
+        helper = f"from deeper import more{text}\ndef half(x): return x / 2\n"
+        (tmp_path / "helper.py").write_text(helper.replace(text, "") + text if text else helper)
+        (tmp_path / "deeper.py").write_text("def more(x): return x\n")
+        (tmp_path / "script.py").write_text(SCRIPT.format(scale=scale, lr=lr))
+        done = subprocess.run(
+            (sys.executable, "script.py"), cwd=tmp_path, capture_output=True, text=True,
+            env={**os.environ, "PYTHONHASHSEED": hashes},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    first = told()
+    assert first == told(hashes="7"), "the same in every process"
+    assert first == told(lr=0.2), "an attribute of that name is another thing"
+    assert len({first, told(scale=3), told(text="\nA = 1\n")}) == 3
+
+
+def test_of_an_installed_package_that_package_counts_and_not_all_that_it_imports() -> None:
+    from raysweep.trainables.source import _imported
+
+    path = Path(inspect.getsourcefile(yaml.safe_load) or "")
+    root = path.parents[1]
+    assert {p.relative_to(root).parts[0] for p in _imported(path, root)} == {"yaml"}
 
 
 CELL = "def half(x):\n    return x / {by}\ndef train(x):\n    yield {{'loss': half(x) + {more}}}, None\n"

@@ -11,12 +11,13 @@ class Background:
     """Repeats `step` every `every` seconds, or as soon as it is woken, until it is closed.
 
     A step that raises is told to `say`, once until one goes well again, and tried again: nothing that one can meet
-    (a share that is away, a torn file, a bug) ends the thread. `failures` counts them, `error` is the last one, empty
+    (a share that is away, a torn file, a bug) ends the thread. `failures` counts them, `error` is the last one, None
     when all is well.
     """
 
     def __init__(self, name: str, step: Callable[[], None], every: float, say: Callable[[str], None]):
-        self.failures, self.error = 0, ""
+        self.failures = 0
+        self.error: Exception | None = None
         self._name, self._step, self._every, self._say = name, step, every, say
         self._woken, self._over = threading.Event(), threading.Event()
         self._turn = threading.Lock()  # two steps at once would be in each other's way
@@ -49,11 +50,11 @@ class Background:
                 self._step()
         except Exception as problem:
             self.failures += 1
-            if not self.error:
+            if self.error is None:
                 self._tell(problem)
-            self.error = f"{type(problem).__name__}: {' '.join(str(problem).split())}"
+            self.error = problem
             return False
-        self.error = ""
+        self.error = None
         return True
 
     def _tell(self, problem: Exception) -> None:

@@ -41,7 +41,10 @@ def save(folder: Path, epoch: int, content: dict[str, Any]) -> None:
 
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     data, manifest = (folder / name for name in names(epoch))
-    checked = _is_plain(content)
+    try:
+        checked = _is_plain(content)
+    except RecursionError:
+        checked = False
     with disk.replacing(data, sync=False) as file:
         hashed = _Hashed(file)
         torch.save(content, cast(IO[bytes], hashed))  # writes, and no more
@@ -67,14 +70,22 @@ class _Hashed:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a state is of the types that every torch loads. Exactly these: a NumPy float is a float, too."""
+    """Whether a state is of the types that every torch loads. Exactly these: a NumPy float is a float, too; and with
+    nothing attached to them but what PyTorch attaches to a state dict."""
     import torch
 
     if type(value) in {dict, OrderedDict}:
-        return all(type(k) in PLAIN and _is_plain(v) for k, v in value.items())
+        own = vars(value).keys() <= {"_metadata"} if type(value) is OrderedDict else True
+        return own and all(type(k) in PLAIN and _is_plain(v) for k, v in value.items())
     if type(value) in {list, tuple}:
         return all(map(_is_plain, value))
-    return type(value) in {*PLAIN, torch.Tensor, torch.nn.Parameter}
+    if type(value) is int:
+        return abs(value) < 1 << 63
+    return type(value) in PLAIN or (
+        type(value) in {torch.Tensor, torch.nn.Parameter}
+        and not vars(value)
+        and value.layout == torch.strided
+    )
 
 
 def _see_that_it_loads(path: Path) -> None:
@@ -151,9 +162,11 @@ def discard(folder: Path) -> None:
     """Delete a trial's checkpoints; a worker that still holds its last epoch is not to write it."""
     if not folder.exists():
         return
-    claim(folder, OVER)
     for path in folder.glob("epoch-*"):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # the end of the search sweeps once more
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        claim(folder, OVER)
 
 
 def settle(folder: Path, kept: Collection[int], replaced: Collection[int]) -> None:

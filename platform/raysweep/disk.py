@@ -28,9 +28,9 @@ def left(folder: Path) -> str:
     )
 
 
-def is_full(error: OSError) -> bool:
+def is_full(error: BaseException | None) -> bool:
     """Whether an error says that there is no room."""
-    return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 def write(path: Path, data: bytes | str, sync: bool = True) -> None:

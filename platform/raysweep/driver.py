@@ -18,6 +18,7 @@ from raysweep import preparation, queue, tracking
 from raysweep.errors import HIDDEN, Problem, RaysweepError, StorageError, StudyError, scrubbed
 from raysweep.journal import FILE, History, Journal, read
 from raysweep.loop import Loop
+from raysweep.memory import Memory
 from raysweep.mirror import Mirror, fetch
 from raysweep.nodes import capacity
 from raysweep.ray_session import connected, environment
@@ -130,10 +131,10 @@ def run(
             journal.append("over", error=str(error))  # for who looks from elsewhere
         raise
     finally:
-        queue.go_on(place)
         journal.close()
         if copy is not None:
             copy.close()
+        queue.go_on(place)
     trials = journal.trials
     result = Result(
         study,
@@ -193,12 +194,12 @@ def _give_more(study: Study, journal: Journal, top: int, epochs: int) -> None:
     """Journal that the best `top` trials are to have `epochs`. Raises StudyError when they cannot."""
     if "state" not in study.found.takes or "epochs" not in study.found.takes:
         raise StudyError([Problem("trainable", "takes no state and epochs, so its trials cannot go on")])
-    why = Loop(study, journal).rules.why
+    why = Memory(study, journal).rules.why
     if why:
         raise StudyError(
             [Problem("stop", f"{why}, so no trial would go on. Change stop in the file, and use --to")]
         )
-    chosen = ranking(journal.trials, study.objective)[:top]
+    chosen = ranking([t for t in journal.trials if t.ended], study.objective)[:top]
     done = max((t.last.epoch for t in chosen if t.last), default=0)
     if epochs <= done:
         raise StudyError([Problem("epochs", f"the best trials have {done} already; give more")])
@@ -327,6 +328,7 @@ def _tune(
         return main
 
     room, recorder = Room(loop, say, grows, cancel), Recorder(loop)
+    searcher = Searcher(loop, room)
     callbacks: list[Any] = [recorder, room, *([Notice(say)] if found.yields else [])]
     if study.trial_timeout or study.no_progress_timeout:
         callbacks.append(Timeout(loop, study.trial_timeout, study.no_progress_timeout))
@@ -339,7 +341,7 @@ def _tune(
         tune_config=tune.TuneConfig(
             metric=study.objective.metric,
             mode="max" if study.objective.maximize else "min",
-            search_alg=Searcher(loop, room),
+            search_alg=searcher,
             scheduler=LoopScheduler(loop, recorder),
             num_samples=-1,
             reuse_actors=True,
@@ -363,7 +365,8 @@ def _tune(
             signal.signal(signal.SIGTERM, previous)
         shutil.rmtree(scratch, ignore_errors=True)
     wanted = cancelled.is_set() or loop.ending or loop.failing
-    signalled = terminated.is_set() or (main and not loop.complete and not wanted)
+    # Ctrl-C goes to Ray Tune, which ends in order and says nothing.
+    signalled = terminated.is_set() or not (searcher.finished or loop.complete or wanted)
     return _End(terminated.is_set() or cancelled.is_set(), signalled, loop.failing)
 
 
@@ -372,13 +375,17 @@ def _pickled(found: Trainable) -> bytes:
     from ray import cloudpickle
 
     module = sys.modules[found.function.__module__]
-    if module.__name__ != "__main__":
+    by_value = module.__name__ != "__main__"
+    if by_value:
         cloudpickle.register_pickle_by_value(module)
     try:
         data: bytes = cloudpickle.dumps(found.function)
     except Exception as error:  # pickling runs what it pickles, which may raise anything
         what = f"'{found.name}' refers to something that cannot be sent to workers: {error}"
         raise StudyError([Problem("trainable", what)]) from None
+    finally:
+        if by_value:
+            cloudpickle.unregister_pickle_by_value(module)
     return data
 
 

@@ -73,9 +73,9 @@ class TrackingError(RaysweepError):
 
 
 HIDDEN = "***"
-_USER = re.compile(r"//(?:[^\s/@]*@|[^\s/:@]+:[^\s@]*@)")  # a password may hold what should have been escaped
+_USER = re.compile(r"//(?:[^\s/]*@|[^\s/:@]+:\S*@)")  # a password may hold what should have been escaped
 _QUERY = re.compile(
-    r"([?&][^=&\s]*(?:pass|pwd|token|secret|key|sig|auth|cred)[^=&\s]*=)[^&\s]*", re.IGNORECASE
+    r"([?&;][^=&;\s]*(?:pass|pwd|token|secret|key|sig|auth|cred)[^=&;\s]*=)[^&;\s]*", re.IGNORECASE
 )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from raysweep.errors import ClusterError, JournalError, Problem, StudyError
+from raysweep.errors import ClusterError, JournalError, Problem, StudyError, scrubbed
 from raysweep.journal import FILE, Reader, running
 
 CODE = "code"  # the folder of a study's file, as it was shipped, in the study's folder
@@ -81,12 +81,19 @@ def submit(place: Path, arguments: Sequence[str], address: str) -> str:
     """
     began, client = time.time(), _client(address)
     command = shlex.join([sys.executable, "-m", "raysweep", *arguments])
+    given = {name: os.environ[name] for name in MEANT if name in os.environ}
+    for name, value in given.items():
+        if scrubbed(value) != value:
+            raise ClusterError(
+                f"{name} holds a password, which Ray's dashboard would show. Set MLFLOW_TRACKING_USERNAME and"
+                " MLFLOW_TRACKING_PASSWORD on the cluster's nodes (cluster/env.sh), and take it out of the URI"
+            )
     job: str = client.submit_job(
         entrypoint=f"cd {shlex.quote(os.getcwd())} && exec {command}",
         submission_id=f"{place.name}-{int(began)}",
         metadata={"study": place.name, "folder": str(place)},
         # A job has the environment of its node; what was meant here is meant there.
-        runtime_env={"env_vars": {name: os.environ[name] for name in MEANT if name in os.environ}},
+        runtime_env={"env_vars": given},
     )
     while time.time() < began + BEGINS:
         if (place / FILE).exists():

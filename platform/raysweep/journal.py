@@ -29,6 +29,7 @@ from raysweep.trial import Loss, Report, Trial
 FILE = "journal.jsonl"
 FORMAT = 1
 SYNC = 0.25
+SILENT = 300.0  # seconds without a heartbeat of our own until we give up
 FULL = 1.0  # seconds between two tries to write to a disk that is full
 
 Record = dict[str, Any]
@@ -223,6 +224,8 @@ class History:
     @property
     def owed(self) -> list[tuple[Trial, int]]:
         """The trials that are to have so many epochs, and have no successor yet that gets them."""
+        if not self.continued:
+            return []
         given = {(t.parent[0], t.point.get("epochs")) for t in self.trials if t.parent}
         return [(self.trial(n), epochs) for n, epochs in self.continued if (n, epochs) not in given]
 
@@ -278,7 +281,7 @@ class Journal:
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self._lock = Lock(folder, self._file)
-        except JournalError:
+        except BaseException:
             os.close(self._file)
             raise
         records, self._end = read(self.path)
@@ -311,10 +314,10 @@ class Journal:
     def append(self, kind: str, **fields: Any) -> Record:
         """Record one thing that happened, now. Returns the record."""
         record = {"kind": kind, "time": time.time(), **fields}
+        self._see_that_it_is_ours()
         with self.lock:
             if self._closed:
                 raise JournalError(f"{self.path} is closed")
-            self._see_that_it_is_ours()
             data = line(record)
             self._write(data)
             self._end += len(data)
@@ -324,10 +327,13 @@ class Journal:
 
     def _see_that_it_is_ours(self) -> None:
         """Raise JournalError when another has taken the study over. When the heartbeat is late, another may have: then
-        wait until it is said again that we are alive."""
+        wait until it is said again that we are alive, for as long as a disk is full, or some minutes."""
         while self._usurper is None and time.time() - self._beaten > STALE / 2:
-            if not self._heart.once():
-                time.sleep(FULL)
+            if self._heart.once():
+                continue
+            if not disk.is_full(self._heart.error) and time.time() - self._beaten > SILENT:
+                raise JournalError(f"{self.path.parent} cannot be written to: {self._heart.error}")
+            time.sleep(FULL)
         if self._usurper is not None:
             raise JournalError(f"study '{self.path.parent.name}' was taken over by {self._usurper}")
 

@@ -74,12 +74,14 @@ class Lock:
 
     def _age(self) -> float:
         """Seconds since the last heartbeat, by the clock of whoever keeps the files: machines' clocks differ."""
-        probe = self._folder / f"{FILE}.{ME}.probe"
+        probe, held = self._folder / f"{FILE}.{ME}.probe", (self._folder / FILE).stat().st_mtime
         try:
             disk.write(probe, "", sync=False)
-            return probe.stat().st_mtime - (self._folder / FILE).stat().st_mtime
-        finally:
-            probe.unlink(missing_ok=True)
+            now = probe.stat().st_mtime
+            probe.unlink()
+            return now - held
+        except OSError:  # a disk that is full: then by our own
+            return time.time() - held
 
     def beat(self) -> Holder | None:
         """Say that we are alive; or who has taken the study over, for then we must not write any more. Raises OSError

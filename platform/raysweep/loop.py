@@ -63,10 +63,12 @@ class Loop:
         self._failed: list[int] | None = []  # of this session, until one does something else
         self._next = len(trials)
         self._asked = asked(trials)
+        self._deaf = False  # whether it was told that the queue cannot be read
         self._turn = threading.RLock()  # of who asks or tells, where a person's loop has threads
         for trial in trials:
             if not trial.ended:
                 self._take_up(trial)
+        self._stop_beaten()
 
     def _take_up(self, trial: Trial) -> None:
         """A trial that an earlier session left unfinished."""
@@ -177,7 +179,9 @@ class Loop:
             trial = self._taken_up() or self._continued() or self._chosen()
             if trial is None and not self.blocked:
                 trial = self._promoted(last=True)
-        if trial is None:
+        if trial is not None:
+            self._memory.decisions.pop(trial.number, None)  # it goes on
+        else:
             if not self.blocked:
                 for one in self.journal.trials:
                     if one.status == "paused":
@@ -306,7 +310,11 @@ class Loop:
 
     def _taken_up(self) -> Trial | None:
         """A trial of an earlier session, or one that was lost."""
-        return self._unfinished.popleft() if self._unfinished else None
+        while self._unfinished:
+            trial = self._unfinished.popleft()
+            if not self.journal.history.ended(trial.number):  # beaten meanwhile
+                return trial
+        return None
 
     def _continued(self) -> Trial | None:
         """A successor of a trial that is to have more epochs: the same executions, from its last checkpoint."""
@@ -354,7 +362,7 @@ class Loop:
         """The oldest point that a person has queued and that no trial has had."""
         if self._asked < len(self.study.points):
             return None
-        while (queued := queue.oldest(self.journal.path.parent, self.study.space)) is not None:
+        while (queued := self._oldest()) is not None:
             path, point = queued
             known = encode(point) in self._seen
             trial = None if known else self._journalled(point, source="queue")
@@ -362,6 +370,16 @@ class Loop:
             if trial is not None:
                 return trial
         return None
+
+    def _oldest(self) -> tuple[Path, Point] | None:
+        """The point that was queued first; none while the queue cannot be read: a share that is away ends no search."""
+        try:
+            return queue.oldest(self.journal.path.parent, self.study.space)
+        except OSError as error:
+            if not self._deaf:
+                self.journal.append("said", text=f"Queued points cannot be read: {error}")
+            self._deaf = True
+            return None
 
     def _journalled(self, point: Point, seeds: Sequence[int] = (), **more: Any) -> Trial:
         number = self._next

@@ -35,11 +35,12 @@ class Memory:
 
     def record(self, kind: str, **fields: Any) -> None:
         """Journal one thing that happened, and learn from it."""
-        record = self._journal.append(kind, **fields)
-        self._decide(record, self._journal.history)
+        with self._journal.lock:  # the live table reads the same history
+            record = self._journal.append(kind, **fields)
+            self._decide(record, self._journal.history)
+            if self._sampler is not None:
+                self._learn(self._sampler, record, self._journal.history)
         self.rules.look(self._journal.history)
-        if self._sampler is not None:
-            self._learn(self._sampler, record, self._journal.history)
 
     @property
     def sampler(self) -> Sampler:
@@ -65,7 +66,7 @@ class Memory:
             self.decisions[number] = self.scheduler.report(number, record["epoch"], value)
         elif kind == "paused":
             self.scheduler.paused(number)
-        elif kind == "started":
+        elif kind in {"started", "lost"}:  # what is lost had been promoted, though it may not have begun
             self.decisions.pop(number, None)
             self.scheduler.resumed(number)
         elif kind == "ended":

@@ -212,7 +212,7 @@ class Publisher:
     def _best(self, trial: Trial) -> list[tuple[str, float, int, int]]:
         """The best epoch of a trial that has ended or paused, beside its last: what MLflow sorts by."""
         report = trial.best(self._objective)
-        if report is None or not (trial.ended or trial.status == "paused"):
+        if report is None or trial.status == "running":
             return []
         at = _ms(trial.finished or report.time)
         names = [n for n in sorted(self._objective.names) if n in report.metrics]
@@ -228,7 +228,7 @@ class Publisher:
         if trial.number not in self._history.replaced:
             return False
         values = {(r.epoch, r.metrics.get(self._objective.metric)) for r in trial.reports}
-        held = self.client.get_metric_history(self._runs[trial.number], self._objective.metric)
+        held = self.client.get_metric_history(self._runs[trial.number], _key(self._objective.metric))
         return any((m.step, m.value) not in values for m in held)
 
     def _replace(self, trial: Trial) -> None:
@@ -239,6 +239,7 @@ class Publisher:
         self.client.delete_run(run)
         self._sent.pop(trial.number, None)
         self._shown.pop(trial.number, None)
+        self._registered = None  # of the best, whose model belongs to its run
 
     def _create(self, trial: Trial) -> str:
         tags = {
@@ -344,7 +345,7 @@ class Publisher:
         mark = f"{self._history.study['id']}/{number}/{best['epoch']}"
         with suppress(mlflow.exceptions.MlflowException):  # no such model, or no such alias, yet
             version = self.client.get_model_version_by_alias(name, "best")
-            if version.tags.get("raysweep") == mark:
+            if (version.tags.get("raysweep"), version.tags.get("run_id")) == (mark, run):
                 return f"models:/{name}@best"
         version = log(self._place / "best", run, name, self._history.study["versions"])
         trial = self._history.trial(number)

@@ -31,7 +31,7 @@ def oldest(study: Path, space: Space) -> tuple[Path, Point] | None:
 
     What is no point of the space (a person's own file, a study since changed) is set aside as `.refused`.
     """
-    for path in sorted((study / FOLDER).glob("*.json")):
+    for path in sorted(p for p in (study / FOLDER).glob("*.json") if p.is_file()):
         try:
             point = decode(path.read_text())
         except ValueError:  # no JSON, or no text

@@ -176,7 +176,7 @@ def live(study: Study, journal: Journal, place: Path) -> Iterator[None]:
     """The live table on a terminal."""
     progress = Progress(study, lambda: journal.trials)
     console = Console(stderr=True)
-    with Live(console=console, get_renderable=progress.view, refresh_per_second=4, transient=True):
+    with Live(console=console, get_renderable=progress.view, refresh_per_second=2, transient=True):
         yield
 
 

@@ -103,6 +103,8 @@ class Searcher(search.Searcher):  # type: ignore[misc]
         objective = loop.study.objective
         super().__init__(metric=objective.metric, mode="max" if objective.maximize else "min")
         self._loop, self._room = loop, room
+        self.finished = False
+        """Whether Ray Tune was told that there is no more."""
         self._numbers: dict[str, int] = {}  # of the trials that are with Ray Tune, by its own ids
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -113,7 +115,8 @@ class Searcher(search.Searcher):  # type: ignore[misc]
         trial = self._loop.next()
         if trial is None:
             finished: str = search.Searcher.FINISHED
-            return None if self._loop.blocked else finished
+            self.finished = not self._loop.blocked
+            return finished if self.finished else None
         self._numbers[trial_id] = trial.number
         begins = trial.parent[1] if trial.parent else 0
         return {

@@ -96,7 +96,9 @@ def _see_that_it_may_run(place: Path, code: Path, sha256: str) -> None:
     if whole.is_relative_to(results) and not whole.is_relative_to(results / CODE):
         raise StudyError([Problem("trainable", f"its code, {code}, lies among the results. It is not run")])
     if sha256 and (not code.is_file() or hashlib.sha256(code.read_bytes()).hexdigest() != sha256):
-        what = f"its code, {code}, is not here as the mirror's study has it. Bring that, or run the study's own file"
+        what = (
+            f"its code, {code}, is not here as the mirror's study has it. Bring that, or say --code-changed"
+        )
         raise StudyError([Problem("trainable", what)])
 
 

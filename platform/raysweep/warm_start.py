@@ -67,7 +67,7 @@ def fitted(space: Space, point: Point) -> Point | None:
 def _row(trial: Trial, study: Study) -> Record | None:
     """What is kept of an earlier trial, or None if it does not fit or says nothing."""
     point, status = fitted(study.space, trial.point), trial.status
-    if status == "paused":  # it may have gone on since, or never: what it has shown counts
+    if not trial.ended and trial.score(study.objective):  # it may go on, or never: what it has shown counts
         status = "stopped"
     # Where no epoch meets what is required, it is to be learned from that none does.
     report = trial.best(study.objective) or trial.best(replace(study.objective, require=()))

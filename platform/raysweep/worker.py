@@ -197,8 +197,9 @@ class _Running:
         self._folder, self._job, self._objective = folder, job, job.objective
         self.epoch: int = saved["epoch"] if saved else 0
         self._states: list[Any] = list(saved["states"]) if saved else [None] * len(executions)
-        # Of the states that they go on from, by their own count, until they have yielded another.
-        self._begins: list[int | None] = [_epoch_of(state) for state in self._states]
+        # The epoch that they go on from, where their states count epochs as we do, until they have yielded another.
+        counted = (_epoch_of(state) for state in self._states)
+        self._begins = [epoch if epoch == self.epoch else None for epoch in counted]
         self.seconds: float = saved["seconds"] if saved else 0.0
         self._metrics: list[dict[str, float]] = list(saved["metrics"]) if saved else [{} for _ in executions]
         own = (

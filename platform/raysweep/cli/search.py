@@ -165,9 +165,12 @@ def resume(
     from raysweep.sessions import restored
     from raysweep.tracking import OFF
 
-    fetched = bool(mirror and mirror != OFF and fetch(folder.resolve() / study, mirror))
+    mirrored = bool(mirror and mirror != OFF)
+    if mirror and mirrored:
+        fetch(folder.resolve() / study, mirror)
     place, history, _ = open_study(folder, study)
-    what, store = restored(place, history, fetched), store_for(place, history, tracking)
+    what = restored(place, history, mirrored and not options["code_changed"])
+    store = store_for(place, history, tracking)
     if detach:
         _detach(what.name, place.parent, address)
     else:

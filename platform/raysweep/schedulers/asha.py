@@ -61,6 +61,8 @@ class Promotion(Scheduler):
         self.milestones = frozenset(self._rungs)
 
     def report(self, number: int, epoch: int, value: float | None) -> Decision:
+        if self._at.get(number, epoch) < epoch:  # it went past: another scheduler let it
+            self.resumed(number)
         rung = self._rungs.get(epoch)
         if rung is None:
             return "go on"

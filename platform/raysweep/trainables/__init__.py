@@ -14,6 +14,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,7 +61,7 @@ class Trainable:
     sha256: str = ""
     """Of the file that holds the function; part of what makes a study reproducible."""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Of all of a person's code that it is made of; of a built-in, which its version tells apart, nothing."""
         return "" if self.builtin else digest(self.function)

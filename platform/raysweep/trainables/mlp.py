@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from raysweep.errors import Infeasible
 from raysweep.trainables.data import Data, Part, Task, load
 
 if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pay for it
@@ -76,7 +77,7 @@ def mlp(
     from raysweep.trainables.update import Update
 
     if batch_norm and batch_size == 1:
-        raise ValueError("batch_norm needs a batch_size of 2 or more")
+        raise Infeasible("batch_norm needs a batch_size of 2 or more")
     if not isinstance(data, Data):
         data = load(
             data, data_dir, target, header, task, validation, test, split_seed, image_size, classes, skip_bad

@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import ast
+import dis
 import hashlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
+
+INSTALLED = {"site-packages", "dist-packages"}
+PLAIN = (bool, int, float, complex, str, bytes, tuple, type(None))
 
 
 def digest(function: Callable[..., Any]) -> str:
-    """SHA-256 of the module of `function` and of all that it imports from beside it; of a function of a notebook or a
-    script, of its source and that of the functions and classes there that it uses."""
+    """SHA-256 of the module of `function` and of all that it imports from beside it (of an installed package: from that
+    package); of a function of a notebook or a script, of its source and of what it uses there and from beside it."""
     file = inspect.getsourcefile(function)
     module = str(getattr(function, "__module__", "__main__"))
     if module != "__main__" and file and Path(file).is_file():
         path = Path(file)
-        root = path.parents[module.count(".") + (path.name == "__init__.py")]
-        texts = [f"{p.relative_to(root)}\n".encode() + p.read_bytes() for p in sorted(_imported(path, root))]
+        texts = _texts(path, path.parents[module.count(".") + (path.name == "__init__.py")])
     else:
-        texts = sorted(text.encode() for text in _used(function))
+        texts = sorted(_used(function))
     whole = hashlib.sha256()
     for text in texts:
         whole.update(hashlib.sha256(text).digest())
     return whole.hexdigest()
 
 
+def _texts(file: Path, root: Path) -> list[bytes]:
+    return [f"{p.relative_to(root)}\n".encode() + p.read_bytes() for p in sorted(_imported(file, root))]
+
+
 def _imported(file: Path, root: Path) -> set[Path]:
     """The files under `root` that `file` imports, and those that they do: seen by reading them, so that it is the same
-    in every process."""
+    in every process. Where packages are installed, those of its own package."""
     found: set[Path] = set()
+    inside = root / file.relative_to(root).parts[0] if INSTALLED & set(root.parts) else root
     left = [file]
     while left:
         path = left.pop()
@@ -43,7 +52,8 @@ def _imported(file: Path, root: Path) -> set[Path]:
         except (SyntaxError, ValueError):
             continue  # imported in a branch that is not taken
         package = path.relative_to(root).parent.parts
-        left += [p for name in _names(tree, package) for p in _files(root, name) if p.is_file()]
+        named = (p for name in _names(tree, package) for p in _files(root, name))
+        left += [p for p in named if p.is_relative_to(inside) and p.is_file()]
     return found
 
 
@@ -67,23 +77,46 @@ def _files(root: Path, name: tuple[str, ...]) -> Iterator[Path]:
         yield root.joinpath(*name).with_suffix(".py")
 
 
-def _used(function: Any) -> Iterator[str]:
-    """The sources of a function and of what it uses of its own module."""
+def _used(function: Any) -> Iterator[bytes]:
+    """The sources of a function, of the functions, classes and plain values of its own module that it uses, and of the
+    modules that lie beside it."""
     seen: set[int] = set()
+    beside = Path(getattr(sys.modules.get("__main__"), "__file__", None) or "x").resolve().parent
     left = [inspect.unwrap(function)]
     while left:
         one = left.pop()
         if id(one) in seen:
             continue
         seen.add(id(one))
-        yield _text(one)
+        yield _text(one).encode()
         if isinstance(one, FunctionType):
-            names = {n for code in _codes(one.__code__) for n in code.co_names}
-            values = [one.__globals__[n] for n in names if n in one.__globals__]
-            values += [cell.cell_contents for cell in one.__closure__ or () if _is_full(cell)]
-            left += [v for v in values if _is_own(v, one.__module__)]
+            used = {n: one.__globals__[n] for n in _globals(one) if n in one.__globals__}
+            used |= {f"{i}": c.cell_contents for i, c in enumerate(one.__closure__ or ()) if _is_full(c)}
+            for name, value in sorted(used.items()):
+                if _is_own(value, one.__module__):
+                    left.append(value)
+                elif isinstance(value, PLAIN):
+                    yield f"{name} = {value!r}".encode()
+                elif (file := _file_of(value)) is not None and file.is_relative_to(beside):
+                    yield from _texts(file, beside)
         elif isinstance(one, type):
             left += [v for v in vars(one).values() if isinstance(v, FunctionType)]
+
+
+def _globals(function: FunctionType) -> set[str]:
+    """The names of its module that a function looks up, and not those of attributes."""
+    looked_up = (i for code in _codes(function.__code__) for i in dis.get_instructions(code))
+    return {i.argval for i in looked_up if i.opname in {"LOAD_GLOBAL", "LOAD_NAME"}}
+
+
+def _file_of(value: Any) -> Path | None:
+    """The file of a module, or of the module that a function or class is from."""
+    module = (
+        value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
+    )
+    file = getattr(module, "__file__", None)
+    path = Path(file).resolve() if file else None
+    return None if path is None or INSTALLED & set(path.parts) else path
 
 
 def _is_own(value: Any, module: str) -> bool:
@@ -102,8 +135,14 @@ def _text(one: Any) -> str:
         return inspect.getsource(one)
     except (OSError, TypeError):  # typed at a prompt
         codes = _codes(one.__code__) if isinstance(one, FunctionType) else ()
-        plain = [[c for c in code.co_consts if not isinstance(c, CodeType)] for code in codes]
-        return repr((getattr(one, "__qualname__", ""), [c.co_code for c in codes], plain))
+        plain = [[_stable(c) for c in code.co_consts if not isinstance(c, CodeType)] for code in codes]
+        names = [code.co_names for code in codes]
+        return repr((getattr(one, "__qualname__", ""), [c.co_code for c in codes], plain, names))
+
+
+def _stable(constant: Any) -> Any:
+    """A constant whose text is the same in every process, which that of a set is not."""
+    return sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant
 
 
 def _codes(code: CodeType) -> list[CodeType]:
