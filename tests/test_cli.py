@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -276,6 +275,7 @@ def _the_ui_answers(here: Path) -> None:
         text=True,
         start_new_session=True,
     )
+    health = f"http://127.0.0.1:{port}/health"
     try:
         assert server.stdout is not None
         link = server.stdout.readline()
@@ -284,11 +284,14 @@ def _the_ui_answers(here: Path) -> None:
         )
         for _ in range(300):
             try:
-                assert urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).status == 200
-                return
+                assert urllib.request.urlopen(health, timeout=5).status == 200
+                break
             except OSError:
                 time.sleep(0.2)
-        raise AssertionError("the server did not answer within a minute")
+        else:
+            raise AssertionError("the server did not answer within a minute")
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        server.terminate()  # and not the processes that it has started
         server.wait(30)
+    with pytest.raises(OSError):
+        urllib.request.urlopen(health, timeout=5)

@@ -35,8 +35,8 @@ class Memory:
 
     def record(self, kind: str, **fields: Any) -> None:
         """Journal one thing that happened, and learn from it."""
+        record = self._journal.append(kind, **fields)
         with self._journal.lock:  # the live table reads the same history
-            record = self._journal.append(kind, **fields)
             self._decide(record, self._journal.history)
             if self._sampler is not None:
                 self._learn(self._sampler, record, self._journal.history)
