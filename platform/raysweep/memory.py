@@ -74,9 +74,8 @@ class Memory:
             self.scheduler.ended(number)
         elif kind == "again":
             self.scheduler.again(number)
-        elif (
-            "instead" in record
-        ):  # a member of a population gave way: it is over, though that is not journalled yet
+        elif "instead" in record:
+            # A member of a population gave way: it is over, though that is journalled a moment later.
             self.decisions[record["instead"]] = "stop"
         self.rules.add(record, history)
 
