@@ -4,7 +4,6 @@ them and is the first of them."""
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -25,9 +24,6 @@ class Crew:
 
     def __init__(self, job: Job):
         group = get_current_placement_group()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            meet = f"tcp://127.0.0.1:{free.getsockname()[1]}"
         mate = ray.remote(_Mate)
         self._mates = []
         for rank in range(1, job.ranks):
@@ -39,8 +35,9 @@ class Crew:
             self._mates.append(options.remote(job))
         try:
             ray.get([m.ready.remote() for m in self._mates])
-            joins = [m.join.remote(rank, job.ranks, meet) for rank, m in enumerate(self._mates, 1)]
-            _join(0, job.ranks, meet)
+            store = _store(job.ranks)
+            joins = [m.join.remote(rank, job.ranks, store.port) for rank, m in enumerate(self._mates, 1)]
+            _join(0, job.ranks, store)
             ray.get(joins)
         except Exception:
             self.disband()  # they hold what the next crew needs
@@ -90,8 +87,8 @@ class _Mate:
     def ready(self) -> None:
         """It is: it answers."""
 
-    def join(self, rank: int, size: int, meet: str) -> None:
-        _join(rank, size, meet)
+    def join(self, rank: int, size: int, port: int) -> None:
+        _join(rank, size, _store(size, port))
 
     def begin(self, point: Point, seeds: Sequence[int], states: Sequence[Any]) -> None:
         self._executions = list(self._makes.of(point, seeds, states))
@@ -114,11 +111,20 @@ def _leave() -> None:
         distributed.destroy_process_group()
 
 
-def _join(rank: int, size: int, meet: str) -> None:
-    """Make this process one of `size`, which meet at an address of their machine."""
+def _store(size: int, port: int = 0) -> Any:
+    """Where the ranks of a machine meet: the first one opens it, at a port that the system gives it and that nobody can
+    take in between; the others come to that port."""
+    from torch import distributed
+
+    master = not port
+    return distributed.TCPStore("127.0.0.1", port, size, master, PATIENCE, wait_for_workers=False)  # type: ignore[attr-defined]
+
+
+def _join(rank: int, size: int, store: Any) -> None:
+    """Make this process one of `size`, which meet at `store`."""
     import torch
     from torch import distributed
 
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    distributed.init_process_group(backend, init_method=meet, rank=rank, world_size=size, timeout=PATIENCE)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)

@@ -24,6 +24,10 @@ class LoopScheduler(FIFOScheduler):  # type: ignore[misc]
         super().__init__()
         self._loop, self._recorder = loop, recorder
 
+    def on_trial_add(self, controller: Any, trial: TuneTrial) -> None:
+        # Else Ray Tune fails when it sums up, at the end, a search with a trial that never began.
+        trial.init_local_path()
+
     def choose_trial_to_run(self, controller: Any) -> TuneTrial | None:
         waiting = [t for t in controller.get_live_trials() if t.status == TuneTrial.PENDING]
         if not self._loop.gives:  # those that wait for a node, which may never come, are not begun any more
