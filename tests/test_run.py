@@ -318,7 +318,7 @@ raysweep.run(study, store="off")
 for was, now in zip(before, state()):
     assert was == now, (was, now)
 assert not (pathlib.Path.home() / ".ray" / "auth_token").exists()
-ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 assert ray.get(ray.remote(lambda: 1).remote()) == 1
 ray.shutdown()
 print("as it was")
