@@ -156,6 +156,26 @@ def test_a_torn_file_of_the_mirror_s_does_not_end_the_copying(
     assert said == []
 
 
+def test_a_journal_that_grows_while_it_is_copied_is_copied_from_its_beginning(
+    copied: tuple[Journal, mirror.Mirror, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever fetches it a moment later has a prefix of it, and not its last lines."""
+    journal, copy, _ = copied
+    write = copy._write
+
+    def slow(name: str, data: bytes) -> None:
+        write(name, data)
+        journal.append("said", text="meanwhile")
+
+    monkeypatch.setattr(copy, "_write", slow)
+    for i in range(3):
+        journal.append("said", text=f"line {i}")
+        copy._journal()
+        held = (tmp_path / "mirror" / "study" / "journal" / "000000").read_bytes()
+        assert len(held) > 80 * i and journal.path.read_bytes().startswith(held)
+    journal.close()
+
+
 def test_a_mirror_that_cannot_be_written_to_says_how_far_it_is(
     copied: tuple[Journal, mirror.Mirror, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,7 +72,7 @@ def material(folder: Path) -> None:
     from torchvision import models
 
     rng = np.random.default_rng(0)
-    for part, count in (("train", 8), ("val", 4)):
+    for part, count in (("train", 40), ("val", 8)):
         for kind in ("ants", "bees"):
             place = folder / "images" / part / kind
             place.mkdir(parents=True)

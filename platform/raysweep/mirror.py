@@ -94,6 +94,8 @@ class Mirror:
                     self._write(_part(start), data)
                 start += len(data)
                 self._sent = start
+                if start % PART:
+                    break  # what has come meanwhile is for the next look: a part begins at a multiple of its size
 
     def _checkpoints(self) -> None:
         """What is new goes over, data before the manifest that makes it count; what was deleted is deleted."""

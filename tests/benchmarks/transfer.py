@@ -139,7 +139,7 @@ def main() -> None:
     h = sum(t.seconds for t in again.trials) / (TRIALS * EPOCHS * seen)
     b = epoch / seen - h
     bound = TRIALS * EPOCHS * (b + h) / (b + TRIALS * EPOCHS * h)
-    best = max(t.value(study.objective) or 0.0 for t in history.trials)
+    best = max(s.value for t in history.trials if (s := t.score(study.objective)))
     print(f"{TRIALS} trials x {EPOCHS} epochs, {data}, {slots} cores; best {best:.4f}")
     print(
         f"by hand   {peer:8.1f} s  (epochs of {epoch:.1f} s measured: {given.measured[0]} x {given.measured[1]})"
