@@ -11,7 +11,7 @@ run: $(VENV)/run       ## the main job: search a perceptron on real digits, abou
 test: $(VENV)/dev      ## the tests, about twelve minutes on two cores
 	$(BIN)/python -m pytest
 
-faults: $(VENV)/dev    ## the slow ones: nodes and heads that die, full disks, memory, MLflow away; about fifteen minutes
+faults: $(VENV)/dev    ## the slow ones: nodes and heads that die, full disks, memory, MLflow away, and the benchmarks; about twenty minutes
 	$(BIN)/python -m pytest -m slow
 
 soak: $(VENV)/dev      ## random kills of random things for ten minutes
