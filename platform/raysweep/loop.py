@@ -170,11 +170,9 @@ class Loop:
         if self.paused or self.ending or self.failing:
             return None
         if self.rules.why:  # what was begun in an earlier session is not taken up again
-            left = [*self._unfinished]
-            self._unfinished.clear()
             self._owed.clear()
-            for unfinished in left:
-                self.end(unfinished.number, "stopped", "")
+            while self._unfinished:
+                self.end(self._unfinished.popleft().number, "stopped", "")
         else:
             trial = self._taken_up() or self._continued() or self._chosen()
             if trial is None and not self.blocked:

@@ -37,8 +37,8 @@ def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iter
         undo.enter_context(environment(SETTINGS))
         import ray
 
-        os.environ |= _token_for(address)
-
+        if address is None and not ray.is_initialized():
+            os.environ |= _local_token()
         if tuple(map(int, ray.__version__.split(".")[:2])) < RAY:
             raise ClusterError(f"ray {ray.__version__} found, {'.'.join(map(str, RAY))} or newer needed")
         undo.enter_context(_logging_to(log))
@@ -64,16 +64,9 @@ def _forget_token() -> None:
     """Ray keeps for its process which token it was given, and whether one is asked for: see what is so now."""
     import ray
 
-    if not ray_is_on():
+    if not ray.is_initialized():
         ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
         ray._raylet.Config.initialize("")
-
-
-def ray_is_on() -> bool:
-    """Whether this process is connected to a Ray."""
-    import ray
-
-    return bool(ray.is_initialized())
 
 
 @contextmanager
@@ -121,12 +114,12 @@ def _logging_to(log: Path) -> Iterator[None]:
         handler.close()
 
 
-def _token_for(address: str | None) -> dict[str, str]:
+def _local_token() -> dict[str, str]:
     """A token for a Ray that we start, for as long as it lives, unless the user has one or wants none. (Ray would make
     one for good, that others can read, and every later Ray of this user would ask for it.)"""
     known = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys() or (Path.home() / TOKEN).exists()
     off = os.environ.get("RAY_AUTH_MODE", "token") != "token"
-    return {} if known or off or address or ray_is_on() else {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    return {} if known or off else {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def token() -> None:

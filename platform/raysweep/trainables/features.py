@@ -87,9 +87,7 @@ class Features:
         with (self.folder / "rows").open("wb") as file:
             file.truncate(size)
         text = json.dumps({**about, "shape": list(shape), "dtype": dtype}, indent=2)
-        (self.folder / "about.part").write_text(text)
-        # Last: an entry that is there is whole.
-        (self.folder / "about.part").replace(self.folder / "about.json")
+        disk.write(self.folder / "about.json", text, sync=False)  # last: an entry that is there is whole
 
     def _refuse(self, size: int, limit: float) -> None:
         if size > limit:
@@ -140,8 +138,7 @@ class Features:
                 file.write(data.data)  # written, not mapped: a disk that is full says so
                 file.flush()
                 os.fsync(file.fileno())
-            mark.with_name(f"{mark.name}.part").write_text(str(zlib.crc32(data.data)))
-            mark.with_name(f"{mark.name}.part").replace(mark)
+            disk.write(mark, str(zlib.crc32(data.data)), sync=False)
             return part.stop - part.start
 
     def complete(self, compute: Callable[[slice], Array]) -> int:
