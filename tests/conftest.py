@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "tests"))  # trainables.py, as a user's own module
 @pytest.fixture(scope="session")
 def ray() -> Iterator[Any]:
     """A Ray of two cores. `raysweep.run` uses the Ray that is there."""
-    from raysweep.ray_session import connected
+    from raysweep.execution.ray_session import connected
 
     path = Path(os.environ.get("TMPDIR", "/tmp")) / f"raysweep-tests-{os.getpid()}.log"
     with connected(None, path) as started:

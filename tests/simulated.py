@@ -10,10 +10,10 @@ from typing import Any
 
 from raysweep import Study
 from raysweep.errors import Infeasible
-from raysweep.journal import Journal
-from raysweep.loop import Loop
-from raysweep.sessions import admit
-from raysweep.trial import Point
+from raysweep.journal.journal import Journal
+from raysweep.search.loop import Loop
+from raysweep.search.sessions import open_session
+from raysweep.study.space import Point
 
 Curve = Callable[[Point, int], float]
 
@@ -49,7 +49,7 @@ def search(
     """Search `study`, or go on with what is in `folder`; its journal, closed. Killed after so many `records`."""
     journal = Cut(folder, records)
     try:
-        admit(study, journal)
+        open_session(study, journal)
         run(Loop(study, journal), curve, workers)
         journal.append("over", complete=True)
     except Killed:

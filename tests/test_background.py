@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
-from raysweep import JournalError, disk, lock, mirror
-from raysweep.background import Background
+from raysweep import JournalError
 from raysweep.errors import StorageError
-from raysweep.journal import FILE, Journal
+from raysweep.journal import mirror
+from raysweep.journal.journal import Journal
+from raysweep.journal.records import FILE
+from raysweep.storage import disk, lock
+from raysweep.storage.background import Background
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -67,7 +70,7 @@ def test_who_cannot_be_told_does_not_end_it() -> None:
 def test_a_share_that_is_away_for_a_moment_does_not_end_the_heartbeat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raysweep.journal.HEARTBEAT", 0.01)
+    monkeypatch.setattr("raysweep.journal.journal.HEARTBEAT", 0.01)
     journal = Journal(tmp_path / "study")
 
     def away(*arguments: Any, **more: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from raysweep import checkpoints
+from raysweep.storage import checkpoints
 
 
 def _content(epoch: int) -> dict[str, object]:
@@ -101,22 +101,31 @@ def test_checkpoints_of_a_beaten_trial_do_not_come_back(tmp_path: Path) -> None:
     """Its worker holds an epoch that it has not written, when the trial is stopped and beaten."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from raysweep.executions import Job
-    from raysweep.trial import Objective
-    from raysweep.worker import _Ends, _Running
+    from raysweep.execution.executions import Job
+    from raysweep.execution.lockstep import Lockstep, TrialEnds
+    from raysweep.study.objective import Objective
 
     loss = Objective("loss", False)
-    job = Job("mlp", "", 0, loss, str(tmp_path), 1, {}, every=1e9)
+    job = Job(
+        trainable="mlp",
+        beside="",
+        gpus=0,
+        objective=loss,
+        folder=str(tmp_path),
+        threads=1,
+        data={},
+        every=1e9,
+    )
     executions = [iter([({"loss": 1.0 / e}, {"epoch": e}) for e in (1, 2, 3)])]
     with ThreadPoolExecutor(1) as settling:
         checkpoints.claim(tmp_path, 5)
-        trial = _Running(executions, tmp_path, job, None, settling, 0, attempt=5)
+        trial = Lockstep(executions, tmp_path, job, None, settling, 0, attempt=5)
         trial.advance()
         trial.save_when_due(1.0, now=True)
         trial.advance()
         trial.save_when_due(0.5, now=False)
         checkpoints.discard(tmp_path)
-        with pytest.raises(_Ends):
+        with pytest.raises(TrialEnds):
             trial.flush()
     assert not list(tmp_path.glob("epoch-*"))
 

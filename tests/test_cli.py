@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from conftest import ROOT
 from raysweep.cli import cli
-from raysweep.journal import Journal
+from raysweep.journal.journal import Journal
 
 STUDY = """\
 trainable: trainables:parabola

@@ -20,11 +20,15 @@ from packaging.requirements import Requirement
 
 import raysweep
 from conftest import ROOT, quick
-from raysweep import DataError, Study, StudyError, jobs, launcher, nodes, queue
+from raysweep import DataError, Study, StudyError
 from raysweep.cli import cli
+from raysweep.cluster import jobs, launcher
 from raysweep.errors import ClusterError, JournalError
-from raysweep.journal import FILE, Journal
-from raysweep.plans import Resources, amounts
+from raysweep.execution import nodes
+from raysweep.journal import queue
+from raysweep.journal.journal import Journal
+from raysweep.journal.records import FILE
+from raysweep.study.options import Resources, amounts
 
 CLUSTER = ROOT / "cluster"
 LAUNCHED = ["aws", "azure", "gcp", "onprem"]
@@ -213,7 +217,7 @@ def test_a_kind_of_gpu_is_asked_for_as_ray_names_it() -> None:
 
 
 def test_every_node_is_asked_whether_it_can_run_trials(ray: Any, tmp_path: Path) -> None:
-    (node,) = nodes.probe(ray, tmp_path)
+    (node,) = nodes.probe(tmp_path)
     assert node.head and node.problems == () and set(node.versions) == {"python", "ray", "torch", "raysweep"}
     assert list(tmp_path.iterdir()) == []
     alive = ray.nodes()[0]

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from raysweep.errors import DataError
-from raysweep.trainables.data import Data, encode, load
+from raysweep.trainables.data import Data, load
+from raysweep.trainables.encoding import encode
 
 RNG = np.random.default_rng(0)
 

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from raysweep.errors import JournalError
-from raysweep.journal import History, Journal, line, parse, read
-from raysweep.lock import in_use
-from raysweep.trial import Objective, Report, Trial, best, ranking
+from raysweep.journal.history import History
+from raysweep.journal.journal import Journal
+from raysweep.journal.records import line, parse, read
+from raysweep.storage.lock import in_use
+from raysweep.study.objective import Objective
+from raysweep.trial import Report, Trial, best, ranking
 
 RECORDS: list[dict[str, Any]] = [
     {"kind": "study", "time": 1.0, "id": "a", "study": {"name": "ä"}},

@@ -12,14 +12,18 @@ from typing import Any
 import pytest
 
 from conftest import quick
-from raysweep import Float, Int, JournalError, Loop, RaysweepError, Space, Study, StudyError, queue
-from raysweep.journal import FILE, History, Journal, read
-from raysweep.plans import Seconds
-from raysweep.samplers.optuna import enough
-from raysweep.schedulers.asha import Hyperband
-from raysweep.schedulers.population import Population
-from raysweep.trial import Objective, Report, Trial, front, ranking
-from raysweep.warm_start import fitted
+from raysweep import Float, Int, JournalError, Loop, RaysweepError, Space, Study, StudyError
+from raysweep.journal import queue
+from raysweep.journal.history import History
+from raysweep.journal.journal import Journal
+from raysweep.journal.records import FILE, read
+from raysweep.search.samplers.optuna import enough
+from raysweep.search.schedulers.asha import Hyperband
+from raysweep.search.schedulers.population import Population
+from raysweep.search.warm_start import fitted
+from raysweep.study.objective import Objective
+from raysweep.study.options import Seconds
+from raysweep.trial import Report, Trial, front, ranking
 
 LOSS = Objective("loss", maximize=False)
 
@@ -452,7 +456,7 @@ def test_optuna_s_terminator_is_asked_now_and_then(tmp_path: Path, monkeypatch: 
         asked.append(len(trials))
         return len(trials) >= 45
 
-    monkeypatch.setattr("raysweep.samplers.optuna.enough", enough)
+    monkeypatch.setattr("raysweep.search.samplers.optuna.enough", enough)
     study = quick(trials=100, algorithm="random", stop={"terminator": True})
     assert len(by_hand(study, tmp_path)) == 46
     assert asked == [*range(20, 41), 42, 44, 46]

@@ -11,9 +11,11 @@ import pytest
 import raysweep
 from conftest import quick
 from raysweep import Study
-from raysweep.journal import FILE, History, Journal, line, read
-from raysweep.loop import Loop
-from raysweep.sessions import EXTENDABLE, admit
+from raysweep.journal.history import History
+from raysweep.journal.journal import Journal
+from raysweep.journal.records import FILE, line, read
+from raysweep.search.loop import Loop
+from raysweep.search.sessions import EXTENDABLE, open_session
 from raysweep.trial import Trial
 from simulated import decisions, run, save, search
 
@@ -94,7 +96,8 @@ def killed(
 
 
 def test_trials_that_wait_have_a_score_for_who_reads_the_journal(tmp_path: Path) -> None:
-    from raysweep.report import Progress, rows
+    from raysweep.report.live import Progress
+    from raysweep.report.tables import rows
     from raysweep.trial import best, ranking
 
     study, history = killed(tmp_path / "quick", records=40)
@@ -144,7 +147,7 @@ def test_what_several_workers_were_given_is_what_the_journal_says(tmp_path: Path
     journal = Journal(tmp_path / "quick")
     loop = Loop(study, journal)
     for trial in journal.trials:
-        decision = loop._memory.decisions.get(trial.number)
+        decision = loop._state.decisions.get(trial.number)
         assert (decision == "pause") == (trial.status == "paused")
     records = read(journal.path)[0]
     journal.close()
@@ -169,7 +172,7 @@ def test_a_promoted_trial_that_is_lost_before_its_first_epoch_is_taken_up_again(
     """Its process is gone before it said anything: that is a loss as any other."""
     study = study_of("qmc", scheduler)
     journal = Journal(tmp_path / "quick")
-    admit(study, journal)
+    open_session(study, journal)
     loop, lost = Loop(study, journal), {}
     hand_out = loop.next
 
@@ -194,7 +197,7 @@ def test_a_promoted_trial_that_is_lost_before_its_first_epoch_is_taken_up_again(
 def test_a_process_that_is_lost_again_and_again_ends_its_trial(tmp_path: Path) -> None:
     study = study_of("qmc", "pbt")
     journal = Journal(tmp_path / "quick")
-    admit(study, journal)
+    open_session(study, journal)
     loop, losses = Loop(study, journal), 0
     while (trial := loop.next()) is not None and losses < 500:
         if trial.status == "paused" or trial.losses:
@@ -221,7 +224,7 @@ def test_no_trial_that_has_ended_is_run_again_after_an_extension_with_another_sc
         journal.close()
         shutil.copy(tmp_path / "quick" / FILE, tmp_path / scheduler / "quick" / FILE)
         journal = Journal(tmp_path / scheduler / "quick")
-        admit(other, journal, may_change=EXTENDABLE)
+        open_session(other, journal, may_change=EXTENDABLE)
         run(Loop(other, journal))
         records = read(journal.path)[0]
         journal.close()
@@ -234,7 +237,7 @@ def test_no_trial_that_has_ended_is_run_again_after_an_extension_with_another_sc
 
 
 def test_only_trials_that_have_ended_are_given_more_epochs(tmp_path: Path) -> None:
-    from raysweep.driver import _give_more
+    from raysweep.execution.run import _give_more
     from raysweep.trial import ranking
 
     study = study_of("hyperopt", "promotion")
@@ -261,7 +264,7 @@ def test_a_study_interrupted_by_0_1_goes_on_with_all_it_had_learned(name: str, t
     shown = {
         t.number for t in before.trials if t.status == "paused" or (t.score(study.objective) and t.ended)
     }
-    sampler = getattr(loop._memory.sampler, "_sampler", loop._memory.sampler)
+    sampler = getattr(loop._state.sampler, "_sampler", loop._state.sampler)
     if name == "promotion":
         assert sampler._documents.keys() >= shown, "the default search"
     elif name == "hyperband":

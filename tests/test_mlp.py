@@ -16,11 +16,12 @@ import torch
 
 from conftest import saved
 from raysweep.errors import Infeasible
-from raysweep.trainables import fit
+from raysweep.trainables import training
+from raysweep.trainables.arguments import Activation, Optimizer, Schedule, Training
 from raysweep.trainables.data import Data, load
-from raysweep.trainables.mlp import Activation, Optimizer, Schedule, export, mlp, network, widths
+from raysweep.trainables.mlp import export, mlp, network, widths
+from raysweep.trainables.optimizers import FlatOptimizer
 from raysweep.trainables.predict import Predictor
-from raysweep.trainables.update import Update
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +122,11 @@ def test_a_number_is_predicted_in_its_own_units(line: Data, tmp_path: Path) -> N
 def test_every_sample_is_seen_whatever_the_batch(digits: Data) -> None:
     few = replace(digits, x_train=digits.x_train[:33], y_train=digits.y_train[:33])
     model = network(64, 10, [8], "relu", 0.0, False)
-    train = fit.Tensors(few.x_train, few.y_train, few, torch.device("cpu"))
+    train = training.Tensors(few.x_train, few.y_train, few, torch.device("cpu"))
     for batch in (1, 8, 32, 64):
-        _, seen = fit._one_epoch(model, train, Update("sgd", model), 0.1, batch, 0.0, 0.0, True)
+        _, seen = training._one_epoch(
+            model, train, FlatOptimizer("sgd", model), Training(batch_size=batch), 0.1, True
+        )
         assert seen == 33
     with pytest.raises(Infeasible, match="batch_norm needs a batch_size of 2 or more"):
         list(mlp(data=few, batch_size=1, batch_norm=True, epochs=1))
@@ -151,7 +154,7 @@ def test_nothing_of_the_test_split_is_seen_in_training(digits: Data) -> None:
 
 @pytest.mark.parametrize("schedule", get_args(Schedule))
 def test_a_schedule_starts_at_the_full_rate_and_never_rises_after_the_warm_up(schedule: str) -> None:
-    rates = [fit.rate(schedule, epoch, 10, 2) for epoch in range(1, 11)]
+    rates = [training.rate(schedule, epoch, 10, 2) for epoch in range(1, 11)]
     assert rates[0] < rates[1] < rates[2] == 1.0
     assert all(a >= b > 0 for a, b in itertools.pairwise(rates[2:]))
 
@@ -182,18 +185,18 @@ def test_shared_memory_that_cannot_be_written_is_read_all_the_same(digits: Data)
         ),
     ],
 )
-def test_an_update_is_what_pytorch_s_own_would_be(name: str, options: dict[str, Any], peer: Any) -> None:
+def test_an_optimizer_is_what_pytorch_s_own_would_be(name: str, options: dict[str, Any], peer: Any) -> None:
     torch.manual_seed(0)
     ours = network(4, 3, [5, 6], "tanh", 0.0, True)
     theirs = copy.deepcopy(ours)
-    update, optimizer = Update(name, ours, weight_decay=0.01, **options), peer(theirs.parameters())
+    own, optimizer = FlatOptimizer(name, ours, weight_decay=0.01, **options), peer(theirs.parameters())
     for _ in range(20):
         x, y = torch.randn(8, 4), torch.randint(3, (8,))
         for model in (ours, theirs):
             loss = torch.nn.functional.cross_entropy(model(x), y)
-            update.zero() if model is ours else optimizer.zero_grad()
+            own.zero() if model is ours else optimizer.zero_grad()
             loss.backward()
-            update.step(0.1) if model is ours else optimizer.step()
+            own.step(0.1) if model is ours else optimizer.step()
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 

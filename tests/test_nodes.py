@@ -15,7 +15,7 @@ import yaml
 
 from conftest import ROOT
 from faults.conftest import assert_invariants, history, until
-from raysweep.journal import FILE
+from raysweep.journal.records import FILE
 
 # Adds a node for each line that it reads, or takes the last one away.
 CLUSTER = """

@@ -11,7 +11,7 @@ import torch
 from torch import distributed, multiprocessing
 
 from raysweep.trainables import mlp
-from raysweep.trainables.ranks import Ranks, ranks
+from raysweep.trainables.data_parallel import Ranks, ranks
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "adam", "lr": 1e-2, "batch_size": 64},

@@ -19,7 +19,8 @@ import pytest
 import raysweep
 from conftest import ROOT, quick
 from raysweep import ClusterError, DataError, JournalError, Study, StudyError
-from raysweep.journal import FILE, History, read
+from raysweep.journal.history import History
+from raysweep.journal.records import FILE, read
 
 
 def history(folder: Path, name: str = "quick") -> History:
@@ -186,7 +187,7 @@ def test_a_study_that_was_refused_can_be_mended(ray: Any, here: Path) -> None:
 
 
 def test_a_study_whose_best_was_not_exported_yet_is_not_complete(ray: Any, here: Path) -> None:
-    from raysweep.journal import line
+    from raysweep.journal.records import line
 
     space = {"epochs": 1, "lr": {"float": [1e-3, 1e-1], "log": True}}
     study = quick(name="cut", trainable="mlp", minimize="val_loss", trials=2, space=space)
@@ -251,7 +252,7 @@ def test_the_mlp_is_searched_tested_and_exported(ray: Any, here: Path) -> None:
 
 
 def test_only_the_best_trials_keep_their_checkpoints(ray: Any, here: Path) -> None:
-    from raysweep.retention import KEPT
+    from raysweep.journal.retention import KEPT
     from raysweep.trial import ranking
 
     study = quick(trials=9)
@@ -360,7 +361,7 @@ def test_cancel_from_elsewhere_does_not_end_a_program_that_searches_in_a_thread(
 ) -> None:
     import threading
 
-    from raysweep import queue
+    from raysweep.journal import queue
 
     ended: list[Any] = []
     previous = signal.signal(signal.SIGTERM, lambda *_: ended.append("SIGTERM"))

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from raysweep import Choice, Float, Int, Space
-from raysweep.samplers import SAMPLERS, Sampler
-from raysweep.space import encode
-from raysweep.trial import Objective, Point, Report, Trial
+from raysweep.search.samplers import SAMPLERS, Sampler
+from raysweep.study.objective import Objective
+from raysweep.study.space import Point, encode
+from raysweep.trial import Report, Trial
 
 DISCRETE = {
     "layers": Int(1, 3),
@@ -166,7 +167,7 @@ def test_start_up_is_exactly_as_many_quasi_random_points_however_parallel(name: 
 
 
 @EVERY
-def test_trials_that_wait_and_then_end_in_any_way_are_taken(name: str) -> None:
+def test_trials_that_wait_and_then_end_in_any_way_are_imported(name: str) -> None:
     sampler = make(name, 5)
     for number in range(8):
         point = sampler.ask(number)

@@ -13,11 +13,11 @@ import pytest
 
 import raysweep
 from conftest import quick
-from raysweep.journal import FILE, read
-from raysweep.schedulers import Decision, Scheduler, scheduler_of
-from raysweep.schedulers.asha import Hyperband, Promotion, Stopping
-from raysweep.schedulers.median import Median
-from raysweep.trial import Objective
+from raysweep.journal.records import FILE, read
+from raysweep.search.schedulers import Decision, Scheduler, scheduler_of
+from raysweep.search.schedulers.asha import Hyperband, Promotion, Stopping
+from raysweep.search.schedulers.median import Median
+from raysweep.study.objective import Objective
 
 LOSS, ACCURACY = Objective("loss", maximize=False), Objective("accuracy", maximize=True)
 SPACE = {"x": {"float": [-1.0, 1.0]}, "epochs": 18}
@@ -244,7 +244,7 @@ def decides(scheduler: Scheduler, number: int) -> list[Decision]:
 
 
 def test_losses_in_order_have_ranks_and_quantiles() -> None:
-    from raysweep.schedulers.base import Ranked
+    from raysweep.search.schedulers.base import Ranked
 
     ranked = Ranked()
     for number, loss in enumerate([3.0, 1.0, 2.0, 1.0]):

@@ -18,9 +18,11 @@ import yaml
 import raysweep
 from conftest import quick
 from raysweep import JournalError, Study, StudyError
-from raysweep.journal import History, Journal, read
-from raysweep.sessions import admit, restored
-from raysweep.trainables.source import digest
+from raysweep.journal.history import History
+from raysweep.journal.journal import Journal
+from raysweep.journal.records import read
+from raysweep.search.sessions import open_session, restored
+from raysweep.trainables.code import digest
 
 MODULES: dict[str, str] = {
     "pkg/__init__.py": "",
@@ -75,7 +77,7 @@ def typed(text: str) -> dict[str, Any]:
 
 SCRIPT = """\
 import math
-from raysweep.trainables.source import digest
+from raysweep.trainables.code import digest
 from helper import half
 import helper
 SCALE = {scale}
@@ -106,7 +108,7 @@ def test_the_digest_of_a_script_is_of_the_values_and_modules_that_it_uses(tmp_pa
 
 
 def test_of_an_installed_package_that_package_counts_and_not_all_that_it_imports() -> None:
-    from raysweep.trainables.source import _imported
+    from raysweep.trainables.code import _imported
 
     path = Path(inspect.getsourcefile(yaml.safe_load) or "")
     root = path.parents[1]
@@ -142,9 +144,9 @@ def test_a_study_is_not_continued_with_other_code_without_a_word(tmp_path: Path)
     journal = Journal(tmp_path / "quick")
     for _ in range(2):  # nor the second time
         with pytest.raises(JournalError, match=r"the code of 'quick'.* has changed .*--code-changed"):
-            admit(study(1), journal)
-    admit(study(1), journal, new_code=True)
-    admit(study(1), journal)
+            open_session(study(1), journal)
+    open_session(study(1), journal, new_code=True)
+    open_session(study(1), journal)
     journal.close()
     with pytest.warns(UserWarning, match="has changed"):
         one_trial(2)

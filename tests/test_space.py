@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysweep import Choice, Float, Int, Space, StudyError
-from raysweep.params import Param, param
-from raysweep.space import decode, encode, flat
+from raysweep.study.params import Param, param
+from raysweep.study.space import decode, encode, flat
 
 PARAMS = {
     "float": Float(-1.0, 2.0),

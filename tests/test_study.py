@@ -11,9 +11,9 @@ import yaml
 
 from conftest import ROOT, quick
 from raysweep import Float, Int, Study, StudyError
-from raysweep.files import read_yaml
-from raysweep.plans import AshaScheduler
-from raysweep.schema import schema
+from raysweep.study.options import AshaScheduler
+from raysweep.study.schema import schema
+from raysweep.study.yaml import read_yaml
 
 FILES = sorted((ROOT / "search_spaces").glob("*.yaml"))
 
@@ -84,7 +84,7 @@ REFUSED = {
     ),
     "no trials": (space("lr: 0.1").replace("trials: 3", "trials: 0"), "trials: must be greater than or equal to 1, got 0"),
     "trials not said": (space("lr: 0.1").replace("trials: 3\n", ""), "trials: say how many points to try"),
-    "trials without freedom": (f"{HEAD}space: {{lr: 0.1}}", "trials: 3 trials of a space without freedom"),
+    "trials without freedom": (f"{HEAD}space: {{lr: 0.1}}", "trials: 3 trials, but nothing in the space varies"),
     "unknown algorithm": (f"algorithm: bayes\n{space('lr: 0.1')}", "algorithm: 'bayes' is unknown. One of: grid, hyperopt, optuna, random"),
     "unknown option": (f"algorithm: {{name: hyperopt, gama: 0.1}}\n{space('lr: 0.1')}", "algorithm: unknown key 'gama'. Did you mean 'gamma'?"),
     "illegal option": (f"algorithm: {{name: optuna, sampler: bo}}\n{space('lr: 0.1')}", "algorithm: sampler must be 'tpe', 'gp', 'cmaes', 'nsga2' or 'qmc', got \"bo\""),
@@ -108,10 +108,10 @@ REFUSED = {
     "no timeout": (f"trial_timeout: 0\n{space('epochs: 9')}", "trial_timeout: must be greater than 0, got 0"),
     "hyperband without epochs": ("trainable: trainables:parabola\nminimize: loss\nscheduler: hyperband\ntrials: 9\nspace: {x: {float: [0, 1]}}", "scheduler: hyperband must know how many epochs there are. Put epochs in the space"),
     "a small population": (f"scheduler: pbt\n{space('epochs: 9')}", "trials: a population of 3 is too small. Use 4 or more"),
-    "a population's long interval": (f"scheduler: {{name: pbt, interval: 9}}\n{space('epochs: 9').replace('trials: 3', 'trials: 8')}", "scheduler: interval 9 of 9 epochs: nobody would ever give up"),
-    "varying what is fixed": ("scheduler: {name: pbt, vary: [lr]}\n" + space("epochs: 9\n  lr: 0.1").replace("trials: 3", "trials: 8"), "scheduler: vary: 'lr' must be free, one value, and no condition of others"),
+    "a population's long interval": (f"scheduler: {{name: pbt, interval: 9}}\n{space('epochs: 9').replace('trials: 3', 'trials: 8')}", "scheduler: interval 9 of 9 epochs: no trial would ever be replaced"),
+    "varying what is fixed": ("scheduler: {name: pbt, vary: [lr]}\n" + space("epochs: 9\n  lr: 0.1").replace("trials: 3", "trials: 8"), "scheduler: vary: 'lr' must vary, be one value, and be no condition of others"),
     "varying what is not there": (f"scheduler: {{name: pbt, vary: [dropuot]}}\n{space('epochs: 9').replace('trials: 3', 'trials: 8')}", "scheduler: vary: 'dropuot' is not in the space. Did you mean 'dropout'?"),
-    "nothing to vary": ("trainable: trainables:parabola\nminimize: loss\nscheduler: pbt\ntrials: 9\nspace: {x: {float: [0, 1]}, epochs: 9}", "scheduler: vary: say which hyperparameters may change in the middle of a training"),
+    "nothing to vary": ("trainable: trainables:parabola\nminimize: loss\nscheduler: pbt\ntrials: 9\nspace: {x: {float: [0, 1]}, epochs: 9}", "scheduler: vary: say which hyperparameters may change during training"),
     "negative resources": (f"per_trial: {{cpu: -1}}\n{space('lr: 0.1')}", "per_trial.cpu: must be greater than 0, got -1"),
     "resources of NaN": (f"per_trial: {{gpu: .nan}}\n{space('lr: 0.1')}", "per_trial.gpu: must be a finite number, got"),
     "unknown resource": (f"per_trial: {{gpus: 1}}\n{space('lr: 0.1')}", "per_trial: unknown key 'gpus'. Did you mean 'gpu'?"),
@@ -247,7 +247,7 @@ def test_whole_numbers_stand_for_floats_in_points() -> None:
     study = quick(space=space, points=[{"x": 1}, {"x": 0}])
     assert study.first() == [{"x": 1.0, "epochs": 3}, {"x": 0.0, "epochs": 3}]
     assert [type(p["x"]) for p in study.first()] == [float, float]
-    assert quick(space=space).whole({"x": True})["x"] is True, "which is no number"
+    assert quick(space=space).space.completed({"x": True})["x"] is True, "which is no number"
 
 
 def test_a_list_that_could_be_endless_is_refused_at_once() -> None:

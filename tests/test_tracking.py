@@ -11,9 +11,11 @@ import pytest
 
 import raysweep
 from conftest import quick
-from raysweep import TrackingError, tracking
-from raysweep.journal import FILE, Journal, read
-from raysweep.publisher import Publisher
+from raysweep import TrackingError
+from raysweep.journal.journal import Journal
+from raysweep.journal.records import FILE, read
+from raysweep.tracking import process
+from raysweep.tracking.publisher import Publisher
 from raysweep.trial import Trial
 
 URI = "sqlite:///mlflow.db"
@@ -313,9 +315,9 @@ def test_a_store_that_cannot_be_is_refused_before_anything_starts(
 def test_a_publisher_that_cannot_publish_says_so_and_loses_nothing(here: Path) -> None:
     place = here / "studies" / "quick"
     journal = write(place)
-    tracking.start(place, "sqlite:////dev/null/all.db")
+    process.start_publisher(place, "sqlite:////dev/null/all.db")
     said: list[str] = []
-    shown = tracking.drain(place, said.append, patience=12)
+    shown = process.wait_for_publisher(place, said.append, patience=12)
     assert not shown.over and "/dev/null" in shown.error
     assert "MLflow is behind" in said[-1] and "Nothing is lost: raysweep sync quick" in said[-1]
     journal.close()
@@ -323,7 +325,7 @@ def test_a_publisher_that_cannot_publish_says_so_and_loses_nothing(here: Path) -
 
 
 def test_the_doctor_finds_and_mends_what_a_crash_left(client: Any, here: Path) -> None:
-    from raysweep.doctor import examine
+    from raysweep.tracking.doctor import examine
 
     place = here / "studies" / "quick"
     journal = write(place)

@@ -438,7 +438,7 @@ def test_an_image_too_large_to_be_true_is_refused(tmp_path: Path, monkeypatch: p
 
 
 def test_only_features_that_some_trial_can_ask_for_are_made() -> None:
-    from raysweep.preparation import _sets
+    from raysweep.study.shared import feature_sets
 
     space = {
         "backbone": ["vgg16", "resnet50"],
@@ -448,7 +448,7 @@ def test_only_features_that_some_trial_can_ask_for_are_made() -> None:
         "lr": {"float": [0.1, 1.0]},
     }
     study = Study(name="s", trainable="transfer", maximize="val_accuracy", trials=9, space=space)
-    sets = [(s["backbone"], s["weights"], s["pooling"], s["frozen"]) for s in _sets(study, {})]
+    sets = [(s["backbone"], s["weights"], s["pooling"], s["frozen"]) for s in feature_sets(study, {})]
     assert sets == [
         ("vgg16", "default", "average", True), ("vgg16", "default", "flatten", True), ("vgg16", "default", "average", False),
         ("resnet50", "IMAGENET1K_V2", "average", True), ("resnet50", "IMAGENET1K_V2", "flatten", True),
@@ -488,7 +488,7 @@ def test_what_one_study_finds_is_where_the_next_begins(ray: Any, here: Path, mlf
         "tables/classes.csv",
         "tables/confusion.csv",
     }
-    from raysweep.models import predict
+    from raysweep.tracking.models import predict
 
     root = folder(here / "pictures", "a", count=2)
     predictions = predict("second", f"sqlite:///{here}/studies/mlflow.db", [root])

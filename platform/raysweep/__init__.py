@@ -23,14 +23,14 @@ from raysweep.errors import (
     StudyError,
     TrackingError,
 )
-from raysweep.params import Choice, Float, Int
-from raysweep.space import Space
+from raysweep.study.params import Choice, Float, Int
+from raysweep.study.space import Space
 from raysweep.trial import Trial
 
 if TYPE_CHECKING:
-    from raysweep.driver import Interrupted, Result, run
-    from raysweep.loop import Loop
-    from raysweep.study import Study
+    from raysweep.execution.run import Interrupted, Result, run
+    from raysweep.search.loop import Loop
+    from raysweep.study.study import Study
 
 __version__ = "0.1.0"
 
@@ -55,11 +55,11 @@ __all__ = [
 ]
 
 _LATER = {
-    "Interrupted": "raysweep.driver",
-    "Loop": "raysweep.loop",
-    "Result": "raysweep.driver",
-    "Study": "raysweep.study",
-    "run": "raysweep.driver",
+    "Interrupted": "raysweep.execution.run",
+    "Loop": "raysweep.search.loop",
+    "Result": "raysweep.execution.run",
+    "Study": "raysweep.study.study",
+    "run": "raysweep.execution.run",
 }
 
 

@@ -20,8 +20,9 @@ import numpy as np
 import optuna
 
 from raysweep import Float, Space
-from raysweep.samplers import SAMPLERS
-from raysweep.trial import Objective, Report, Trial
+from raysweep.search.samplers import SAMPLERS
+from raysweep.study.objective import Objective
+from raysweep.trial import Report, Trial
 
 TRIALS, LATE = 100, 30
 SPACE = Space({"x": Float(0.0, 1.0), "y": Float(0.0, 1.0)})

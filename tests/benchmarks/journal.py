@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from raysweep import Float, Study
-from raysweep.journal import Journal
-from raysweep.loop import Loop
-from raysweep.sessions import admit
+from raysweep.journal.journal import Journal
+from raysweep.search.loop import Loop
+from raysweep.search.sessions import open_session
 
 
 def unused(x: float, y: float, epochs: int, state: Any = None) -> Iterator[Any]:
@@ -36,7 +36,7 @@ def main() -> None:
     study = Study(name="many", trainable=unused, minimize="loss", trials=given.trials + 2, space=space)
     with tempfile.TemporaryDirectory() as scratch:
         journal = Journal(Path(scratch) / "many")
-        admit(study, journal)
+        open_session(study, journal)
         loop, asks, reports, records = Loop(study, journal), [], [], []
         ended = 0
         while ended < given.trials:
@@ -68,7 +68,7 @@ def main() -> None:
         opened = time.perf_counter() - began
         loop = Loop(study, journal)
         folded = time.perf_counter() - began
-        loop._memory.sampler.ask(len(journal.trials))  # a trial that is promoted would need no sampler
+        loop._state.sampler.ask(len(journal.trials))  # a trial that is promoted would need no sampler
         asked = time.perf_counter() - began
         journal.close()
     print(f"{trials:,} trials, {len(reports):,} reports, a journal of {size:.0f} MB; hyperopt, promotion")

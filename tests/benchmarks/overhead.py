@@ -17,8 +17,8 @@ from typing import Any
 
 import raysweep
 from raysweep import Choice, Float, Int, Study
-from raysweep.ray_session import connected
-from raysweep.samplers import sampler_of
+from raysweep.execution.ray_session import connected
+from raysweep.search.samplers import sampler_of
 from raysweep.trainables.data import load
 
 SPACE = {

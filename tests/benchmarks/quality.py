@@ -62,8 +62,8 @@ class Search(Protocol):
 class Ours:
     def __init__(self, algorithm: Any, scheduler: Any, task: Task, seed: int):
         from raysweep import Study
-        from raysweep.journal import Journal
-        from raysweep.loop import Loop
+        from raysweep.journal.journal import Journal
+        from raysweep.search.loop import Loop
 
         study = Study(
             name="quality", trainable=_unused, minimize="loss", trials=100_000, seed=seed, space=task.space,

@@ -47,8 +47,8 @@ def of(pid: int, name: str) -> float:
 
 
 def measured(trials: int, at_once: int, pause: float) -> dict[str, float]:
-    from raysweep.journal import Reader
-    from raysweep.tracking import status
+    from raysweep.journal.history import Reader
+    from raysweep.tracking.process import publisher_status
 
     place = Path(tempfile.mkdtemp(prefix="raysweep-scale-"))
     (place / "idle.py").write_text(IDLE)
@@ -65,7 +65,7 @@ def measured(trials: int, at_once: int, pause: float) -> dict[str, float]:
             reader = Reader(study)
             reader.update()
             if reader.history.over:
-                ended, behind = time.time(), status(study).pending
+                ended, behind = time.time(), publisher_status(study).pending
         time.sleep(0.5)
     over = time.time()
     reader = Reader(study)

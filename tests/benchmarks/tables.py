@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from raysweep import Float, Int, Space
-from raysweep.trial import Point
+from raysweep.study.space import Point
 
 POOL = 1000  # points whose best values say what is good
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import raysweep
 from raysweep import Float, Study
-from raysweep.ray_session import connected
+from raysweep.execution.ray_session import connected
 
 TRIALS = 4
 

@@ -26,9 +26,10 @@ import numpy as np
 
 import raysweep
 from raysweep import Choice, Float, Int, Study
-from raysweep.journal import FILE, History, read
-from raysweep.ray_session import connected
-from raysweep.samplers import sampler_of
+from raysweep.execution.ray_session import connected
+from raysweep.journal.history import History
+from raysweep.journal.records import FILE, read
+from raysweep.search.samplers import sampler_of
 from raysweep.trainables import images
 from raysweep.trainables.backbones import Source
 from raysweep.trainables.data import Data, load_images

@@ -11,7 +11,7 @@ import pytest
 from cluster.conftest import SHARED, Hosts
 from conftest import ROOT
 from faults.conftest import assert_invariants, history, until
-from raysweep.journal import FILE
+from raysweep.journal.records import FILE
 
 STUDY = """\
 trainable: mlp

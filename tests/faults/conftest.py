@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
-from raysweep import checkpoints, lock
-from raysweep.journal import FILE, History, read
-from raysweep.study import Study
+from raysweep.journal.history import History
+from raysweep.journal.records import FILE, read
+from raysweep.storage import checkpoints, lock
+from raysweep.study.study import Study
 from raysweep.trial import ENDED, best
 
 STUDY = """\

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from faults.conftest import STUDY, assert_invariants
 
-VICTIMS = ("raysweep run", "raysweep resume", "ray::", "raysweep.publisher", "raylet", "gcs_server")
+VICTIMS = ("raysweep run", "raysweep resume", "ray::", "raysweep.tracking.publisher", "raylet", "gcs_server")
 
 
 def processes(folder: Path) -> dict[int, str]:

@@ -16,9 +16,10 @@ import pytest
 
 from faults.conftest import assert_invariants, history, until
 from faults.test_studies import Start, finished, reports
-from raysweep import mirror
 from raysweep.errors import StorageError
-from raysweep.journal import FILE, Journal
+from raysweep.journal import mirror
+from raysweep.journal.journal import Journal
+from raysweep.journal.records import FILE
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "key",

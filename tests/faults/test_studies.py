@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from faults.conftest import assert_invariants, history, until
-from raysweep.journal import FILE, Journal
+from raysweep.journal.journal import Journal
+from raysweep.journal.records import FILE
 
 Start = Callable[..., subprocess.Popen[str]]
 KILLS = 20
@@ -116,7 +117,8 @@ def test_a_search_on_a_full_disk_waits_for_room_and_goes_on(
 
 
 def test_a_second_start_is_refused_wherever_it_comes_from(tmp_path: Path) -> None:
-    from raysweep import JournalError, lock
+    from raysweep import JournalError
+    from raysweep.storage import lock
 
     journal = Journal(tmp_path)
     with pytest.raises(

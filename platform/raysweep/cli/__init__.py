@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from raysweep.cli import cluster, results, running, search, upkeep
+from raysweep.cli import cluster, maintenance, results, running, search
 from raysweep.cli.base import cli
 
-__all__ = ["cli", "cluster", "main", "results", "running", "search", "upkeep"]
+__all__ = ["cli", "cluster", "main", "maintenance", "results", "running", "search"]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the commands share: their group, the options that several take, how they find a study and print trials."""
+"""The group of all commands, how they find a study, and how they print trials."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from raysweep import __version__
-from raysweep.errors import HIDDEN, JournalError, RaysweepError, TrackingError, scrubbed
+from raysweep.cli.options import again
+from raysweep.errors import HIDDEN, JournalError, RaysweepError, TrackingError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from raysweep.journal import History
-    from raysweep.study import Study
-    from raysweep.trial import Objective, Trial
-
-STUDIES = os.environ.get("RAYSWEEP_FOLDER", "studies")
-ARGUMENTS = "raysweep.arguments"  # of the command, as they were written
+    from raysweep.journal.history import History
+    from raysweep.study.objective import Objective
+    from raysweep.study.study import Study
+    from raysweep.trial import Trial
 
 
 class Commands(click.Group):
@@ -37,82 +36,10 @@ class Commands(click.Group):
             ctx.exit(130)
 
 
-cluster_option = click.option(
-    "--cluster",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    envvar="RAYSWEEP_CLUSTER",
-    help="Do it on the head of this cluster, see cluster/README.md.",
-)
-
-
-class Anywhere(click.Command):
-    """A command on a study, which with --cluster FILE runs on that cluster's head instead of here."""
-
-    def __init__(self, *arguments: Any, **options: Any):
-        super().__init__(*arguments, **options)
-        cluster_option(self)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[ARGUMENTS] = [self.name, *args]
-        return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        cluster = ctx.params.pop("cluster")
-        if cluster is None:
-            return super().invoke(ctx)
-        from raysweep.cli.elsewhere import there
-
-        return ctx.exit(there(cluster, without(ctx.meta[ARGUMENTS], "--cluster"), ctx.params))
-
-
-def without(arguments: list[str], *options: str) -> list[str]:
-    """Arguments without options that take a value, and their values."""
-    kept: list[str] = []
-    left = iter(arguments)
-    for argument in left:
-        if argument in options:
-            next(left, None)
-        elif argument.partition("=")[0] not in options:
-            kept.append(argument)
-    return kept
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="raysweep")
 def cli() -> None:
     """Search hyperparameters: one small file in, a searched study out, every trial in MLflow."""
-
-
-file_argument = click.argument("file", type=click.Path(path_type=Path))
-study_argument = click.argument("study")
-folder_option = click.option(
-    "--folder",
-    type=click.Path(path_type=Path),
-    default=STUDIES,
-    show_default=True,
-    help="Where studies are kept.",
-)
-tracking_option = click.option(
-    "--tracking",
-    metavar="URI",
-    help="The MLflow store, or off. Default: MLFLOW_TRACKING_URI, or mlflow.db in the studies' folder.",
-)
-
-
-def say(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def again(folder: Path, tracking: str | None = None) -> str:
-    """The options that a later command needs to mean the same study; a URI with a password is for the reader to say."""
-    shown = tracking if tracking and scrubbed(tracking) == tracking else "URI"
-    return "".join(
-        [
-            "" if str(folder) == STUDIES else f" --folder {folder}",
-            f" --tracking {shown}" if tracking else "",
-        ]
-    )
 
 
 def no_result(trials: tuple[Trial, ...]) -> str:
@@ -130,7 +57,7 @@ def console() -> Console:
 
 
 def print_trials(trials: list[Trial], objective: Objective, study: Study) -> None:
-    from raysweep.report import table
+    from raysweep.report.tables import table
 
     console().print(table(trials, objective, study.space))
 
@@ -147,7 +74,7 @@ def print_result(
     study: Study, trials: tuple[Trial, ...], test: dict[str, float], model: str, folder: Path
 ) -> None:
     """What a complete study came to. Raises RaysweepError when no trial has a result."""
-    from raysweep.report import number
+    from raysweep.report.tables import number
     from raysweep.trial import best, ranking
 
     winner, objective = best(trials, study.objective), study.objective
@@ -166,8 +93,8 @@ def print_result(
 
 def open_study(folder: Path, study: str) -> tuple[Path, History, Study]:
     """A study by its name, its file or its folder: where it lies, its history, and what it is."""
-    from raysweep.journal import FILE, History, read
-    from raysweep.study import Study
+    from raysweep.journal.records import FILE, read
+    from raysweep.study.study import Study
 
     name = Path(study).stem if study.endswith((".yaml", ".yml")) else study
     place = folder / name if (folder / name / FILE).exists() else Path(study)
@@ -183,7 +110,7 @@ def open_study(folder: Path, study: str) -> tuple[Path, History, Study]:
 
 def store_for(place: Path, history: History, given: str | None) -> str:
     """The MLflow store that a command means: what it says, or what the study was run with."""
-    from raysweep.tracking import store_of
+    from raysweep.tracking.store import store_of
 
     known = history.session.get("store", "")
     if HIDDEN in known and not given and "MLFLOW_TRACKING_URI" not in os.environ:
@@ -196,7 +123,7 @@ def store_for(place: Path, history: History, given: str | None) -> str:
 
 def mlflow_for(place: Path, history: History, given: str | None) -> str:
     """The same, for a command that is about MLflow."""
-    from raysweep.tracking import OFF
+    from raysweep.tracking.store import OFF
 
     uri = store_for(place, history, given)
     if uri == OFF:

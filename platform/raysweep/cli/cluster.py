@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from raysweep.cli.base import STUDIES, Commands, cli, console, file_argument, folder_option, say
+from raysweep.cli.base import Commands, cli, console
+from raysweep.cli.options import STUDIES, file_argument, folder_option, say
 
 if TYPE_CHECKING:
-    from raysweep.nodes import Node
+    from raysweep.execution.nodes import Node
 
 
 @cli.group(cls=Commands)
@@ -33,8 +34,8 @@ def up(file: Path, patience: float, restart: bool) -> None:
     \b
     raysweep cluster up cluster/onprem.yaml
     """
-    from raysweep.launcher import up as launch
-    from raysweep.ray_session import token
+    from raysweep.cluster.launcher import up as launch
+    from raysweep.execution.ray_session import token
 
     token()
     if not launch(file, say, patience, restart):
@@ -46,7 +47,7 @@ def up(file: Path, patience: float, restart: bool) -> None:
 @click.option("--force", is_flag=True, help="Even while a study runs there.")
 def down(file: Path, force: bool) -> None:
     """End a cluster, and all that runs on it. What is in the shared folder stays."""
-    from raysweep.launcher import down as end
+    from raysweep.cluster.launcher import down as end
 
     end(file, say, force)
     click.echo(f"the cluster of {file} is down")
@@ -62,19 +63,20 @@ def down(file: Path, force: bool) -> None:
 def status(file: Path | None, wait: int, patience: float, as_json: bool) -> None:
     """Show the nodes of a cluster (of the one at hand when no FILE is given), and whether each can run trials."""
     if file is not None:
-        from raysweep import launcher
+        from raysweep.cluster import launcher
 
         if as_json:
             sys.exit(launcher.head_of(file).run("raysweep cluster status --json"))
         sys.exit(not launcher.status(file, say, patience))
-    from raysweep import nodes
-    from raysweep.ray_session import connected
+    from raysweep.execution.ray_session import connected
 
     folder = Path(STUDIES).resolve()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with connected("auto", folder / ".cluster.log") as ray:
-        nodes.wait_for(ray, wait, patience, say)
-        found, used = nodes.probe(ray, folder), nodes.used(ray)
+    with connected("auto", folder / ".cluster.log"):
+        from raysweep.execution import nodes
+
+        nodes.wait_for(wait, patience, say)
+        found, used = nodes.probe(folder), nodes.used()
     studies = _running(folder)
     if as_json:
         click.echo(json.dumps({"nodes": [asdict(n) for n in found], "studies": studies}))
@@ -86,7 +88,8 @@ def status(file: Path | None, wait: int, patience: float, as_json: bool) -> None
 
 def _running(folder: Path) -> list[str]:
     """The names of the studies in a folder that run."""
-    from raysweep.journal import FILE, running
+    from raysweep.journal.journal import running
+    from raysweep.journal.records import FILE
 
     return [j.parent.name for j in sorted(folder.glob(f"*/{FILE}")) if running(j.parent)]
 
@@ -112,6 +115,6 @@ def _print(found: list[Node], used: dict[str, dict[str, float]], studies: list[s
 @folder_option
 def receive(study: str, folder: Path) -> None:
     """Take a study's code from standard input: the other end of `run --cluster`."""
-    from raysweep.jobs import receive as unpack
+    from raysweep.cluster.jobs import receive as unpack
 
     unpack(folder.resolve() / study, sys.stdin.buffer)

@@ -7,47 +7,37 @@ from typing import TYPE_CHECKING
 
 import click
 
-from raysweep.cli.base import (
-    Anywhere,
-    cli,
-    console,
-    folder_option,
-    mlflow_for,
-    no_result,
-    open_study,
-    print_trials,
-    study_argument,
-    tracking_option,
-    trial_of,
-)
+from raysweep.cli.base import cli, console, mlflow_for, no_result, open_study, print_trials, trial_of
+from raysweep.cli.options import folder_option, study_argument, tracking_option
+from raysweep.cli.remote import StudyCommand
 from raysweep.errors import RaysweepError
 
 if TYPE_CHECKING:
-    from raysweep.study import Study
+    from raysweep.study.study import Study
     from raysweep.trial import Trial
 
 
-@cli.command(cls=Anywhere)
+@cli.command(cls=StudyCommand)
 @study_argument
 @folder_option
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
 @click.option("--csv", "as_csv", is_flag=True, help="As CSV.")
 def trials(study: str, folder: Path, as_json: bool, as_csv: bool) -> None:
     """List a study's trials, the best first."""
-    from raysweep import report
+    from raysweep.report import tables
     from raysweep.trial import ranking
 
     _, history, what = open_study(folder, study)
     ranked = ranking(history.trials, what.objective)
     listed = ranked + [t for t in history.trials if t.number not in {r.number for r in ranked}]
     if as_json or as_csv:
-        rows = report.rows(listed, what.objective)
-        click.echo(report.as_json(rows) if as_json else report.as_csv(rows))
+        rows = tables.rows(listed, what.objective)
+        click.echo(tables.as_json(rows) if as_json else tables.as_csv(rows))
     else:
         print_trials(listed, what.objective, what)
 
 
-@cli.command(cls=Anywhere)
+@cli.command(cls=StudyCommand)
 @study_argument
 @folder_option
 def best(study: str, folder: Path) -> None:
@@ -56,7 +46,7 @@ def best(study: str, folder: Path) -> None:
     \b
     raysweep best digits_mlp > best.yaml && raysweep run best.yaml
     """
-    from raysweep.report import number
+    from raysweep.report.tables import number
     from raysweep.trial import best as best_of
 
     _, history, what = open_study(folder, study)
@@ -75,7 +65,7 @@ def best(study: str, folder: Path) -> None:
 
 def _print_front(trials: list[Trial], study: Study) -> None:
     """The points that no other beats in everything, as a study that tries just these."""
-    from raysweep.report import number
+    from raysweep.report.tables import number
     from raysweep.trial import front
 
     names = [o.metric for o in study.objective.all]
@@ -90,7 +80,7 @@ def _print_front(trials: list[Trial], study: Study) -> None:
     click.echo(study.only([t.point for t in found]).to_yaml(), nl=False)
 
 
-@cli.command(cls=Anywhere)
+@cli.command(cls=StudyCommand)
 @study_argument
 @click.argument("trial", type=int)
 @folder_option
@@ -98,9 +88,9 @@ def show(study: str, trial: int, folder: Path) -> None:
     """Show one trial: its point, how it ended, its metrics by epoch."""
     from rich.table import Table
 
-    from raysweep.files import write_yaml
-    from raysweep.plans import duration
-    from raysweep.report import number
+    from raysweep.report.tables import number
+    from raysweep.study.options import duration
+    from raysweep.study.yaml import write_yaml
 
     _, history, what = open_study(folder, study)
     found = trial_of(history, study, trial)
@@ -132,7 +122,7 @@ def predict(study: str, inputs: tuple[Path, ...], folder: Path, tracking: str | 
     \b
     raysweep predict digits_mlp new.csv > predictions.csv
     """
-    from raysweep.models import predict as predict_with
+    from raysweep.tracking.models import predict as predict_with
 
     place, history, what = open_study(folder, study)
     click.echo(

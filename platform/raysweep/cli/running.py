@@ -10,24 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from raysweep.cli.base import (
-    Anywhere,
-    again,
-    cli,
-    console,
-    folder_option,
-    open_study,
-    print_result,
-    say,
-    study_argument,
-    trial_of,
-)
+from raysweep.cli.base import cli, console, open_study, print_result, trial_of
+from raysweep.cli.options import again, folder_option, say, study_argument
+from raysweep.cli.remote import StudyCommand
 from raysweep.errors import ClusterError, RaysweepError
 
 if TYPE_CHECKING:
-    from raysweep.journal import Reader
-    from raysweep.report import Progress
-    from raysweep.study import Study
+    from raysweep.journal.history import Reader
+    from raysweep.report.live import Progress
+    from raysweep.study.study import Study
     from raysweep.trial import Trial
 
 LOOK = 0.5  # seconds between two looks at a journal
@@ -37,7 +28,7 @@ address_option = click.option(
 )
 
 
-@cli.command(cls=Anywhere)
+@cli.command(cls=StudyCommand)
 @study_argument
 @folder_option
 @click.option("-w", "--watch", is_flag=True, help="Follow it to its end, and print what it came to.")
@@ -66,8 +57,9 @@ def status(study: str, folder: Path, watch: bool, as_json: bool) -> None:
 
 def _opened(place: Path, what: Study) -> tuple[Reader, Progress]:
     """The study's journal, and how far it is whenever one looks."""
-    from raysweep.journal import Reader, running
-    from raysweep.report import Progress
+    from raysweep.journal.history import Reader
+    from raysweep.journal.journal import running
+    from raysweep.report.live import Progress
 
     reader = Reader(place)
     reader.update()
@@ -84,7 +76,7 @@ def _opened(place: Path, what: Study) -> tuple[Reader, Progress]:
 
 def _how(reader: Reader, place: Path) -> str:
     """Whether a study runs, and if not, how it stands."""
-    from raysweep.journal import running
+    from raysweep.journal.journal import running
 
     who = running(place)
     return f"runs: {who}" if who else "complete" if reader.history.complete else "stopped"
@@ -114,7 +106,7 @@ def _watch(reader: Reader, progress: Progress, place: Path) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from raysweep.report import story
+    from raysweep.report.events import events
 
     if sys.stderr.isatty():
         view = Live(
@@ -130,14 +122,14 @@ def _watch(reader: Reader, progress: Progress, place: Path) -> None:
     last = True
     while last:
         last = _how(reader, place).startswith("runs")
-        for line in story(reader.update(), brief=True):
+        for line in events(reader.update(), brief=True):
             say(line)
         time.sleep(LOOK if last else 0)
 
 
 def _conclude(reader: Reader, what: Study, place: Path, folder: Path) -> None:
     """What came of it, as `run` says it."""
-    from raysweep.tracking import drain
+    from raysweep.tracking.process import wait_for_publisher
 
     reader.update()
     trials = tuple(reader.history.trials)
@@ -148,10 +140,10 @@ def _conclude(reader: Reader, what: Study, place: Path, folder: Path) -> None:
         say(f"Stopped after {done} trials. Continue with: raysweep resume {what.name}{again(folder)}")
         sys.exit(130)
     test = reader.history.best.get("metrics", {})
-    print_result(what, trials, test, drain(place, say).model, folder)
+    print_result(what, trials, test, wait_for_publisher(place, say).model, folder)
 
 
-@cli.command(cls=Anywhere)
+@cli.command(cls=StudyCommand)
 @study_argument
 @click.argument("trial", type=int, required=False)
 @folder_option
@@ -164,14 +156,14 @@ def logs(study: str, trial: int | None, folder: Path, address: str, follow: bool
     \b
     raysweep logs digits_mlp -f
     """
-    from raysweep.report import story
+    from raysweep.report.events import events
 
     if job:
-        from raysweep.jobs import output
+        from raysweep.cluster.jobs import output
 
         click.echo(output(folder.resolve() / study, address), nl=False)
         return
-    from raysweep.journal import Reader
+    from raysweep.journal.history import Reader
 
     place, history, _ = open_study(folder, study)
     if trial is not None:
@@ -179,17 +171,17 @@ def logs(study: str, trial: int | None, folder: Path, address: str, follow: bool
     reader, last = Reader(place), True
     while last:
         last = follow and _how(reader, place).startswith("runs")
-        for line in story(reader.update(), trial):
+        for line in events(reader.update(), trial):
             click.echo(line)
         time.sleep(LOOK if last else 0)
 
 
-@cli.command(cls=Anywhere)
+@cli.command(cls=StudyCommand)
 @study_argument
 @folder_option
 def stop(study: str, folder: Path) -> None:
     """Let a study end: no trial begins any more, and those that run run to their ends. `resume` goes on."""
-    from raysweep import queue
+    from raysweep.journal import queue
 
     place = _running(folder, study)
     queue.end(place, "stop")
@@ -198,14 +190,15 @@ def stop(study: str, folder: Path) -> None:
     )
 
 
-@cli.command(cls=Anywhere)
+@cli.command(cls=StudyCommand)
 @study_argument
 @folder_option
 @address_option
 def cancel(study: str, folder: Path, address: str) -> None:
     """End a study at once: what runs is kept as far as it is, and `resume` goes on."""
-    from raysweep import jobs, queue
-    from raysweep.journal import running
+    from raysweep.cluster import jobs
+    from raysweep.journal import queue
+    from raysweep.journal.journal import running
 
     place = _running(folder, study)
     queue.end(place, "cancel")
@@ -222,7 +215,7 @@ def cancel(study: str, folder: Path, address: str) -> None:
 
 def _running(folder: Path, study: str) -> Path:
     """The folder of a study that runs. Raises RaysweepError when it does not."""
-    from raysweep.journal import running
+    from raysweep.journal.journal import running
 
     place = open_study(folder, study)[0].resolve()
     if not running(place):

@@ -9,25 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from raysweep.cli.base import (
-    ARGUMENTS,
-    Anywhere,
-    again,
-    cli,
-    file_argument,
-    folder_option,
-    open_study,
-    print_result,
-    say,
-    store_for,
-    study_argument,
-    tracking_option,
-)
+from raysweep.cli.base import cli, open_study, print_result, store_for
+from raysweep.cli.options import again, file_argument, folder_option, say, study_argument, tracking_option
+from raysweep.cli.remote import ARGUMENTS, StudyCommand
 from raysweep.errors import Problem, RaysweepError, StudyError
 
 if TYPE_CHECKING:
-    from raysweep.study import Study
-    from raysweep.trial import Objective
+    from raysweep.study.objective import Objective
+    from raysweep.study.study import Study
 
 
 @cli.command()
@@ -38,8 +27,8 @@ def check(file: Path) -> None:
     \b
     raysweep check search_spaces/digits_mlp.yaml
     """
-    from raysweep.plans import amounts
-    from raysweep.study import UNBOUNDED, Study
+    from raysweep.study.options import amounts
+    from raysweep.study.study import UNBOUNDED, Study
 
     study = Study.load(file)
     objective: Objective = study.objective
@@ -51,8 +40,7 @@ def check(file: Path) -> None:
     if not study.found.builtin:
         click.echo(f"code: {study.found.file} (sha256 {study.found.sha256[:12]})")
     if study.found.load is not None:
-        from raysweep.preparation import batch_problems, data_arguments
-        from raysweep.preparation import check as check_shared
+        from raysweep.study.shared import batch_problems, check_features, data_arguments
 
         for arguments in data_arguments(study):
             data = study.found.load(**arguments)
@@ -60,7 +48,7 @@ def check(file: Path) -> None:
             problems = list(batch_problems(study, len(data.y_train)))
             if problems:
                 raise StudyError(problems, source=file.name)
-        check_shared(study)
+        check_features(study)
 
 
 @cli.command()
@@ -70,9 +58,9 @@ def check(file: Path) -> None:
 )
 def sample(file: Path, count: int) -> None:
     """Print the first points that a study would try, one JSON object a line."""
-    from raysweep.samplers import sampler_of
-    from raysweep.space import encode
-    from raysweep.study import Study
+    from raysweep.search.samplers import sampler_of
+    from raysweep.study.space import encode
+    from raysweep.study.study import Study
     from raysweep.trial import Trial
 
     study = Study.load(file)
@@ -124,7 +112,7 @@ def search_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@cli.command(cls=Anywhere)
+@cli.command(cls=StudyCommand)
 @file_argument
 @search_options
 def run(file: Path, folder: Path, detach: bool, address: str | None, **options: Any) -> None:
@@ -133,7 +121,7 @@ def run(file: Path, folder: Path, detach: bool, address: str | None, **options: 
     \b
     raysweep run search_spaces/digits_mlp.yaml
     """
-    from raysweep.study import Study
+    from raysweep.study.study import Study
 
     study = Study.load(file)
     if detach:
@@ -142,7 +130,7 @@ def run(file: Path, folder: Path, detach: bool, address: str | None, **options: 
         _search(study, folder, address=address, **options)
 
 
-@cli.command(cls=Anywhere)
+@cli.command(cls=StudyCommand)
 @study_argument
 @search_options
 @click.option("--retry-failed", is_flag=True, help="Try again what failed or took too long.")
@@ -161,9 +149,9 @@ def resume(
     \b
     raysweep resume digits_mlp
     """
-    from raysweep.mirror import fetch
-    from raysweep.sessions import restored
-    from raysweep.tracking import OFF
+    from raysweep.journal.mirror import fetch
+    from raysweep.search.sessions import restored
+    from raysweep.tracking.store import OFF
 
     mirrored = bool(mirror and mirror != OFF)
     if mirror and mirrored:
@@ -178,7 +166,7 @@ def resume(
         _search(what, folder=place.parent, address=address, tracking=store, **more)
 
 
-@cli.command(cls=Anywhere)
+@cli.command(cls=StudyCommand)
 @study_argument
 @search_options
 @click.option("--trials", metavar="N|+N", help="So many trials in all, or so many more.")
@@ -209,9 +197,9 @@ def extend(
     raysweep extend digits_mlp --trials +12
     raysweep extend digits_mlp --top 3 --epochs 60
     """
-    from raysweep.files import parse_yaml
-    from raysweep.sessions import restored
-    from raysweep.study import Study
+    from raysweep.search.sessions import restored
+    from raysweep.study.study import Study
+    from raysweep.study.yaml import parse_yaml
     from raysweep.trial import asked
 
     if (top is None) != (epochs is None):
@@ -243,7 +231,7 @@ def _count(text: str, known: int) -> int:
 
 def _detach(name: str, folder: Path, address: str | None) -> None:
     """Have the cluster run this very command."""
-    from raysweep import jobs
+    from raysweep.cluster import jobs
 
     arguments = [a for a in click.get_current_context().meta[ARGUMENTS] if a != "--detach"]
     more = [] if address else ["--address", "auto"]
@@ -261,12 +249,13 @@ def _search(
     **more: Any,
 ) -> None:
     """Run a study and say what came of it."""
-    from raysweep import driver, report
+    from raysweep.execution import run
+    from raysweep.report import live
 
-    watch = None if quiet else report.live if sys.stderr.isatty() else report.lines
+    watch = None if quiet else live.live if sys.stderr.isatty() else live.lines
     tell: Callable[[str], None] = (lambda text: None) if quiet else say
     try:
-        result = driver.run(
+        result = run.run(
             study,
             folder=folder,
             address=address,
@@ -276,13 +265,13 @@ def _search(
             open_cluster=open_cluster,
             **more,
         )
-    except driver.Interrupted as stop:
+    except run.Interrupted as stop:
         result = stop.result
     if result.failing:
         go_on = f"raysweep resume {study.name}{again(folder, tracking)} --retry-failed"
         raise RaysweepError(f"Given up: {result.failing}. When it is mended, continue with: {go_on}")
     if result.interrupted:
-        done = report.of(sum(t.ended for t in result.trials), study.target)
+        done = live.count_of(sum(t.ended for t in result.trials), study.target)
         more_options = again(folder, tracking) + (f" --address {address}" if address else "")
         say(f"Stopped after {done} trials. Continue with: raysweep resume {study.name}{more_options}")
         sys.exit(143 if result.terminated else 130)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from raysweep.errors import DataError, did_you_mean
-from raysweep.lock import locked
+from raysweep.storage.lock import locked
 from raysweep.trainables.images import Transform
 
 CNN = "cnn"

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +13,11 @@ import torch
 from torch import Tensor
 
 from raysweep.trainables import images
-from raysweep.trainables.data import Array, Data
+from raysweep.trainables.arguments import Transfer
+from raysweep.trainables.data import Data
 from raysweep.trainables.features import CACHE, Features
 from raysweep.trainables.network import Pixels, pooled
+from raysweep.trainables.readers import Array
 
 if TYPE_CHECKING:
     from raysweep.trainables.backbones import Source
@@ -34,7 +35,7 @@ class Extractor:
         source: Source,
         transform: images.Transform,
         cut: int | None,
-        p: SimpleNamespace,
+        p: Transfer,
         device: torch.device,
     ):
         """`cut`: blocks before it; 0 for pixels, None for all of them, pooled, in each of the views."""
@@ -107,12 +108,12 @@ class Extractor:
         return np.concatenate(found)
 
 
-def entry_of(extractor: Extractor, p: SimpleNamespace) -> Features:
+def entry_of(extractor: Extractor, p: Transfer) -> Features:
     root = Path(p.cache_dir).expanduser() if p.cache_dir else CACHE
     return Features(extractor.about, extractor.rows, extractor.describe, root, p.cache_gb * 1e9)
 
 
-def extracted(extractor: Extractor, p: SimpleNamespace, held: ExitStack) -> Array:
+def extracted(extractor: Extractor, p: Transfer, held: ExitStack) -> Array:
     """The rows, computed as far as they are not there."""
     entry = entry_of(extractor, p)
     held.callback(entry.close)

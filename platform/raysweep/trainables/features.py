@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from raysweep import disk
 from raysweep.errors import DataError
-from raysweep.lock import locked
-from raysweep.trainables import SHARD
+from raysweep.storage import disk
+from raysweep.storage.lock import locked
+from raysweep.trainables.trainable import SHARD
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

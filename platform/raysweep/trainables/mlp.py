@@ -5,106 +5,42 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from annotated_types import Ge, Gt, Le, Lt
+from typing import TYPE_CHECKING, Any
 
 from raysweep.errors import Infeasible
-from raysweep.trainables.data import Data, Part, Task, load
+from raysweep.trainables.arguments import ADJUSTABLE, MLP, keywords, of_point
+from raysweep.trainables.data import Data, load
 
 if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pay for it
     from torch import nn
 
-__all__ = ["export", "load", "mlp"]
-
-Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "leaky_relu"]
-Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
-Schedule = Literal["constant", "cosine", "linear", "step", "exponential"]
-Count = Annotated[int, Ge(1)]
-Share = Annotated[float, Ge(0.0), Lt(1.0)]
-Positive = Annotated[float, Gt(0.0)]
-NotNegative = Annotated[float, Ge(0.0)]
-
-ADJUSTABLE = frozenset(
-    {"lr", "momentum", "weight_decay", "l1", "dropout", "label_smoothing", "batch_size", "schedule", "warmup"}
-)
+__all__ = ["ADJUSTABLE", "export", "load", "mlp"]
 
 
+@keywords(MLP)
 def mlp(
-    data: str | Data = "digits",
-    data_dir: str | None = None,
-    target: str | int | None = None,
-    header: bool | None = None,
-    task: Task = "auto",
-    validation: Part = 0.15,
-    test: Part = 0.15,
-    split_seed: Annotated[int, Ge(0)] = 0,
-    image_size: Count = 32,
-    classes: str | None = None,
-    skip_bad: bool = False,
-    layers: Annotated[int, Ge(0)] | None = None,
-    units: Count | list[Count] = 64,
-    activation: Activation = "relu",
-    dropout: Share = 0.0,
-    batch_norm: bool = False,
-    optimizer: Optimizer = "adam",
-    lr: Positive = 1e-3,
-    momentum: Share = 0.0,
-    nesterov: bool = False,
-    weight_decay: NotNegative = 0.0,
-    l1: NotNegative = 0.0,
-    schedule: Schedule = "constant",
-    warmup: Annotated[int, Ge(0)] = 0,
-    batch_size: Count = 64,
-    label_smoothing: Annotated[float, Ge(0.0), Le(1.0)] = 0.0,
-    epochs: Count = 5,
-    patience: Count | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    seed: int = 0,
-    state: dict[str, Any] | None = None,
+    p: MLP, data: str | Data, seed: int, state: dict[str, Any] | None
 ) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
     """Train a perceptron of `layers` hidden layers of `units` (one number, or one for each layer).
 
-    `data` to `skip_bad` are `data.load`'s. `dropout` follows every hidden layer; `momentum` belongs to sgd
-    and rmsprop; `l1` is the penalty on the weights' absolute sum; `schedule` and `warmup` (epochs) act on
-    `lr`; `patience` ends training after so many epochs without a lower validation loss. `device: auto` takes
-    the GPU it is given, in bfloat16 where the GPU has it. Yields train_ and val_ loss and accuracy, or loss
-    (of the standardised target), rmse and r2 for a number.
+    `data` is what `load` returns, or a name for it. `device: auto` takes the GPU it is given, in bfloat16 where the GPU
+    has it. Yields train_ and val_ loss and accuracy, or loss (of the standardised target), rmse and r2 for a number.
     """
     import torch
 
-    from raysweep.trainables import fit
-    from raysweep.trainables.update import Update
+    from raysweep.trainables import training
+    from raysweep.trainables.optimizers import FlatOptimizer
 
-    if batch_norm and batch_size == 1:
+    if p.batch_norm and p.batch_size == 1:
         raise Infeasible("batch_norm needs a batch_size of 2 or more")
-    if not isinstance(data, Data):
-        data = load(
-            data, data_dir, target, header, task, validation, test, split_seed, image_size, classes, skip_bad
-        )
+    found = data if isinstance(data, Data) else load(data)
     with torch.random.fork_rng():
-        torch.manual_seed(fit.mixed(seed, 0))
-        model = network(
-            data.x_train[0].size, data.outputs, widths(layers, units), activation, dropout, batch_norm
-        )
-    where = fit.pick_device(device)
-    update = Update(optimizer, model.to(where), momentum, nesterov, weight_decay)
-    yield from fit.fit(
-        model,
-        data,
-        update,
-        lr=lr,
-        l1=l1,
-        schedule=schedule,
-        warmup=warmup,
-        batch_size=batch_size,
-        label_smoothing=label_smoothing,
-        epochs=epochs,
-        patience=patience,
-        device=where,
-        seed=seed,
-        state=state,
-    )
+        torch.manual_seed(training.mixed(seed, 0))
+        hidden = widths(p.layers, p.units)
+        model = network(found.x_train[0].size, found.outputs, hidden, p.activation, p.dropout, p.batch_norm)
+    device = training.pick_device(p.device)
+    optimizer = FlatOptimizer(p.optimizer, model.to(device), p.momentum, p.nesterov, p.weight_decay)
+    yield from training.fit(model, found, optimizer, p, device, seed, state)
 
 
 def widths(layers: int | None, units: int | Sequence[int]) -> list[int]:
@@ -160,27 +96,28 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
     """Write the trained network into `folder`, as predict.py reads it; return its metrics on the test split."""
     import torch
 
-    from raysweep.trainables import fit
+    from raysweep.trainables import training
 
-    shape = {
+    p = of_point(MLP, point)
+    shape: dict[str, Any] = {
         "inputs": int(data.x_train[0].size),
         "outputs": data.outputs,
-        "hidden": widths(point.get("layers"), point.get("units", 64)),
-        "activation": point.get("activation", "relu"),
-        "dropout": point.get("dropout", 0.0),
-        "batch_norm": point.get("batch_norm", False),
+        "hidden": widths(p.layers, p.units),
+        "activation": p.activation,
+        "dropout": p.dropout,
+        "batch_norm": p.batch_norm,
     }
     model = network(**shape)
     model.load_state_dict({k: v.cpu() for k, v in state["model"].items()})
     device = torch.device("cpu")
-    test = fit.Tensors(data.x_test, data.y_test, data, device)
-    metrics = fit.evaluate(model, test, data, "test")
-    fit.write_tables(model, test, data, folder)
+    test = training.Tensors(data.x_test, data.y_test, data, device)
+    metrics = training.evaluate(model, test, data, "test")
+    training.write_tables(model, test, data, folder)
     about = {
         "network": shape,
         "inputs": data.inputs,
         "classes": list(data.classes),
-        "target": None if data.classes else fit.target_scale(data),
+        "target": None if data.classes else training.target_scale(data),
     }
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(model.state_dict(), folder / "weights.pt")

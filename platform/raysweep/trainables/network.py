@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from raysweep.trainables.images import Transform
 
@@ -52,14 +51,14 @@ class Net(nn.Module):
             if not any(p.requires_grad for p in block.parameters()):
                 block.eval()
         for module in self.tuned.modules() if self._fixed_norm else ():
-            if isinstance(module, _BatchNorm):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
                 module.eval()
         return self
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Net:
+    def to(self, *args: Any, **kwargs: Any) -> Net:
         for frozen in self._frozen:
-            frozen._apply(fn)  # type: ignore[no-untyped-call]
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+            frozen.to(*args, **kwargs)
+        super().to(*args, **kwargs)
         return self
 
 

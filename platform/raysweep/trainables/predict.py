@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raysweep.errors import DataError
-from raysweep.trainables.data import encode
+from raysweep.trainables.encoding import encode
 from raysweep.trainables.mlp import network
 
 if TYPE_CHECKING:

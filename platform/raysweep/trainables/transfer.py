@@ -8,30 +8,21 @@ scratch   the same network with nothing transferred, to compare with
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from annotated_types import Ge, Gt, Le
 
 from raysweep.errors import Infeasible
-from raysweep.trainables.data import Array, Data, Part, Task, load_images
-from raysweep.trainables.mlp import (
-    Activation,
-    Count,
-    NotNegative,
-    Optimizer,
-    Positive,
-    Schedule,
-    Share,
-    widths,
-)
+from raysweep.trainables.arguments import ADJUSTABLE as SHARED
+from raysweep.trainables.arguments import Transfer, keywords, of_point
+from raysweep.trainables.data import Data, load_images
+from raysweep.trainables.mlp import network, widths
+from raysweep.trainables.readers import Array
 
 if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pay for it
     import torch
@@ -40,118 +31,42 @@ if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pa
     from raysweep.trainables.backbones import Source
     from raysweep.trainables.extraction import Extractor
     from raysweep.trainables.network import Net
-    from raysweep.trainables.update import Groups, Update
+    from raysweep.trainables.optimizers import FlatOptimizer, Groups
 
 __all__ = ["export", "load", "transfer"]
-
-Kind = Literal["feature", "model", "relation", "scratch"]
 
 load = load_images
 
 FETCHED = frozenset({"weights", "cache_dir"})
-ADJUSTABLE = frozenset(
-    {"lr", "momentum", "weight_decay", "l1", "dropout", "label_smoothing", "batch_size", "schedule", "warmup"}
-    | {"backbone_lr", "layer_decay", "relation", "augment"}
-)
+ADJUSTABLE = SHARED | {"backbone_lr", "layer_decay", "relation", "augment"}
 
 
+@keywords(Transfer)
 def transfer(
-    data: str | Data = "digits",
-    data_dir: str | None = None,
-    validation: Part = 0.15,
-    test: Part = 0.15,
-    split_seed: Annotated[int, Ge(0)] = 0,
-    classes: str | None = None,
-    skip_bad: bool = False,
-    task: Task = "auto",
-    transfer: Kind = "feature",
-    backbone: str = "mobilenet_v2",
-    weights: str = "default",
-    size: Count | None = None,
-    student: str | None = None,
-    relation: NotNegative = 1.0,
-    unfreeze: Annotated[int, Ge(0)] | None = None,
-    backbone_lr: Positive = 0.1,
-    layer_decay: Annotated[float, Gt(0.0), Le(1.0)] = 1.0,
-    gradual: Annotated[int, Ge(0)] = 0,
-    norm: Literal["batch", "frozen"] = "batch",
-    augment: Literal["none", "flip", "crop"] = "none",
-    views: Literal["plain", "flip"] = "plain",
-    pooling: Literal["average", "flatten"] = "average",
-    layers: Annotated[int, Ge(0)] | None = None,
-    units: Count | list[Count] | None = None,
-    activation: Activation = "relu",
-    dropout: Share = 0.0,
-    batch_norm: bool = False,
-    optimizer: Optimizer = "adam",
-    lr: Positive = 1e-3,
-    momentum: Share = 0.0,
-    nesterov: bool = False,
-    weight_decay: NotNegative = 0.0,
-    l1: NotNegative = 0.0,
-    schedule: Schedule = "constant",
-    warmup: Annotated[int, Ge(0)] = 0,
-    batch_size: Count = 32,
-    label_smoothing: Annotated[float, Ge(0.0), Le(1.0)] = 0.0,
-    epochs: Count = 5,
-    patience: Count | None = None,
-    cache_dir: str | None = None,
-    cache_gb: Positive = 20.0,
-    cache_dtype: Literal["float32", "float16"] = "float32",
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    seed: int = 0,
-    state: dict[str, Any] | None = None,
+    p: Transfer, data: str | Data, seed: int, state: dict[str, Any] | None
 ) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
     """Train a network on images with the help of one that was trained for something else.
 
-    `data` to `task` are `data.load_images`'s. `backbone` is any classification model of torchvision,
-    `timm:NAME`, or `cnn`, which is small; `weights` is `default`, the name of one of torchvision's, a file with a
-    state dict, an MLflow model (`models:/STUDY@best`) that `transfer` has trained before, or `none`. Images are
-    made into inputs as the weights want it, or scaled to `size` pixels square.
-
-    Of `transfer: model` are `unfreeze` (the last blocks that learn; all when not given), `backbone_lr` (times `lr`),
-    `layer_decay` (of that rate, block by block downwards), `gradual` (epochs until the next block below begins to
-    learn), `norm` (whether batch norm in the backbone goes on to learn the batches' statistics). Of `relation` are
-    the `student` (the backbone's architecture when not given) and the weight of its loss. `augment` mirrors images
-    by chance, and crops them; frozen features cannot be augmented, but kept in several `views`.
-
-    The head has `layers` of `units` (none when neither is given), `activation` and `dropout`, behind the backbone's
-    features, averaged over the image or flattened. Features are kept in `cache_dir`, `cache_gb` at most. The rest
-    is as for `mlp`. Yields train_ and val_ loss and accuracy, or loss, rmse and r2 for a number.
+    `data` is what `load` returns, or a name for it. Images are made into inputs as the weights want it, or scaled to
+    `size` pixels square. The head stands behind the backbone's features, averaged over the image or flattened. Yields
+    train_ and val_ loss and accuracy, or loss, rmse and r2 for a number.
     """
     import torch
 
-    from raysweep.trainables import fit
+    from raysweep.trainables import training
 
-    given = SimpleNamespace(**locals())
-    images = (
-        data
-        if isinstance(data, Data)
-        else load(data, data_dir, validation, test, split_seed, classes, skip_bad, task)
-    )
+    images = data if isinstance(data, Data) else load(data)
     with ExitStack() as held:
-        built = _built(images, given, held)
+        built = _built(images, p, seed, held)
         try:
-            yield from fit.fit(
-                built.model,
-                built.data,
-                built.update,
-                lr=lr,
-                l1=l1,
-                schedule=schedule,
-                warmup=warmup,
-                batch_size=batch_size,
-                label_smoothing=label_smoothing,
-                epochs=epochs,
-                patience=patience,
-                device=built.device,
-                seed=seed,
-                state=state,
-                penalty=built.penalty,
+            yield from training.fit(
+                built.model, built.data, built.optimizer, p, built.device, seed, state, built.penalty
             )
         except torch.OutOfMemoryError as error:
             why = str(error).partition(". ")[0]
-            raise torch.OutOfMemoryError(f"batch_size {batch_size} is too much for the GPU: {why}") from None
+            raise torch.OutOfMemoryError(
+                f"batch_size {p.batch_size} is too much for the GPU: {why}"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -161,7 +76,7 @@ class _Built:
     model: Net
     data: Data
     """With the features at the cut, or pixels, for inputs."""
-    update: Update | Groups
+    optimizer: FlatOptimizer | Groups
     device: torch.device
     source: Source
     learner: Source
@@ -169,20 +84,20 @@ class _Built:
     penalty: Callable[[Tensor], Tensor] | None = None
 
 
-def _built(images: Data, p: SimpleNamespace, held: ExitStack) -> _Built:
+def _built(images: Data, p: Transfer, seed: int, held: ExitStack) -> _Built:
     """What the arguments `p` describe. Features are computed, or waited for, here."""
     import torch
 
-    from raysweep.trainables import fit
+    from raysweep.trainables import training
     from raysweep.trainables.backbones import Source
 
     _refuse(p)
-    device = fit.pick_device(p.device)
+    device = training.pick_device(p.device)
     source = Source(p.backbone, p.weights)
     learner = source if p.transfer in {"feature", "model"} else Source(p.student or p.backbone, "none")
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(fit.mixed(p.seed, 0))
+        torch.manual_seed(training.mixed(seed, 0))
         blocks = learner.network() if p.transfer != "feature" else None
         frozen = (
             0 if blocks is None or p.transfer != "model" or p.unfreeze is None else len(blocks) - p.unfreeze
@@ -193,10 +108,10 @@ def _built(images: Data, p: SimpleNamespace, held: ExitStack) -> _Built:
         model = _network(images, p, blocks, frozen, entry, x, live)
     model.to(device)
     penalty = _relations(images, p, source, model, device, held) if p.transfer == "relation" else None
-    return _Built(model, _with(images, x), _update(model, p), device, source, learner, penalty)
+    return _Built(model, _with(images, x), _optimizer(model, p), device, source, learner, penalty)
 
 
-def _refuse(p: SimpleNamespace) -> None:
+def _refuse(p: Transfer) -> None:
     """Raise Infeasible for what cannot go together."""
     if p.weights == "none" and p.transfer != "scratch":
         raise Infeasible(f"weights: none has nothing to transfer by {p.transfer}. Use transfer: scratch")
@@ -209,7 +124,7 @@ def _refuse(p: SimpleNamespace) -> None:
 
 
 def _inputs(
-    images: Data, p: SimpleNamespace, source: Source, frozen: int, device: torch.device, held: ExitStack
+    images: Data, p: Transfer, source: Source, frozen: int, device: torch.device, held: ExitStack
 ) -> tuple[Any, Array, bool]:
     """The module that takes the inputs in, the inputs, and whether frozen blocks run with each batch."""
     from torch import nn
@@ -233,13 +148,10 @@ def _inputs(
     return Pixels(transform, p.augment), made(0), True
 
 
-def _network(
-    images: Data, p: SimpleNamespace, blocks: Any, frozen: int, entry: Any, x: Array, live: bool
-) -> Net:
+def _network(images: Data, p: Transfer, blocks: Any, frozen: int, entry: Any, x: Array, live: bool) -> Net:
     import torch
     from torch import nn
 
-    from raysweep.trainables.mlp import network
     from raysweep.trainables.network import Net
 
     blocks = blocks if blocks is not None else nn.Sequential()
@@ -255,30 +167,30 @@ def _network(
     return body
 
 
-def _hidden(p: SimpleNamespace) -> list[int]:
+def _hidden(p: Transfer) -> list[int]:
     """The widths of the head's hidden layers."""
     if p.layers is None and p.units is None:
         return []
     return widths(p.layers, 64 if p.units is None else p.units)
 
 
-def _update(model: Net, p: SimpleNamespace) -> Update | Groups:
+def _optimizer(model: Net, p: Transfer) -> FlatOptimizer | Groups:
     """One rate for all, but for a backbone that has learned before: block by block downwards, and later."""
-    from raysweep.trainables.update import Group, Groups, Update
+    from raysweep.trainables.optimizers import FlatOptimizer, Group, Groups
 
     rule = (p.momentum, p.nesterov, p.weight_decay)
     if p.transfer != "model":
-        return Update(p.optimizer, model, *rule)
-    groups = [Group(model.head, Update(p.optimizer, model.head, *rule))]
+        return FlatOptimizer(p.optimizer, model, *rule)
+    groups = [Group(model.head, FlatOptimizer(p.optimizer, model.head, *rule))]
     learning = [b for b in model.tuned if next(b.parameters(), None) is not None]
     for depth, block in enumerate(reversed(learning)):
         factor, since = p.backbone_lr * p.layer_decay**depth, 1 + p.gradual * depth
-        groups.append(Group(block, Update(p.optimizer, block, *rule), factor, since))
+        groups.append(Group(block, FlatOptimizer(p.optimizer, block, *rule), factor, since))
     return Groups(groups)
 
 
 def _relations(
-    images: Data, p: SimpleNamespace, source: Source, model: Net, device: torch.device, held: ExitStack
+    images: Data, p: Transfer, source: Source, model: Net, device: torch.device, held: ExitStack
 ) -> Callable[[Tensor], Tensor]:
     """The loss of a batch for how the model relates its samples, beside how the source does."""
     import torch
@@ -286,7 +198,7 @@ def _relations(
     from raysweep.trainables import relations
     from raysweep.trainables.extraction import Extractor, extracted
 
-    plain = SimpleNamespace(**{**vars(p), "views": "plain"})
+    plain = replace(p, views="plain")
     extractor = Extractor(images, source, source.transform(p.size), None, plain, device)
     rows = np.array(extracted(extractor, p, held)[: len(images.y_train), 0])
     teacher = torch.as_tensor(rows).to(device)
@@ -318,7 +230,7 @@ PREPARES = (
 
 def prepares(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """What has to be there before trials of which these are parts: arguments for `check`, `pending` and `extract`."""
-    defaults = {n: a.default for n, a in inspect.signature(transfer).parameters.items() if n in PREPARES}
+    defaults = {n: v for n, v in asdict(Transfer()).items() if n in PREPARES}
     found: list[dict[str, Any]] = []
     for point in points:
         one = defaults | point
@@ -347,7 +259,7 @@ def pending(arguments: dict[str, Any], data: Data) -> dict[str, Any]:
         return {}
     extractor = _extractor(arguments, data)
     extractor.check()  # also where all features are there: the export will need the weights
-    with closing(entry_of(extractor, SimpleNamespace(**arguments))) as entry:
+    with closing(entry_of(extractor, of_point(Transfer, arguments))) as entry:
         entry.verify()
         about = {"key": entry.key, "folder": str(entry.folder), "rows": entry.count, "bytes": entry.size}
         return about | {"shards": len(entry.pending())}
@@ -358,17 +270,17 @@ def extract(arguments: dict[str, Any], data: Data) -> int:
     from raysweep.trainables.extraction import entry_of
 
     extractor = _extractor(arguments, data)
-    with closing(entry_of(extractor, SimpleNamespace(**arguments))) as entry:
+    with closing(entry_of(extractor, of_point(Transfer, arguments))) as entry:
         return entry.complete(extractor.compute)
 
 
 def _extractor(arguments: dict[str, Any], data: Data) -> Extractor:
-    from raysweep.trainables import backbones, fit
+    from raysweep.trainables import backbones, training
     from raysweep.trainables.extraction import Extractor
 
-    p = SimpleNamespace(**arguments)
+    p = of_point(Transfer, arguments)
     source = backbones.Source(p.backbone, p.weights)
-    return Extractor(data, source, source.transform(p.size), None, p, fit.pick_device(p.device))
+    return Extractor(data, source, source.transform(p.size), None, p, training.pick_device(p.device))
 
 
 # --- after the trials -------------------------------------------------------------------------------------------
@@ -378,18 +290,16 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
     """Write the trained network into `folder`, as predict.py reads it; return its metrics on the test split."""
     import torch
 
-    from raysweep.trainables import fit
+    from raysweep.trainables import training
 
-    bound = inspect.signature(transfer).bind(**{**point, "data": data})
-    bound.apply_defaults()
-    p = SimpleNamespace(**bound.arguments)
+    p = of_point(Transfer, point)
     with ExitStack() as held:
-        built = _built(data, p, held)
+        built = _built(data, p, 0, held)
         model = built.model
         model.load_state_dict(state["model"])
-        test = fit.Tensors(built.data.x_test, built.data.y_test, data, built.device)
-        metrics = fit.evaluate(model, test, data, "test")
-        fit.write_tables(model, test, data, folder)
+        test = training.Tensors(built.data.x_test, built.data.y_test, data, built.device)
+        metrics = training.evaluate(model, test, data, "test")
+        training.write_tables(model, test, data, folder)
     trunk = _trunk(built)
     about = {
         "network": {
@@ -406,7 +316,7 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
         },
         "inputs": {"kind": "files", "transform": asdict(built.source.transform(p.size))},
         "classes": list(data.classes),
-        "target": None if data.classes else fit.target_scale(data),
+        "target": None if data.classes else training.target_scale(data),
     }
     weights = {f"trunk.{k}": v for k, v in trunk.items()}
     weights |= {f"head.{k}": v for k, v in model.head.state_dict().items()}

@@ -1,0 +1,1 @@
+"""Launching Ray clusters, and studies as their jobs."""

@@ -1,0 +1,135 @@
+"""What a process needs to run trials: the job that they share, and their executions, a generator for each seed.
+
+The driver reads this module too, to send it, and does without torch's 450 MB; so does a trainable that needs none.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray import cloudpickle
+
+from raysweep.study.objective import Objective
+from raysweep.study.space import SECRET, Point, encode
+from raysweep.trainables.trainable import Trainable, find
+
+Execution = Iterator[tuple[dict[str, float], Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What the trials of a study share: sent to each worker once."""
+
+    trainable: str | bytes
+    """A built-in's name, or the user's function, pickled: it may need `beside` on the path to be unpickled."""
+    beside: str
+    """The folder of the study file, where the function's own imports may lie."""
+    gpus: float
+    objective: Objective
+    folder: str
+    threads: int
+    """Of each process of a trial."""
+    data: Mapping[str, Any]
+    """Loaded data by `data_key`: references into Ray's object store, which a node's workers map, not copy."""
+    every: float
+    """Seconds between the checkpoints of a running trial. Its end always writes one."""
+    milestones: frozenset[int] = frozenset()
+    """Epochs at which a trial may have to wait, and go on elsewhere: its checkpoint is written before it reports."""
+    fetched: Mapping[str, str] = field(default_factory=dict)
+    """The folder of each model in MLflow that a point may name, and each relative path as a whole one."""
+    where: str = ""
+    """The folder that the search runs in, and that relative paths mean."""
+    ranks: int = 1
+    """Processes that train a trial together, each on a GPU of its own."""
+
+
+def data_key(arguments: dict[str, Any]) -> str:
+    """The name under which the data of these arguments is shared."""
+    return encode(arguments)
+
+
+def restrain(gpus: float, threads: int) -> None:
+    """Keep this process to what it was given."""
+    if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all of them visible to who asked for none
+    # For a torch yet to come.
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def seed_globals(seed: int) -> None:
+    """Begin the global generators of this process anew: what a trial draws is not to depend on those before it."""
+    import numpy
+    import torch  # also where no trial has yet: checkpoints are written with it
+
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def resolved(point: Point) -> Point:
+    """The point with secrets (`api_key: env:API_KEY`) taken from this process's environment."""
+    found = dict(point)
+    for name, value in point.items():
+        if SECRET.search(name) and isinstance(value, str) and value.startswith("env:"):
+            variable = value.removeprefix("env:")
+            if variable not in os.environ:
+                raise RuntimeError(f"the environment variable {variable} is not set on {platform.node()}")
+            found[name] = os.environ[variable]
+    return found
+
+
+def here(trainable: Trainable, point: Point, fetched: Mapping[str, str]) -> Point:
+    """What of a point lies elsewhere, as where it is for a trial."""
+    return {n: fetched[point[n]] for n in trainable.fetched if point.get(n) in fetched}
+
+
+class Executions:
+    """Makes the executions of the job's trials in this process."""
+
+    def __init__(self, job: Job):
+        """Make the process ready for them."""
+        restrain(job.gpus, job.threads)
+        if job.beside not in sys.path:
+            sys.path.append(job.beside)
+        self.trainable = find(
+            job.trainable if isinstance(job.trainable, str) else cloudpickle.loads(job.trainable)
+        )
+        self._job = job
+        self._loaded: dict[str, Any] = {}
+
+    def of(self, point: Point, seeds: Sequence[int], states: Sequence[Any]) -> list[Execution]:
+        """An execution of `point` for each seed; it goes on from its state, where there is one."""
+        takes, arguments = self.trainable.takes, self._arguments(point)
+        if not self.trainable.builtin:  # these leave what is global alone
+            seed_globals(seeds[0])
+        return [
+            self.trainable.function(
+                **arguments,
+                **({"seed": seed} if "seed" in takes else {}),
+                **({"state": state} if state is not None and "state" in takes else {}),
+            )
+            for seed, state in zip(seeds, states, strict=True)
+        ]
+
+    def _arguments(self, point: Point) -> dict[str, Any]:
+        """The point as keyword arguments: shared data in place of its name, secrets from the environment."""
+        shared = self.trainable.shared()
+        arguments = {k: v for k, v in resolved(point).items() if k not in shared}
+        arguments |= here(self.trainable, arguments, self._job.fetched)
+        if shared:
+            key = data_key({k: v for k, v in point.items() if k in shared})
+            if key not in self._loaded:
+                self._loaded[key] = ray.get(self._job.data[key])
+            arguments[shared[0]] = self._loaded[key]
+        return arguments

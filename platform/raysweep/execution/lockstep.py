@@ -1,0 +1,191 @@
+"""The executions of one point, a generator for each seed, epoch by epoch: their metrics, states and checkpoints."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+import time
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any
+
+from raysweep.execution.executions import Execution, Job
+from raysweep.storage import disk
+
+
+class TrialEnds(Exception):
+    """A trial that is over with a status of its own."""
+
+    def __init__(self, status: str, what: str):
+        super().__init__(what)
+        self.status = status
+
+
+class Lockstep:
+    """All executions of one point, which are always at the same epoch."""
+
+    def __init__(
+        self,
+        executions: list[Execution],
+        folder: Path,
+        job: Job,
+        saved: dict[str, Any] | None,
+        settling: Executor,
+        begins: int,
+        attempt: int,
+    ):
+        self._settling, self._attempt = settling, attempt
+        self._executions: list[Execution | None] = list(executions)
+        self._folder, self._job, self._objective = folder, job, job.objective
+        self.epoch: int = saved["epoch"] if saved else 0
+        self._states: list[Any] = list(saved["states"]) if saved else [None] * len(executions)
+        # The epoch that they go on from, where their states count epochs as we do, until they have yielded another.
+        counted = (_epoch_of(state) for state in self._states)
+        self._begins = [epoch if epoch == self.epoch else None for epoch in counted]
+        self.seconds: float = saved["seconds"] if saved else 0.0
+        self._metrics: list[dict[str, float]] = list(saved["metrics"]) if saved else [{} for _ in executions]
+        own = (
+            saved if saved and saved["epoch"] > begins else None
+        )  # else it is the parent's, with another point
+        self._best_value: float | None = own["best_value"] if own else None
+        self._best_epoch: int = own["best_epoch"] if own else 0
+        self._best: dict[str, Any] | None = None  # a copy, until it is written
+        self._flushed = time.monotonic()
+        self._dirty = False
+        self._previous = self.epoch  # of the checkpoint before the newest
+
+    def advance(self) -> dict[str, float] | None:
+        """One epoch of every execution; the mean of their metrics, and `_std`, their spread. None at the end.
+
+        An execution that ends before the others (early stopping) keeps its last metrics.
+        """
+        moved = False
+        for i, execution in enumerate(self._executions):
+            if execution is None:
+                continue
+            try:
+                metrics, state = next(execution)
+            except StopIteration:
+                self._executions[i] = None
+                continue
+            self._metrics[i] = self._checked({k: float(v) for k, v in metrics.items()})
+            self._states[i] = self._resumable(i, state)
+            moved = True
+        if not moved:
+            return None
+        self.epoch += 1
+        self._dirty = True
+        if len(self._metrics) == 1:
+            return dict(self._metrics[0])
+        return _mean_and_spread(self._metrics)
+
+    def _checked(self, metrics: dict[str, float]) -> dict[str, float]:
+        """The metrics of one execution, if they are numbers and the objective is among them."""
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise TrialEnds("diverged", f"{name} = {value} at epoch {self.epoch + 1}")
+        missing = sorted(self._objective.names - metrics.keys() - {"seconds"})  # these are measured here
+        if missing:
+            said = f"Reported: {', '.join(metrics)}"
+            raise TrialEnds("failed", f"epoch {self.epoch + 1} did not report '{missing[0]}'. {said}")
+        return metrics
+
+    def _resumable(self, i: int, state: Any) -> Any:
+        """The state that an execution yields, if it can go on from it where it may have to."""
+        if state is None and self._job.milestones:
+            raise TrialEnds(
+                "failed",
+                "the trainable yields None as its state, so a trial that pauses could not go on. Yield all that"
+                " resuming needs, or remove its argument `state`, or use scheduler: none",
+            )
+        began, self._begins[i] = self._begins[i], None
+        if began is not None and (epoch := _epoch_of(state)) is not None and epoch <= began:
+            raise TrialEnds(
+                "failed",
+                f"the trainable was given the state of epoch {began} and began again at epoch {epoch}",
+            )
+        return state
+
+    def save_when_due(self, value: float | None, now: bool) -> None:
+        """Keep a copy of the best epoch; write it and the last one when it is time, or now. An epoch that does
+        not count has no value."""
+        from raysweep.storage import checkpoints
+
+        due = now or (time.monotonic() - self._flushed >= self._job.every and disk.room(self._folder))
+        if value is not None and (
+            self._best_value is None or self._objective.better(value, self._best_value)
+        ):
+            self._best_value, self._best_epoch = value, self.epoch
+            self._best = None  # its memory is given back before there is another copy
+            if not due:  # one that is written now needs none
+                self._best = checkpoints.copied(self._content())
+        if due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the best and the last epoch, then delete all others but the one before. On a disk that is full,
+        wait for room: what was written before is not touched."""
+        from raysweep.storage import checkpoints
+
+        while self._dirty:
+            if checkpoints.claimed(self._folder) > self._attempt:
+                raise TrialEnds("failed", "another attempt at this trial has taken over")
+            try:
+                self._write()
+                return
+            except OSError as error:
+                if not disk.is_full(error):
+                    raise
+                time.sleep(1.0)
+
+    def _write(self) -> None:
+        from raysweep.storage import checkpoints
+
+        if self._best is not None:
+            checkpoints.save(self._folder, self._best_epoch, self._best)
+        if self._best is None or self.epoch != self._best_epoch:
+            checkpoints.save(self._folder, self.epoch, self._content())
+        self._best = None
+        # The one before stays as well: a disk may damage what it held whole a moment ago.
+        kept = {self._best_epoch, self.epoch, self._previous}
+        settled = self._settling.submit(
+            checkpoints.settle, self._folder, kept, checkpoints.epochs(self._folder)
+        )
+        settled.add_done_callback(_tell_if_failed)
+        self._previous = self.epoch
+        self._dirty = False
+        self._flushed = time.monotonic()
+
+    def _content(self) -> dict[str, Any]:
+        name = self._objective.metric
+        pick = max if self._objective.maximize else min
+        return {
+            "best_execution": pick(range(len(self._metrics)), key=lambda i: self._metrics[i][name]),
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "states": self._states,
+            "metrics": self._metrics,
+            "best_value": self._best_value,
+            "best_epoch": self._best_epoch,
+        }
+
+
+def _epoch_of(state: Any) -> int | None:
+    epoch = state.get("epoch") if isinstance(state, dict) else None
+    return epoch if isinstance(epoch, int) else None
+
+
+def _tell_if_failed(settled: Future[None]) -> None:
+    """A disk that did not take a checkpoint: the ones before are kept, and the worker's log says why."""
+    if (error := settled.exception()) is not None:
+        print(f"a checkpoint may not be on the disk: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def _mean_and_spread(executions: list[dict[str, float]]) -> dict[str, float]:
+    merged: dict[str, float] = {}
+    for name in executions[0]:
+        values = [m[name] for m in executions if name in m]
+        merged[name] = statistics.fmean(values)
+        merged[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
+    return merged

@@ -1,0 +1,198 @@
+"""What trials share is had before the first of them: data, weights from MLflow, features of a frozen backbone."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import chdir, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from raysweep.errors import DataError, JournalError, RaysweepError, StudyError
+from raysweep.execution.executions import data_key, restrain
+from raysweep.journal.journal import Journal
+from raysweep.study.options import duration
+from raysweep.study.params import Choice
+from raysweep.study.shared import REMOTE, batch_problems, data_arguments, feature_sets
+from raysweep.study.study import Study
+from raysweep.tracking.store import OFF
+from raysweep.trainables.trainable import SHARD
+
+MANY = 16  # sets of features that a space may ask for; of more, each is computed when a trial wants it
+TELL = 10.0  # seconds between two lines about progress
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the trials of a study share, once it is there."""
+
+    data: Mapping[str, Any]
+    """Loaded data by `data_key`: references into Ray's object store, which a node's workers map, not copy."""
+    fetched: Mapping[str, str]
+    """The folder of each model in MLflow that a point may name, and each relative path as a whole one."""
+
+
+def prepare(study: Study, journal: Journal, uri: str, say: Say) -> Shared:
+    """Load the data and fetch what lies elsewhere. Raises a RaysweepError when it cannot be had, or has changed."""
+    return Shared(load_data(study, journal, say), fetch(study, journal, uri, say))
+
+
+def load_data(study: Study, journal: Journal, say: Say) -> dict[str, Any]:
+    """Each data set that the space names, loaded once in a process of its own and put into Ray's store."""
+    if study.found.load is None:
+        return {}
+
+    loads = ray.remote(num_cpus=0, num_returns=2)(_load_and_describe)
+    module = study.found.function.__module__
+    references = {}
+    for arguments in data_arguments(study):
+        reference, about = loads.remote(module, arguments, os.getcwd())
+        described = _got(about)
+        key = data_key(arguments)
+        say(f"Data: {described['text']}.")
+        problems = list(batch_problems(study, described["train"]))
+        if problems:
+            raise StudyError(problems)
+        _remember(journal, key, described["fingerprint"], described["text"])
+        references[key] = reference
+    return references
+
+
+def _remember(journal: Journal, key: str, fingerprint: str, text: str) -> None:
+    """Journal what a study was begun with. Raises JournalError when it is something else now."""
+    known = journal.history.data
+    if key in known and known[key] != fingerprint:
+        raise JournalError(f"the data {text} is not what this study began with. Give it another name")
+    if key not in known:
+        journal.append("data", key=key, fingerprint=fingerprint, text=text)
+
+
+def _got(reference: Any) -> Any:
+    """What a task returned. Raises what went wrong in it as a sentence."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        raise (
+            cause if isinstance(cause, RaysweepError) else DataError(f"data: {type(cause).__name__}: {cause}")
+        ) from None
+
+
+def _load_and_describe(module: str, arguments: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
+    """The data, and what is to be said of it. Relative paths mean what they mean `where` the search runs."""
+    with chdir(where) if Path(where).is_dir() else nullcontext():
+        data = importlib.import_module(module).load(**arguments)
+    return data, {"text": str(data), "fingerprint": data.fingerprint, "train": len(data.y_train)}
+
+
+# --- what lies elsewhere ------------------------------------------------------------------------------------------
+
+
+def fetch(study: Study, journal: Journal, uri: str, say: Say) -> dict[str, str]:
+    """What the space names that lies elsewhere for a trial: models in MLflow, as folders (fetched once a study, so
+    that `@best` keeps its meaning), and paths that are relative to where we are."""
+    folders = {}
+    for name in study.found.fetched:
+        p = study.space.get(name)
+        for model in p.options if isinstance(p, Choice) else ():
+            if not isinstance(model, str):
+                continue
+            if not model.startswith(REMOTE):
+                if name.endswith("_dir") or Path(model).exists():
+                    folders[model] = str(Path(model).expanduser().resolve())
+                continue
+            folder = journal.path.parent / "weights" / hashlib.sha256(model.encode()).hexdigest()[:16]
+            if not folder.exists():
+                if uri == OFF:
+                    raise DataError(f"space.{name}: {model} is in MLflow, and tracking is off")
+                say(f"Fetching {model} ...")
+                _got(ray.remote(num_cpus=0)(_download).remote(model, uri, folder))
+            digest = hashlib.sha256((folder / "weights.pt").read_bytes()).hexdigest()
+            _remember(journal, model, digest, model)
+            folders[model] = str(folder)
+    return folders
+
+
+def _download(model: str, uri: str, folder: Path) -> None:
+    from raysweep.tracking.models import download
+
+    download(model, uri, folder)
+
+
+# --- features -----------------------------------------------------------------------------------------------------
+
+
+def extract(study: Study, journal: Journal, shared: Shared, slots: int, say: Say) -> None:
+    """The features that trials will ask for, computed by as many processes as there will be trials at once."""
+    sets = list(feature_sets(study, shared.fetched))
+    if len(sets) > MANY:
+        say(f"The space may ask for {len(sets)} sets of features: each is computed when a trial wants it.")
+        return
+    module, limits = study.found.function.__module__, (study.per_trial.gpu, study.per_trial.threads)
+    pending, work = (ray.remote(**as_options(study))(f) for f in (_pending, _work))
+    for arguments in sets:
+        for reference in shared.data.values():
+            about = _got(pending.remote(module, arguments, reference, *limits))
+            if not about:
+                continue
+            what, began = f"{about['rows']:,} images through {arguments['backbone']}", time.monotonic()
+            if about["shards"]:
+                say(f"Features: {what}, once for all trials ...")
+                helpers = min(slots, about["shards"])
+                tasks = [work.remote(module, arguments, reference, *limits) for _ in range(helpers)]
+                images = _watched(tasks, Path(about["folder"]), about["shards"], say)
+                seconds = time.monotonic() - began
+                say(f"Features: {images:,} images in {duration(seconds)}, {images / seconds:,.1f} a second.")
+            else:
+                seconds = 0.0
+                say(f"Features: {what}, there already ({about['bytes'] / 1e6:,.1f} MB).")
+            told = {"key": about["key"], "images": about["rows"], "bytes": about["bytes"]}
+            journal.append("features", **told, took=seconds, warm=not about["shards"])
+
+
+def as_options(study: Study) -> dict[str, Any]:
+    """What a trial takes, as the options of a Ray task."""
+    request = study.per_trial.request()
+    return {"num_cpus": request.pop("cpu", 0), "num_gpus": request.pop("gpu", 0), "resources": request}
+
+
+def _watched(tasks: list[Any], folder: Path, shards: int, say: Say) -> int:
+    """Wait for all of them; the images that they computed. Says now and then how far they are, where the folder
+    that they fill can be seen from here."""
+    began, left, images = time.monotonic(), list(tasks), 0
+    there = _marks(folder)
+    while left:
+        ready, left = ray.wait(left, timeout=TELL)
+        images += sum(_got(reference) for reference in ready)
+        done = _marks(folder) - there
+        if not ready and 0 < done < shards:
+            spent = time.monotonic() - began
+            left_over = duration(spent * (shards / done - 1))
+            say(
+                f"Features: {done / shards:.0%}, {done * SHARD / spent:,.1f} images a second, {left_over} left."
+            )
+    return images
+
+
+def _marks(folder: Path) -> int:
+    return sum(not p.suffix for p in (folder / "done").glob("*"))
+
+
+def _pending(module: str, arguments: dict[str, Any], data: Any, gpus: float, threads: int) -> dict[str, Any]:
+    restrain(gpus, threads)
+    about: dict[str, Any] = importlib.import_module(module).pending(arguments, data)
+    return about
+
+
+def _work(module: str, arguments: dict[str, Any], data: Any, gpus: float, threads: int) -> int:
+    restrain(gpus, threads)
+    images: int = importlib.import_module(module).extract(arguments, data)
+    return images

@@ -1,0 +1,132 @@
+"""Ray as a search needs it: connected, with its settings and what is mended of it, and as it was before afterwards."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import threading
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from raysweep.cluster import ray_internals
+from raysweep.errors import ClusterError
+
+RAY = (2, 60)
+TOKEN = Path(".ray") / "auth_token"  # in a home
+
+
+@contextmanager
+def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iterator[Any]:
+    """Ray, connected, its own chatter in `log`. What we started is ended again, and what we set is set back."""
+    with ExitStack() as undo:
+        undo.callback(ray_internals.forget_token)
+        undo.enter_context(environment(ray_internals.SETTINGS))
+        import ray
+
+        if address is None and not ray.is_initialized():
+            os.environ |= _local_token()
+        if tuple(map(int, ray.__version__.split(".")[:2])) < RAY:
+            raise ClusterError(f"ray {ray.__version__} found, {'.'.join(map(str, RAY))} or newer needed")
+        undo.enter_context(_logging_to(log))
+        undo.enter_context(_signals_kept())
+        from raysweep.execution.callbacks import LostToMemory
+
+        undo.enter_context(ray_internals.out_of_memory_as(lambda text: LostToMemory(error_msg=text)))
+        if not ray.is_initialized():
+            try:
+                context = ray.init(
+                    address=address or "local",
+                    log_to_driver=False,
+                    configure_logging=False,
+                    **({} if address else {"include_dashboard": False}),
+                )
+            except ConnectionError as error:
+                raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
+            undo.callback(ray.shutdown)
+            if address and not open_cluster:
+                _refuse_open(address, context.address_info["webui_url"])
+        yield ray
+
+
+@contextmanager
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """With these variables, and as it was afterwards: what Ray has set meanwhile goes, too."""
+    before = dict(os.environ)
+    os.environ |= settings
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ |= before
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself when it starts, and Ray Tune Ctrl-C."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # only there may signals be handled
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _logging_to(log: Path) -> Iterator[None]:
+    handler = logging.FileHandler(log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger("ray"), logging.getLogger("ray.tune")]
+    quiet = logging.getLogger(ray_internals.AUTHENTICATION_LOGGER)
+    before, level = [(logger, logger.handlers, logger.propagate) for logger in loggers], quiet.level
+    quiet.setLevel(logging.ERROR)
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+    try:
+        yield
+    finally:
+        quiet.setLevel(level)
+        for logger, handlers, propagates in before:
+            logger.handlers, logger.propagate = handlers, propagates
+        handler.close()
+
+
+def _local_token() -> dict[str, str]:
+    """A token for a Ray that we start, for as long as it lives, unless the user has one or wants none. (Ray would make
+    one for good, that others can read, and every later Ray of this user would ask for it.)"""
+    known = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys() or (Path.home() / TOKEN).exists()
+    off = os.environ.get("RAY_AUTH_MODE", "token") != "token"
+    return {} if known or off else {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def token() -> None:
+    """The key to this user's clusters, readable by its owner alone. (Ray would write one that others can read.)
+    Raises ClusterError when it cannot be written."""
+    path = Path.home() / TOKEN
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not path.exists():
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(32))
+        path.chmod(0o600)
+    except OSError as error:
+        raise ClusterError(f"{path}, the key to the cluster, cannot be written: {error.strerror}") from None
+
+
+def _refuse_open(address: str, dashboard: str) -> None:
+    """Raise ClusterError if whoever reaches the cluster may run code on it."""
+    try:
+        with urllib.request.urlopen(f"http://{dashboard}/api/version", timeout=3):
+            pass
+    except OSError:
+        return  # it wants a token, or has no dashboard that could be reached
+    raise ClusterError(
+        f"the cluster at {address} asks nobody for a token: http://{dashboard} runs what anyone sends it. Start it"
+        " with RAY_AUTH_MODE=token, or use it all the same with --open-cluster"
+    )

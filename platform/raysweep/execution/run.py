@@ -1,0 +1,261 @@
+"""`raysweep.run`: from a study to its result. Open its session, connect to Ray, search, export the best model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raysweep.errors import HIDDEN, Problem, RaysweepError, StorageError, StudyError, scrubbed
+from raysweep.execution.export import export_best, test_metrics, to_export
+from raysweep.execution.ray_session import connected
+from raysweep.execution.signals import End
+from raysweep.journal import queue
+from raysweep.journal.history import History
+from raysweep.journal.journal import Journal
+from raysweep.journal.mirror import Mirror, fetch
+from raysweep.journal.records import FILE, read
+from raysweep.search.loop import Loop
+from raysweep.search.sessions import EXTENDABLE, MAY_CHANGE, open_session
+from raysweep.search.state import State
+from raysweep.search.warm_start import import_trials
+from raysweep.study.study import Study
+from raysweep.tracking.process import PublisherStatus, start_publisher, wait_for_publisher
+from raysweep.tracking.store import OFF, check_store, store_of
+from raysweep.trial import Trial, asked, best, ranking
+
+Say = Callable[[str], None]
+Watch = Callable[[Study, Journal, Path], Any]
+
+STUDIES = Path("studies")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search came to."""
+
+    study: Study
+    folder: Path
+    trials: tuple[Trial, ...]
+    interrupted: bool
+    test: dict[str, float]
+    """The metrics of the best trial on the test split, which nothing else has seen."""
+    tracking: PublisherStatus
+    terminated: bool = False
+    """Whether it was SIGTERM that interrupted it."""
+    failing: str = ""
+    """Why it was given up: its first trials all failed."""
+
+    @property
+    def best(self) -> Trial | None:
+        return best(self.trials, self.study.objective)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM has ended a search, in order: the study can be continued. It is raised again since it is
+    meant for the whole program."""
+
+    def __init__(self, result: Result):
+        super().__init__(f"the search of {result.study.name} was interrupted")
+        self.result = result
+
+
+def run(
+    study: Study,
+    *,
+    folder: str | Path = STUDIES,
+    address: str | None = None,
+    store: str | None = None,
+    watch: Watch | None = None,
+    say: Say = lambda text: None,
+    extend: bool = False,
+    top: int = 0,
+    epochs: int = 0,
+    again: bool = False,
+    open_cluster: bool = False,
+    mirror: str | None = None,
+    code_changed: bool = False,
+) -> Result:
+    """Search `study`, or continue it: its journal in `folder`/NAME says what is done already.
+
+    With `extend` it may have another algorithm, another scheduler and other bounds than its journal; the `top`
+    trials go on until they have `epochs`; with `again` those that failed or took too long are tried again.
+    `address` is a Ray cluster's (a local Ray is started when not given), `store` MLflow's (see
+    `tracking.store.store_of`). `watch` is a context manager factory that shows progress, `say` takes single
+    lines for a person. A cluster that takes anybody's commands is refused unless `open_cluster`, and code that has
+    changed since a study's trials were run unless `code_changed`. The study is copied to `mirror` (s3://BUCKET/FOLDER,
+    say) as it goes, and fetched from there if that knows more; its last one when not given, none if "off".
+
+    Raises a RaysweepError before anything is started when something is wrong, and Interrupted, a KeyboardInterrupt with
+    the result so far, when the search was ended by Ctrl-C or SIGTERM.
+    """
+    place = Path(folder).resolve() / study.name
+    uri = store_of(place, store)
+    check_store(uri)
+    mirror = mirror or _last_mirror(place)
+    if mirror != OFF and fetch(place, mirror):
+        say(f"Fetched {study.name} as it was at {scrubbed(mirror)}.")
+    journal, copy, end, opened, complete = Journal(place), None, End(), False, False
+    told, say = say, _journalled(say, journal)
+    try:
+        copy = Mirror(place, mirror, told) if mirror != OFF else None
+        may_change = EXTENDABLE if extend else MAY_CHANGE
+        open_session(study, journal, uri, may_change, mirror, code_changed)
+        opened = True
+        queue.go_on(place)  # what was wanted of an earlier session
+        if copy is not None:
+            copy.start()
+        if again:
+            _retry_failed(journal)
+        if top:
+            _continue_best(study, journal, top, epochs)
+        loop = _loop(study, journal, uri, say)
+        if loop.complete and not to_export(study, journal):
+            say(f"{study.name} is complete: {_why(loop)}.")
+            start_publisher(place, uri)
+            journal.append("over", complete=True)
+        else:
+            end = _search(loop, Cluster(address, open_cluster), uri, watch, say)
+        complete = loop.complete
+    except KeyboardInterrupt:
+        say("Stopped.")
+        journal.append("over")
+        end = End(signalled=True)
+    except RaysweepError as error:
+        if opened:
+            journal.append("over", error=str(error))  # for who looks from elsewhere
+        raise
+    finally:
+        journal.close()
+        if copy is not None:
+            copy.close()
+        queue.go_on(place)
+    result = Result(
+        study,
+        place,
+        tuple(journal.trials),
+        interrupted=not complete or to_export(study, journal) is not None,
+        test=test_metrics(study, journal),
+        tracking=wait_for_publisher(place, told),
+        terminated=end.terminated,
+        failing=end.failing,
+    )
+    if end.signalled:
+        raise Interrupted(result)
+    return result
+
+
+def _loop(study: Study, journal: Journal, uri: str, say: Say) -> Loop:
+    """The loop of a study whose session is open, with what it learns from earlier studies."""
+    if not study.found.builtin:
+        say(f"Code: {study.found.file or study.found.name} (sha256 {study.found.digest[:12]}).")
+    for line in import_trials(study, journal, uri):
+        say(line)
+    return Loop(study, journal)
+
+
+def _journalled(say: Say, journal: Journal) -> Say:
+    """What is told is journalled as well, for who looks later, or from elsewhere."""
+
+    def tell(text: str) -> None:
+        say(text)
+        journal.append("said", text=text)
+
+    return tell
+
+
+def _last_mirror(place: Path) -> str:
+    """The mirror of the last session, or that there is none. Raises StorageError when its password was not kept."""
+    path = place / FILE
+    known: str = History(read(path)[0]).session.get("mirror", "") if path.exists() else ""
+    if HIDDEN in known:
+        raise StorageError(
+            f"{place.name} was mirrored to {known}, whose password is not kept. Say --mirror URI, or --mirror off"
+        )
+    return known or OFF
+
+
+def _retry_failed(journal: Journal) -> None:
+    """Let every trial that failed or took too long wait for another attempt."""
+    for trial in journal.trials:
+        if trial.status in {"failed", "timeout"}:
+            journal.append("again", trial=trial.number)
+
+
+def _continue_best(study: Study, journal: Journal, top: int, epochs: int) -> None:
+    """Journal that the best `top` trials are to have `epochs`. Raises StudyError when they cannot."""
+    if "state" not in study.found.takes or "epochs" not in study.found.takes:
+        raise StudyError([Problem("trainable", "takes no state and epochs, so its trials cannot go on")])
+    why = State(study, journal).rules.why
+    if why:
+        raise StudyError(
+            [Problem("stop", f"{why}, so no trial would go on. Change stop in the file, and use --to")]
+        )
+    chosen = ranking([t for t in journal.trials if t.ended], study.objective)[:top]
+    done = max((t.last.epoch for t in chosen if t.last), default=0)
+    if epochs <= done:
+        raise StudyError([Problem("epochs", f"the best trials have {done} already; give more")])
+    journal.append("continue", trials=[t.number for t in chosen], epochs=epochs)
+
+
+def _why(loop: Loop) -> str:
+    """What made a study complete."""
+    return loop.rules.why or f"{asked(loop.journal.trials)} of {loop.study.target} trials"
+
+
+# --- Ray --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The Ray that a search runs on: one that is started for it where there is no address."""
+
+    address: str | None
+    open: bool
+    """Whether one may be used that takes anybody's commands."""
+
+
+def _search(loop: Loop, cluster: Cluster, uri: str, watch: Watch | None, say: Say) -> End:
+    """Everything that needs Ray: what trials share, the search, the best model."""
+    study, journal, address = loop.study, loop.journal, cluster.address
+    place, end = journal.path.parent, End()
+    say(f"Starting Ray{f' at {address}' if address else ''} ...")
+    start_publisher(place, uri, watch=True)  # MLflow takes seconds to import: it does so while Ray starts
+    with connected(address, place / "ray.log", cluster.open):
+        from raysweep.execution import preparation
+        from raysweep.execution.tuning import tune_study
+
+        # For what comes before the search, which itself follows the cluster as it grows and shrinks.
+        slots = _slots(study, address is not None, say)
+        shared = preparation.prepare(study, journal, uri, say)
+        if study.space.cardinality is not None and study.space.cardinality < (study.trials or 1):
+            say(f"The space has {study.space.cardinality} points; each is tried once.")
+        if not loop.complete:
+            preparation.extract(study, journal, shared, slots, say)
+            with watch(study, journal, place) if watch else nullcontext():
+                end = tune_study(loop, shared, address is not None, say)
+        if loop.rules.why:
+            say(f"Enough: {loop.rules.why}.")
+        chosen = to_export(study, journal)
+        if loop.complete and chosen:
+            export_best(study, journal, shared, *chosen, say)
+        journal.append("over", complete=loop.complete, error=end.failing)
+    return end
+
+
+def _slots(study: Study, grows: bool, say: Say) -> int:
+    """How many trials run at once to begin with. Raises ClusterError when no node can ever hold one."""
+    import ray
+
+    from raysweep.execution.nodes import capacity
+
+    fits = capacity(study.per_trial.request(), grows)
+    if not fits.now:
+        say("No node that is there holds a trial: waiting for the autoscaler to add one that does.")
+    if study.concurrency is not None and study.concurrency > fits.most:
+        say(f"concurrency is {study.concurrency} but only {fits.most} trials fit at once.")
+    if not study.per_trial.gpu and ray.cluster_resources().get("GPU"):
+        say("This cluster has GPUs and the study asks for none: per_trial: {gpu: 1} would use them.")
+    return min(fits.wanted, study.concurrency or fits.wanted, max(study.target, 1))

@@ -1,0 +1,53 @@
+"""How a search ends before it is complete: Ctrl-C, SIGTERM, `raysweep cancel`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class End:
+    """What ended a search before it was complete."""
+
+    terminated: bool = False
+    """By SIGTERM, or by `raysweep cancel`."""
+    signalled: bool = False
+    """By Ctrl-C or SIGTERM, which are meant for the whole program."""
+    failing: str = ""
+    """Why it was given up: its first trials all failed."""
+
+
+class Signals:
+    """How a search is ended from outside: SIGTERM and `raysweep cancel` become the Ctrl-C that Ray Tune knows."""
+
+    def __init__(self) -> None:
+        self.terminated = self.cancelled = False
+        # Only there may signals be handled; in a thread of somebody's program there is nobody to signal.
+        self._main = threading.current_thread() is threading.main_thread()
+
+    def cancel(self) -> bool:
+        """End the search, if that can be done here; whether it can."""
+        self.cancelled = self._main
+        if self._main:
+            os.kill(os.getpid(), signal.SIGINT)
+        return self._main
+
+    def _terminate(self, *_: Any) -> None:
+        self.terminated = True
+        os.kill(os.getpid(), signal.SIGINT)
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """With SIGTERM handled, and as before afterwards."""
+        previous = signal.signal(signal.SIGTERM, self._terminate) if self._main else None
+        try:
+            yield
+        finally:
+            if self._main:
+                signal.signal(signal.SIGTERM, previous)

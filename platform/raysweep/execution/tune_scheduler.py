@@ -1,0 +1,54 @@
+"""What Ray Tune asks after each report: whether the trial goes on. The loop answers, from the journal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from raysweep.cluster import ray_internals
+from raysweep.execution.callbacks import Recorder
+from raysweep.search.loop import Loop
+
+
+class LoopScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Stops what the study's scheduler or its rules stop. One that pauses ends for Ray Tune, and is another trial to it
+    when it goes on: so resuming a killed search and going on are the same thing.
+
+    Of the trials that wait, a worker that comes free takes one that goes on, or else the newest. The oldest is
+    waiting for a worker of its own to start. Ray Tune's rule gives it the free one and ends the other's start, so
+    that trials shorter than a start, some seconds, all run on the first worker there is.
+    """
+
+    def __init__(self, loop: Loop, recorder: Recorder):
+        super().__init__()
+        self._loop, self._recorder = loop, recorder
+
+    def on_trial_add(self, controller: Any, trial: TuneTrial) -> None:
+        ray_internals.prepare_for_the_end(trial)
+
+    def choose_trial_to_run(self, controller: Any) -> TuneTrial | None:
+        waiting = ray_internals.waiting_trials(controller)
+        if not self._loop.gives:  # those that wait for a node, which may never come, are not begun any more
+            for trial in [t for t in waiting if not ray_internals.is_resetting(controller, t)]:
+                self._loop.take_back(trial.config["number"])
+                ray_internals.take_back(controller, trial)
+            return None
+        return max(waiting, key=_urgency, default=None)
+
+    def on_trial_result(self, controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
+        goes_on = self._recorder.record(trial, result) == "go on"
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        return True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Ray Tune pickles what it is given, for snapshots that we do not use.
+        return FIFOScheduler, ()
+
+
+def _urgency(trial: TuneTrial) -> tuple[bool, int]:
+    config = trial.config
+    return config["reported"] > config["begins"], config["number"]

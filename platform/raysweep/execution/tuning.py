@@ -1,0 +1,140 @@
+"""One study as one `tune.Tuner`, of which this is the only caller: Ray Tune places the trials, the loop decides."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray import cloudpickle, tune
+
+from raysweep.errors import Problem, StudyError
+from raysweep.execution.callbacks import ConcurrencyLimiter, DrainNotice, Recorder, Timeout
+from raysweep.execution.executions import Job
+from raysweep.execution.preparation import Shared
+from raysweep.execution.ray_session import environment
+from raysweep.execution.searcher import Searcher
+from raysweep.execution.signals import End, Signals
+from raysweep.execution.tune_scheduler import LoopScheduler
+from raysweep.execution.worker import Worker, tune_function
+from raysweep.search.loop import Loop
+from raysweep.study.study import Study
+from raysweep.trainables.trainable import Trainable
+
+Say = Callable[[str], None]
+
+
+def tune_study(loop: Loop, shared: Shared, grows: bool, say: Say) -> End:
+    """Run the trials that the loop hands out until it has no more. Ctrl-C and SIGTERM end it in order. `grows`: the
+    cluster may get more nodes."""
+    study = loop.study
+    job = job_of(loop, shared)
+    signals = Signals()
+    limiter, recorder = ConcurrencyLimiter(loop, say, grows, signals.cancel), Recorder(loop)
+    searcher = Searcher(loop, limiter)
+    callbacks: list[Any] = [recorder, limiter, *([DrainNotice(say)] if study.found.yields else [])]
+    if study.trial_timeout or study.no_progress_timeout:
+        callbacks.append(Timeout(loop, study.trial_timeout, study.no_progress_timeout))
+    with _scratch_folder() as scratch, signals.handled():
+        tuner = tune.Tuner(
+            tune.with_resources(_runs(study, job), _resources(study, job)),
+            tune_config=tune.TuneConfig(
+                metric=study.objective.metric,
+                mode="max" if study.objective.maximize else "min",
+                search_alg=searcher,
+                scheduler=LoopScheduler(loop, recorder),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=_run_config(study, scratch, callbacks),
+        )
+        try:
+            # Paths in a study mean in its trials what they mean here; Ray Tune's own functions may count on its way.
+            with environment({"RAY_CHDIR_TO_TRIAL_DIR": "0" if study.found.yields else "1"}):
+                tuner.fit()
+        finally:
+            loop.kept.sweep()  # a worker may have written once more after its trial was beaten
+    wanted = signals.cancelled or loop.ending or loop.failing
+    # Ctrl-C goes to Ray Tune, which ends in order and says nothing.
+    signalled = signals.terminated or not (searcher.finished or loop.complete or wanted)
+    return End(signals.terminated or signals.cancelled, signalled, loop.failing)
+
+
+def job_of(loop: Loop, shared: Shared) -> Job:
+    """What the workers of a study have to know."""
+    study = loop.study
+    found = study.found
+    # A trainable of one's own sees all the GPUs of its trial, and shares them out itself.
+    ranks = study.per_trial.ranks if found.builtin else 1
+    return Job(
+        trainable=found.name if found.builtin else _pickled(found),
+        beside=str(Path(found.file).parent),
+        gpus=study.per_trial.gpu,
+        objective=study.objective,
+        folder=str(loop.journal.path.parent),
+        threads=max(1, study.per_trial.threads // ranks),
+        data=shared.data,
+        every=study.checkpoint_every,
+        milestones=loop.scheduler.milestones,
+        fetched=shared.fetched,
+        where=os.getcwd(),
+        ranks=ranks,
+    )
+
+
+def _runs(study: Study, job: Job) -> Any:
+    """What Ray Tune runs for a trial."""
+    return tune.with_parameters(Worker, job=job) if study.found.yields else tune_function(job)
+
+
+def _resources(study: Study, job: Job) -> Any:
+    """What a trial holds, as Ray Tune wants it."""
+    if job.ranks > 1:
+        bundles = study.per_trial.bundles()
+        return tune.PlacementGroupFactory(bundles, strategy="STRICT_PACK")  # on one node
+    return study.per_trial.request()
+
+
+def _run_config(study: Study, scratch: str, callbacks: list[Any]) -> tune.RunConfig:
+    no_last = tune.CheckpointConfig(checkpoint_at_end=False) if study.found.yields else None
+    return tune.RunConfig(
+        name="tune", storage_path=scratch, verbose=0, callbacks=callbacks, checkpoint_config=no_last
+    )
+
+
+@contextmanager
+def _scratch_folder() -> Iterator[str]:
+    """A place for files that Ray Tune wants to write, and that we make no use of."""
+    scratch = tempfile.mkdtemp(prefix="raysweep-")
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _pickled(found: Trainable) -> bytes:
+    """The user's function with its module, which the workers need not have."""
+    module = sys.modules[found.function.__module__]
+    by_value = module.__name__ != "__main__"
+    if by_value:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        data: bytes = cloudpickle.dumps(found.function)
+    except Exception as error:  # pickling runs what it pickles, which may raise anything
+        what = f"'{found.name}' refers to something that cannot be sent to workers: {error}"
+        raise StudyError([Problem("trainable", what)]) from None
+    finally:
+        if by_value:
+            cloudpickle.unregister_pickle_by_value(module)
+    return data
+
+
+def _trial_name(trial: Any) -> str:
+    return f"{trial.config['number']:06d}"

@@ -1,0 +1,205 @@
+"""Drives a trainable inside a Ray Tune worker: one `step` is one epoch of every execution of the point.
+
+The worker knows nothing of models; the trainable knows nothing of Ray. What happened goes back as records
+for the journal. An exception of the user's code is a result like any other, so that the process, with torch
+loaded and the data mapped, lives on to take the next trial. (torch is imported inside the functions: the driver
+reads this module too, to send it, and does without those 450 MB.)
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from raysweep.errors import Infeasible
+from raysweep.execution.executions import Executions, Job, resolved
+from raysweep.execution.lockstep import Lockstep, TrialEnds
+from raysweep.execution.process_group import ProcessGroup
+
+Records = list[tuple[str, dict[str, Any]]]
+
+
+def started(epoch: int = 0) -> tuple[str, dict[str, Any]]:
+    """The record of a trial that begins in this process, after `epoch`."""
+    return "started", {"worker": f"{platform.node()} (process {os.getpid()})", "epoch": epoch}
+
+
+def ended(status: str, seconds: float, error: str = "", raised: bool = False) -> tuple[str, dict[str, Any]]:
+    """The record of a trial that is over. `raised`: by an exception, which may not come again."""
+    return "ended", {"status": status, "seconds": seconds, "error": error, "raised": raised}
+
+
+class Worker(tune.Trainable):  # type: ignore[misc]
+    """One trial after another on the resources of one."""
+
+    _trial: Lockstep | None = None
+    _group: ProcessGroup | None = None
+    _draining = False
+
+    def setup(self, config: dict[str, Any], *, job: Job) -> None:
+        self._job = job
+        self._settling = ThreadPoolExecutor(1)  # a disk's time is not a training's
+        if Path(job.where).is_dir():
+            os.chdir(job.where)  # on another node it is not so by itself
+        self._makes = Executions(job)
+        self._timed = "seconds" in job.objective.names
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._close()
+        self._config = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch. Returns `epoch` and the metrics for the scheduler, and the `records` for the journal."""
+        began = time.perf_counter()
+        records: Records = []
+        going: list[Any] = []
+        try:
+            if self._trial is None:
+                records = [started()]  # before anything can go wrong
+                self._trial = self._open()
+                records = [started(self._trial.epoch)]
+            going = (
+                self._group.step() if self._group is not None else []
+            )  # the other ranks', if there are any
+            metrics = self._trial.advance()
+            if self._group is not None:
+                self._group.finish(going)
+            if metrics is None:
+                self._trial.flush()
+                self._trial = None
+                return self._ended(records, began, "completed", "")
+            if self._timed:
+                metrics["seconds"] = self._trial.seconds = self._trial.seconds + time.perf_counter() - began
+            due = self._draining or self._trial.epoch in self._job.milestones
+            self._trial.save_when_due(self._job.objective.leading(metrics), due)
+        except TrialEnds as end:
+            self._drop()
+            return self._ended(records, began, end.status, str(end))
+        except Exception as problem:
+            # Whatever the user's code raises, or the disk, ends this trial and no other.
+            error = self._parted(going, problem)
+            self._drop()
+            status = _status(error)
+            return self._ended(records, began, status, _told(error), raised=status == "failed")
+        seconds, epoch = time.perf_counter() - began, self._trial.epoch
+        records.append(("report", {"epoch": epoch, "metrics": metrics, "seconds": seconds}))
+        return {**metrics, "epoch": epoch, "records": records}
+
+    def _ended(
+        self, records: Records, began: float, status: str, error: str, raised: bool = False
+    ) -> dict[str, Any]:
+        last = ended(status, time.perf_counter() - began, error, raised)
+        return {"done": True, "records": [*records, last]}
+
+    def drain(self) -> None:
+        """This node is to be taken away: write what there is, and from now on every epoch."""
+        self._draining = True
+        if self._trial is not None:
+            self._trial.flush()
+
+    def cleanup(self) -> None:
+        self._close()
+        self._settling.shutdown()
+
+    def _close(self) -> None:
+        """Write what a trial has that was stopped from outside."""
+        trial, self._trial = self._trial, None
+        if trial is not None:
+            try:
+                trial.flush()
+            except TrialEnds:
+                return  # it is over: nobody wants its last epoch
+            except Exception:
+                traceback.print_exc()  # its results are journalled; the next trial must not pay for its files
+
+    def _parted(self, going: list[Any], problem: Exception) -> Exception:
+        """Let the other ranks go, who may wait for us in the middle of a step; what was wrong with the first of all."""
+        group, self._group = self._group, None
+        if group is None:
+            return problem
+        theirs: Exception | None = group.trouble(going) if going else None
+        group.shutdown()
+        return theirs or problem
+
+    def _drop(self) -> None:
+        """Let a broken trial go without a checkpoint, and give its memory back."""
+        import torch
+
+        self._trial = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _open(self) -> Lockstep:
+        from raysweep.storage import checkpoints
+
+        config = self._config
+        folder = Path(self._job.folder) / "trials" / f"{config['number']:06d}"
+        checkpoints.claim(folder, config["attempt"])
+        # Not past what the journal has: a report lost with the last driver is made again, not left out.
+        saved = checkpoints.newest(folder, config["reported"])
+        # A trainable that cannot resume starts over, and so do its numbers.
+        resumes = saved is not None and "state" in self._makes.trainable.takes and None not in saved["states"]
+        states = saved["states"] if saved and resumes else [None] * len(config["seeds"])
+        what = config["point"], config["seeds"], states
+        executions = self._makes.of(*what)
+        if self._job.ranks > 1:
+            self._group = self._group or ProcessGroup(self._job)
+            self._group.begin(*what)
+        return Lockstep(
+            executions,
+            folder,
+            self._job,
+            saved if resumes else None,
+            self._settling,
+            config["begins"],
+            config["attempt"],
+        )
+
+
+def tune_function(job: Job) -> Callable[[dict[str, Any]], None]:
+    """The user's own `train(config)` as Ray Tune runs it, with its end told apart from a stop."""
+
+    def run(config: dict[str, Any]) -> None:
+        began = time.perf_counter()
+        tune.report({"records": [started()]})
+        status, error = "completed", ""
+        try:
+            Executions(job).trainable.function(resolved(config["point"]))
+        except Exception as problem:  # as in Worker.step: the user's error is a result
+            status, error = _status(problem), _told(problem)
+        last = ended(status, time.perf_counter() - began, error, status == "failed")
+        tune.report({"records": [last], "done": True})
+
+    return run
+
+
+def _status(error: Exception) -> str:
+    """What kind of end an exception is."""
+    import torch
+
+    if isinstance(error, Infeasible):
+        return "infeasible"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "out of memory"
+    return "failed"
+
+
+def _told(error: Exception) -> str:
+    """Type and message, and the line of the user's code: what a table has room for."""
+    if isinstance(error, Infeasible):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"

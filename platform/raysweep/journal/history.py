@@ -1,0 +1,210 @@
+"""A journal, folded: the study, its trials as they stand, its best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from raysweep.journal.records import FILE, Record, read
+from raysweep.trial import Loss, Report, Trial
+
+
+class History:
+    """What a journal says, folded: the study, its trials as they stand, and its best."""
+
+    def __init__(self, records: Iterable[Record] = ()):
+        self.study: Record = {}
+        """The first record: the study as written, its id, versions, code and data."""
+        self.begun: Record = {}
+        """The same as it was at first, before it was changed or extended."""
+        self.best: Record = {}
+        """The winner after the last complete search: trial, epoch, the metrics of its test split."""
+        self.data: dict[str, str] = {}
+        """The fingerprint of each data set, by the arguments that load it."""
+        self.complete = False
+        """Whether the last session came to the study's end."""
+        self.error = ""
+        """What ended the last session before the study's end, if it was something that is wrong."""
+        self.over = False
+        """Whether the last session ended by itself, complete or interrupted."""
+        self.session: Record = {}
+        self.warm: list[Record] = []
+        """What was taken over from each earlier study: its name, its trials, how many did not fit."""
+        self.features: list[Record] = []
+        """What was made once for all trials: `key`, `images`, `bytes`, the seconds it `took`, whether it was `warm`."""
+        self.continued: dict[tuple[int, int], None] = {}
+        """The trials that are to have more epochs, and how many: a set, in order."""
+        self.replaced: set[int] = set()
+        """The trials of which a later attempt has reported epochs again, and otherwise."""
+        self.computed = 0.0
+        """Seconds that all trials have computed, together."""
+        self._elapsed, self._began, self._latest = 0.0, 0.0, 0.0
+        self._trials: dict[int, Trial] = {}
+        self._new: dict[int, list[Report]] = {}  # reports not yet in the frozen trials, to append in O(1)
+        for record in records:
+            self.add(record)
+
+    def add(self, record: Record) -> None:
+        """Fold one more record in. Kinds that this version does not know are passed over."""
+        kind = record["kind"]
+        if kind == "session":
+            self._elapsed, self._began = self.elapsed(self._latest), record["time"]
+            self._latest = self._began
+        self._latest = max(self._latest, record["time"])
+        self.computed += record.get("seconds", 0.0)
+        if kind == "study":
+            self.study = self.begun = record
+        elif kind == "session":
+            self.session, self.over, self.complete, self.error = record, False, False, ""
+            self._lose()
+        elif kind == "over":
+            self.over, self.complete = True, record.get("complete", bool(self.best))
+            self.error = record.get("error", "")
+            self._lose()
+        elif kind == "changed":
+            self.study = {**self.study, "study": record["study"]}
+        elif kind == "continue":
+            self.continued |= {(n, record["epochs"]): None for n in record["trials"]}
+        elif kind == "best":
+            self.best = record
+        elif kind == "warm":
+            self.warm.append(record)
+        elif kind == "features":
+            self.features.append(record)
+        elif kind == "data":
+            self.data[record["key"]] = record["fingerprint"]
+        elif kind == "asked":
+            parent = record.get("parent")
+            self._trials[record["trial"]] = Trial(
+                record["trial"],
+                record["point"],
+                seeds=tuple(record["seeds"]),
+                asked=record["time"],
+                parent=(parent[0], parent[1]) if parent else None,
+            )
+        elif kind == "paused":
+            self._trials[record["trial"]] = replace(self._trials[record["trial"]], status="paused")
+        elif kind == "lost":
+            trial = self.trial(record["trial"])
+            loss = Loss(record["cause"], trial.last.epoch if trial.last else 0, record["error"])
+            self._trials[trial.number] = replace(
+                trial,
+                status="waiting",
+                losses=(*trial.losses, loss),
+                seconds=trial.seconds + record.get("seconds", 0.0),
+            )
+        elif kind == "again":
+            trial = self.trial(record["trial"])
+            self._trials[trial.number] = replace(
+                trial, status="waiting", error="", losses=(), finished=0.0, seconds=0.0
+            )
+        elif kind in {"started", "report", "ended"}:
+            self._update(kind, record)
+
+    def elapsed(self, now: float) -> float:
+        """Seconds that the study has been run for at the time `now`, over all sessions."""
+        return self._elapsed + (max(0.0, now - self._began) if self.session else 0.0)
+
+    @property
+    def latest(self) -> float:
+        """When the last record was written."""
+        return self._latest
+
+    def _lose(self) -> None:
+        """Nothing outlives the session that started it: what was running waits for the next."""
+        for number, trial in self._trials.items():
+            if trial.status == "running":
+                self._trials[number] = replace(trial, status="waiting")
+
+    def _update(self, kind: str, record: Record) -> None:
+        number = record["trial"]
+        trial = self._trials[number]
+        if kind == "report":
+            self._new.setdefault(number, []).append(
+                Report(record["epoch"], record["metrics"], record["time"])
+            )
+            self._trials[number] = replace(trial, seconds=trial.seconds + record["seconds"])
+        elif kind == "started":
+            self._trials[number] = replace(
+                trial,
+                status="running",
+                attempts=trial.attempts + 1,
+                worker=record["worker"],
+                started=trial.started or record["time"],
+            )
+        else:
+            self._trials[number] = replace(
+                self.trial(number),
+                status=record["status"],
+                error=record["error"],
+                finished=record["time"],
+                seconds=trial.seconds + record["seconds"],
+            )
+
+    def trial(self, number: int) -> Trial:
+        """One trial as it stands."""
+        trial, new = self._trials[number], self._new.pop(number, None)
+        if new:
+            reports, replaced = _merged(trial.reports, new)
+            if replaced:
+                self.replaced.add(number)
+            trial = self._trials[number] = replace(trial, reports=reports)
+        return trial
+
+    def continues(self, number: int) -> bool:
+        """Whether a trial is one that was given more epochs, and is to have them all."""
+        trial = self._trials[number]
+        return trial.parent is not None and (trial.parent[0], trial.point.get("epochs")) in self.continued
+
+    def ended(self, number: int) -> bool:
+        """Whether a trial is over."""
+        return self._trials[number].ended
+
+    @property
+    def owed(self) -> list[tuple[Trial, int]]:
+        """The trials that are to have so many epochs, and have no successor yet that gets them."""
+        if not self.continued:
+            return []
+        given = {(t.parent[0], t.point.get("epochs")) for t in self.trials if t.parent}
+        return [(self.trial(n), epochs) for n, epochs in self.continued if (n, epochs) not in given]
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials as they stand, in the order in which they were asked for."""
+        return [self.trial(n) for n in list(self._trials)]
+
+
+def _merged(reports: tuple[Report, ...], new: Iterable[Report]) -> tuple[tuple[Report, ...], bool]:
+    """A trial's epochs with those reported since, and whether some of them were replaced.
+
+    A later attempt that started over from a checkpoint does epochs again: the same, and nothing has happened, or
+    different, and what was said of them and later ones no longer counts.
+    """
+    kept, replaced = list(reports), False
+    for report in new:
+        if kept and report.epoch <= kept[-1].epoch:
+            if any(r.epoch == report.epoch and r.metrics == report.metrics for r in kept):
+                continue
+            replaced = True
+            while kept and kept[-1].epoch >= report.epoch:
+                kept.pop()
+        kept.append(report)
+    return tuple(kept), replaced
+
+
+class Reader:
+    """The journal of a study that another process may be writing, read as it grows."""
+
+    def __init__(self, folder: Path):
+        self._path, self._end = folder / FILE, 0
+        self.history = History()
+
+    def update(self) -> list[Record]:
+        """What was written since the last time; `history` has it folded in."""
+        if self._path.stat().st_size < self._end:  # it was begun anew
+            self.history, self._end = History(), 0
+        records, self._end = read(self._path, self._end)
+        for record in records:
+            self.history.add(record)
+        return records

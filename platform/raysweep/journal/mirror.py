@@ -1,0 +1,246 @@
+"""A copy of a study on other storage (`s3://`, `gs://`, another disk): its journal a few seconds behind, and the
+checkpoints that it keeps. A machine that is lost with its disk costs no more than that.
+
+The journal lies there in parts, since no object store appends: part i holds the bytes from i * PART on, so that
+only the last one is ever written again. It is not written to by two machines: `holder.json` says whose it is, and
+its age is told by the storage's own clock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from raysweep.errors import StorageError, scrubbed
+from raysweep.journal.records import FILE, parse
+from raysweep.storage import disk
+from raysweep.storage.background import Background
+from raysweep.storage.lock import STALE, in_use
+
+EVERY = 4.0  # seconds between two looks at the journal
+PART = 1 << 20
+CHUNK = 8 << 20  # bytes of a checkpoint that are written before the journal is looked at again
+DRAIN = 60.0  # seconds that the end of a search waits for the copy
+KEPT = ("trials/*/epoch-*", "best/**/*", "weights/**/*")
+
+
+class Mirror:
+    """Keeps the copy at `uri`/NAME while the study in `place` is run by this process."""
+
+    def __init__(self, place: Path, uri: str, say: Callable[[str], None]):
+        """Raises StorageError when it cannot be written to, is another study's or another machine's."""
+        self._place, self._uri, self._say = place, scrubbed(uri), say
+        self._files, self._base = _opened(uri, place.name)
+        self._refuse_held()
+        there, here = _journal(self._files, self._base), (place / FILE).read_bytes()
+        begun = any(record["kind"] == "asked" for record, _ in parse(there))
+        if begun and not here.startswith(there):
+            raise StorageError(
+                f"{self._uri} holds a study '{place.name}' that is not the one in {place}: another of that name,"
+                " or it went on elsewhere. Use another mirror or name, or delete the folder that is wrong"
+            )
+        self._sent, self._looked, self._held = 0, 0.0, False
+        self._known: dict[str, Any] = dict.fromkeys(_names(self._files, self._base))
+        self._behind = False
+        self._copying = Background(f"The mirror at {self._uri} falls behind", self._step, EVERY, say)
+        self._hold(os.getpid())
+
+    def start(self) -> None:
+        """Begin to copy."""
+        self._copying.start()
+
+    def close(self) -> None:
+        """Bring the rest over, and let the copy go. Says so if that takes too long."""
+        if not self._copying.started:
+            return
+        end = time.monotonic() + DRAIN
+        whole = self._copying.close(DRAIN) and self._copying.once()
+        while not whole and time.monotonic() < end:
+            time.sleep(1.0)
+            whole = self._copying.once()
+        size = (self._place / FILE).stat().st_size
+        if not whole or self._sent < size:
+            self._say(
+                f"The mirror at {self._uri} has {self._sent:,} of {size:,} bytes of the journal."
+                f" Bring it the rest with: raysweep resume {self._place.name}"
+            )
+            return
+        try:
+            self._hold(0)
+        except (OSError, ValueError) as error:
+            self._say(f"The mirror at {self._uri} was not let go ({error}): it is free in {STALE:.0f} s.")
+
+    def _step(self) -> None:
+        behind, self._behind = self._behind, True
+        self._journal()
+        self._checkpoints()
+        self._behind = False
+        if behind:
+            self._say(f"The mirror at {self._uri} has caught up.")
+
+    def _journal(self) -> None:
+        self._looked = time.monotonic()
+        self._hold(os.getpid())
+        with (self._place / FILE).open("rb") as file:
+            start = file.seek(self._sent // PART * PART)
+            while data := file.read(PART):
+                if start + len(data) > self._sent:
+                    self._write(_part(start), data)
+                start += len(data)
+                self._sent = start
+                if start % PART:
+                    break  # what has come meanwhile is for the next look: a part begins at a multiple of its size
+
+    def _checkpoints(self) -> None:
+        """What is new goes over, data before the manifest that makes it count; what was deleted is deleted."""
+        found = {
+            p.relative_to(self._place).as_posix(): p
+            for k in KEPT
+            for p in self._place.glob(k)
+            if p.is_file() and p.suffix != ".part"
+        }
+        for name in sorted(found, key=lambda n: (n.endswith(".json"), n)):
+            with suppress(FileNotFoundError):  # beaten in this instant
+                about = found[name].stat()
+                seen = (about.st_size, about.st_mtime_ns)
+                if self._known.get(name) != seen:
+                    self._copy(found[name], name)
+                    self._known[name] = seen
+        for name in sorted(self._known.keys() - found.keys(), key=lambda n: (not n.endswith(".json"), n)):
+            with suppress(FileNotFoundError):
+                self._files.delete_file(f"{self._base}/{name}")
+            del self._known[name]
+
+    def _copy(self, path: Path, name: str) -> None:
+        with path.open("rb") as file:
+            self._make_room_for(name)
+            with self._files.open_output_stream(f"{self._base}/{name}") as out:
+                while data := file.read(CHUNK):
+                    out.write(data)
+                    if time.monotonic() - self._looked > EVERY:
+                        self._journal()
+
+    def _write(self, name: str, data: bytes) -> None:
+        self._make_room_for(name)
+        with self._files.open_output_stream(f"{self._base}/{name}") as out:
+            out.write(data)
+
+    def _make_room_for(self, name: str) -> None:
+        self._files.create_dir(f"{self._base}/{name}".rpartition("/")[0], recursive=True)
+
+    # --- whose it is -------------------------------------------------------------------------------------------
+
+    def _hold(self, pid: int) -> None:
+        """Say that it is ours, unless another has taken it over: then leave it alone. Raises OSError."""
+        who = {"host": platform.node(), "place": str(self._place), "pid": pid}
+        if self._held:
+            held = self._files.get_file_info(f"{self._base}/holder.json")
+            now = _holder(_read(self._files, held.path)) if held.is_file else who
+            if now and (now["host"], now["place"]) != (who["host"], who["place"]):
+                raise OSError(f"process {now['pid']} on {now['host']} has taken it over")
+        self._held = True
+        self._write("holder.json", json.dumps(who).encode())
+
+    def _refuse_held(self) -> None:
+        """Raise StorageError while another machine keeps this copy. Writing is tried by the way."""
+        try:
+            self._write("probe", b"")
+            now, held = self._files.get_file_info([f"{self._base}/probe", f"{self._base}/holder.json"])
+            self._files.delete_file(now.path)
+            who = _holder(_read(self._files, held.path)) if held.is_file else {}
+        except OSError as error:
+            what = " ".join(str(error).split())[:300]
+            raise StorageError(f"{self._uri} cannot be written to: {what}") from None
+        age = (now.mtime_ns - held.mtime_ns) / 1e9 if held.is_file else STALE
+        mine = (who.get("host"), who.get("place")) == (platform.node(), str(self._place))
+        if who.get("pid") and not mine and age < STALE:
+            raise StorageError(
+                f"{self._uri} is the mirror of '{self._place.name}' as process {who['pid']} on {who['host']} runs it,"
+                f" heard of {age:.0f} s ago. If that machine is gone, try again in {STALE:.0f} s"
+            )
+
+
+def _holder(data: bytes) -> dict[str, Any]:
+    """Who keeps a copy; empty when it cannot be read: a write that was torn, which the next one mends."""
+    try:
+        who = json.loads(data)
+    except ValueError:
+        return {}
+    return who if isinstance(who, dict) and {"host", "place", "pid"} <= who.keys() else {}
+
+
+def fetch(place: Path, uri: str) -> bool:
+    """Bring the study in `place` up to its copy at `uri`, if that knows more. Whether it did.
+
+    Raises StorageError when the storage cannot be read. What differs is left for `Mirror` to refuse.
+    """
+    path = place / FILE
+    if path.exists() and in_use(path):
+        return False
+    files, base = _opened(uri, place.name)
+    try:
+        there, here = _journal(files, base), path.read_bytes() if path.exists() else b""
+        if len(there) <= len(here) or not there.startswith(here):
+            return False
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in _names(files, base):
+            own = place / name
+            if not own.resolve().is_relative_to(place.resolve()):
+                raise StorageError(
+                    f"{scrubbed(uri)} holds a file that is to lie outside of the study: {name}"
+                )
+            own.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            disk.write(own, _read(files, f"{base}/{name}"))
+    except OSError as error:
+        raise StorageError(f"{scrubbed(uri)} cannot be read: {' '.join(str(error).split())[:300]}") from None
+    disk.write(path, there)  # last: a study that is here has what it needs
+    return True
+
+
+def _opened(uri: str, name: str) -> tuple[Any, str]:
+    """The file system of `uri`, and the folder of a study in it."""
+    from pyarrow import ArrowInvalid, fs
+
+    try:
+        files, base = fs.FileSystem.from_uri(uri)
+    except (ArrowInvalid, OSError) as error:
+        raise StorageError(
+            f"'{scrubbed(uri)}' is no place for a mirror, as s3://bucket/folder: {error}"
+        ) from None
+    return files, f"{base.rstrip('/')}/{name}"
+
+
+def _part(start: int) -> str:
+    return f"journal/{start // PART:06d}"
+
+
+def _journal(files: Any, base: str) -> bytes:
+    """The longest valid prefix of the journal that a copy holds."""
+    parts = iter(_listed(files, f"{base}/journal"))
+    data = b"".join(_read(files, path) for path in parts)
+    return data[: max((end for _, end in parse(data)), default=0)]
+
+
+def _names(files: Any, base: str) -> list[str]:
+    """The other files of a copy, data before manifests."""
+    paths = [p for top in ("trials", "best", "weights") for p in _listed(files, f"{base}/{top}")]
+    return sorted((p[p.rindex(base) + len(base) + 1 :] for p in paths), key=lambda n: n.endswith(".json"))
+
+
+def _listed(files: Any, folder: str) -> Iterator[str]:
+    from pyarrow import fs
+
+    found = files.get_file_info(fs.FileSelector(folder, allow_not_found=True, recursive=True))
+    yield from sorted(f.path for f in found if f.is_file)
+
+
+def _read(files: Any, path: str) -> bytes:
+    with files.open_input_stream(path) as file:
+        data: bytes = file.read()
+        return data

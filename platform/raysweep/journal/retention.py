@@ -1,0 +1,63 @@
+"""Which checkpoints a study keeps: those of its best trials and of all that have not ended."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from raysweep.journal.journal import Journal
+from raysweep.storage import checkpoints
+from raysweep.study.objective import Objective
+from raysweep.trial import ranking
+
+KEPT = 5
+"""How many of the best trials keep their checkpoints; the others' are deleted as they are beaten."""
+
+
+class Retention:
+    """Deletes what is not kept, trial by trial as they end."""
+
+    def __init__(self, journal: Journal, objective: Objective):
+        self._journal, self._objective = journal, objective
+        ended = [t for t in journal.trials if t.ended]
+        self._best = [t.number for t in ranking(ended, objective)[:KEPT]]
+
+    def folder(self, number: int) -> Path:
+        """Where the checkpoints of a trial are."""
+        return self._journal.path.parent / "trials" / f"{number:06d}"
+
+    def ended(self, number: int) -> None:
+        """Keep a trial that has just ended, or not."""
+        those = [self._journal.trial(n) for n in {*self._best, number}]
+        ranked = [t.number for t in ranking(those, self._objective)]
+        self._best = ranked[:KEPT]
+        for beaten in {number, *ranked} - self._wanted():
+            checkpoints.discard(self.folder(beaten))
+
+    def _wanted(self) -> set[int]:
+        """The best, and those that are to go on."""
+        return {*self._best, *(parent.number for parent, _ in self._journal.history.owed)}
+
+    def sweep(self) -> None:
+        """Delete the folders of trials that are not kept, once no worker writes any more."""
+        wanted = self._wanted()
+        for trial in self._journal.trials:
+            if trial.ended and trial.number not in wanted:
+                shutil.rmtree(self.folder(trial.number), ignore_errors=True)
+
+    def newest(self, number: int, among: Collection[int]) -> int | None:
+        """The newest of the epochs `among` of which a trial has a checkpoint."""
+        return next((e for e in checkpoints.epochs(self.folder(number)) if e in among), None)
+
+    def copy(self, parent: int, epoch: int, child: int) -> bool:
+        """Give a new trial the checkpoint that it is to go on from; whether it was still there."""
+        folder = self.folder(child)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            for name in checkpoints.names(epoch):  # the data first: the manifest makes it count
+                shutil.copyfile(self.folder(parent) / name, folder / name)
+        except FileNotFoundError:
+            shutil.rmtree(folder)
+            return False
+        return True

@@ -1,0 +1,1 @@
+"""What comes next: the ask-and-tell loop, samplers, schedulers, stopping rules, warm start. No Ray here."""

@@ -1,0 +1,58 @@
+"""Which point comes next: samplers, behind one interface of two methods, ask and tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from raysweep.search.samplers.base import Sampler
+from raysweep.search.samplers.basic import Grid, QuasiRandom, Random
+from raysweep.search.samplers.feasibility import FeasibilityFilter
+from raysweep.study.objective import Objective
+from raysweep.study.space import Space
+from raysweep.study.study import Study
+from raysweep.trial import Trial
+
+STARTUP = {"hyperopt": 20, "optuna": 10}
+"""Points before a model is asked, at most, where a study does not say how many."""
+
+
+def _hyperopt(space: Space, objective: Objective, seed: int, **options: Any) -> Sampler:
+    from raysweep.search.samplers.hyperopt import HyperOpt
+
+    return FeasibilityFilter(HyperOpt(space, objective, seed, **options), space, objective, seed)
+
+
+def _optuna(
+    space: Space, objective: Objective, seed: int, sampler: str = "tpe", startup: int = 10
+) -> Sampler:
+    if sampler == "qmc":
+        return QuasiRandom(space, objective, seed)
+    from raysweep.search.samplers.optuna import Optuna
+
+    return FeasibilityFilter(Optuna(space, objective, seed, sampler, startup), space, objective, seed)
+
+
+__all__ = ["SAMPLERS", "Sampler", "sampler_of"]
+
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "grid": Grid,
+    "random": Random,
+    "hyperopt": _hyperopt,
+    "optuna": _optuna,
+}
+
+
+def sampler_of(study: Study, earlier: Sequence[Trial] = ()) -> Sampler:
+    """The sampler that a study's algorithm names, told of the trials of `earlier` studies, which stand in for its
+    start-up."""
+    options = study.algorithm.model_dump(exclude={"name"})
+    if "startup" in options:
+        startup = options["startup"]
+        if startup is None:
+            startup = min(STARTUP[study.algorithm.name], max(1, study.target // 3))
+        options["startup"] = max(0, startup - len(earlier))
+    sampler = SAMPLERS[study.algorithm.name](study.space, study.objective, study.seed, **options)
+    for trial in earlier:
+        sampler.tell(trial)
+    return sampler

@@ -1,0 +1,78 @@
+"""A sampler that keeps away from where trials gave no result, whatever algorithm it asks.
+
+Algorithms model values. Near the border beyond which everything fails, and where the best points often lie,
+about half of what they propose fails for ever. So each proposal is judged by its nearest neighbours among the
+points that are known, and another is asked for when most of them failed: of the algorithm, then, since one that
+has set its mind on such a place proposes it again and again, of chance.
+"""
+
+from __future__ import annotations
+
+import random
+
+from raysweep.search.samplers.base import Sampler
+from raysweep.search.samplers.coordinates import raw_numbers
+from raysweep.study.objective import Objective
+from raysweep.study.space import Point, Space
+from raysweep.trial import NO_RESULT, RANKED, Trial
+
+NEIGHBOURS = 5
+PROPOSALS = 4  # of the algorithm for one point, and as many of chance
+STRIDE = 1000  # between the attempts of our own caller and ours
+
+Place = dict[str, float | str]
+
+
+class FeasibilityFilter:
+    """Asks `sampler` again where a point is likely to fail. Without failures it is that sampler, unchanged."""
+
+    def __init__(self, sampler: Sampler, space: Space, objective: Objective, seed: int):
+        self._sampler, self._space, self._objective, self._seed = sampler, space, objective, seed
+        self._known: list[tuple[Place, bool]] = []  # where, and whether there was no result
+        self._failures = 0
+
+    def ask(self, number: int, attempt: int = 0) -> Point | None:
+        point = self._sampler.ask(number, attempt)
+        if not self._failures or point is None:
+            return point
+        safest, least = point, self._risk(point)
+        for proposal in range(1, 2 * PROPOSALS):
+            if least < 0.5:
+                break
+            other = self._propose(number, attempt + proposal * STRIDE, proposal)
+            if other is not None and (risk := self._risk(other)) < least:
+                safest, least = other, risk
+        return safest
+
+    def _propose(self, number: int, attempt: int, proposal: int) -> Point | None:
+        if proposal < PROPOSALS:
+            return self._sampler.ask(number, attempt)
+        return self._space.sample(random.Random(f"{self._seed}/{number}/{attempt}/wary"))
+
+    def tell(self, trial: Trial) -> None:
+        self._sampler.tell(trial)
+        if trial.status in NO_RESULT or trial.status in RANKED:
+            failed = trial.excess(self._objective) > 0
+            self._known.append((self._place(trial.point), failed))
+            self._failures += failed
+
+    def _risk(self, point: Point) -> float:
+        """The share of failures among the nearest neighbours."""
+        place = self._place(point)
+        nearest = sorted((_distance(place, other), failed) for other, failed in self._known)[:NEIGHBOURS]
+        return sum(failed for _, failed in nearest) / len(nearest)
+
+    def _place(self, point: Point) -> Place:
+        return {c.label: c.place(raw) for c, raw in raw_numbers(self._space, point)}
+
+
+def _distance(a: Place, b: Place) -> float:
+    """Squared distance; a coordinate that only one of them has, or another option, counts as the whole range."""
+    total = 0.0
+    for label in a.keys() | b.keys():
+        x, y = a.get(label), b.get(label)
+        if isinstance(x, float) and isinstance(y, float):
+            total += (x - y) ** 2
+        else:
+            total += x != y
+    return total

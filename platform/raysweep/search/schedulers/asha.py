@@ -1,0 +1,186 @@
+"""Asynchronous successive halving: at rungs, each `reduction` times the epoch of the one before, only the best go on.
+
+By stopping, the others end at once, as Ray Tune's AsyncHyperBandScheduler does it. By promotion they pause, and are
+promoted when others turn out worse, as the paper has it (Li et al. 2020, algorithm 2). Hyperband is brackets of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from raysweep.search.schedulers.base import Decision, Ranked, Scheduler
+from raysweep.study.objective import Objective
+from raysweep.study.study import UNBOUNDED
+
+
+def rungs(first: int, reduction: int, epochs: int) -> Iterator[int]:
+    """The epochs at which is decided who goes on: not the last, after which there is nowhere to go."""
+    while first < epochs:
+        yield first
+        first *= reduction
+
+
+class Stopping(Scheduler):
+    """At a rung, a trial that is worse than the best `1/reduction` of those that came before it ends."""
+
+    def __init__(self, objective: Objective, grace: int, reduction: int, epochs: int):
+        self._objective, self._share = objective, 1 / reduction
+        self._rungs = {epoch: Ranked() for epoch in rungs(grace, reduction, epochs)}
+
+    def report(self, number: int, epoch: int, value: float | None) -> Decision:
+        rung = self._rungs.get(epoch)
+        if rung is None:
+            return "go on"
+        loss = math.inf if value is None else self._objective.loss(value)
+        rung.remove(number)  # it is here for the second time: its process was lost
+        stop = bool(len(rung)) and loss > rung.quantile(self._share)
+        rung.add(number, loss)
+        return "stop" if stop else "go on"
+
+
+class _Rung:
+    """Who came to a rung, who of them is paused there, and who has been promoted from it."""
+
+    def __init__(self) -> None:
+        self.all, self.paused = Ranked(), Ranked()
+        self.promoted: set[int] = set()
+        self.over = 0
+        """How many trials that came here have ended."""
+
+
+class Promotion(Scheduler):
+    """At a rung every trial pauses. The best `1/reduction` of those that have come so far are promoted."""
+
+    def __init__(self, objective: Objective, grace: int, reduction: int, epochs: int):
+        self._objective, self._reduction = objective, reduction
+        self._rungs = {epoch: _Rung() for epoch in rungs(grace, reduction, epochs)}
+        self._at: dict[int, int] = {}  # the rung at which a trial is, or is about to pause
+        self._losses: dict[int, float] = {}  # its loss there
+        self._over = 0
+        self.milestones = frozenset(self._rungs)
+
+    def report(self, number: int, epoch: int, value: float | None) -> Decision:
+        if self._at.get(number, epoch) < epoch:  # it went past: another scheduler let it
+            self.resumed(number)
+        rung = self._rungs.get(epoch)
+        if rung is None:
+            return "go on"
+        loss = math.inf if value is None else self._objective.loss(value)
+        rung.all.add(number, loss)
+        if number in rung.promoted:
+            return "go on"
+        self._at[number], self._losses[number] = epoch, loss
+        return "pause"
+
+    def paused(self, number: int) -> None:
+        if number in self._at:
+            self._rungs[self._at[number]].paused.add(number, self._losses[number])
+
+    def resumed(self, number: int) -> None:
+        if (rung := self._left(number)) is not None:
+            rung.promoted.add(number)
+
+    def ended(self, number: int) -> None:
+        self._left(number)
+        self._count(number, 1)
+
+    def again(self, number: int) -> None:
+        self._count(number, -1)
+
+    def _count(self, number: int, more: int) -> None:
+        self._over += more
+        for rung in self._rungs.values():
+            rung.over += more * (number in rung.all)
+
+    def _left(self, number: int) -> _Rung | None:
+        """The rung at which a trial is no longer."""
+        self._losses.pop(number, None)
+        epoch = self._at.pop(number, None)
+        if epoch is None:
+            return None
+        self._rungs[epoch].paused.remove(number)
+        return self._rungs[epoch]
+
+    def promote(self, last: bool = False) -> int | None:
+        """Of the highest rung, the best. When no other will come, one goes on from every rung, however few have
+        come to it: a search of few trials is to have one that ran to its end."""
+        for rung in reversed(self._rungs.values()):
+            number = rung.paused.best()
+            enough = len(rung.all) // self._reduction
+            if number is not None and rung.all.rank(number) < (max(1, enough) if last else enough):
+                self.resumed(number)
+                return number
+        return None
+
+    def beaten(self, most: int) -> int | None:
+        """Ranks only get worse, and to a rung no more trials can come than there will be, but for those that ended
+        before they came to it."""
+        for rung in self._rungs.values():
+            number = rung.paused.worst()
+            may_come = max(most - (self._over - rung.over), len(rung.all))
+            if number is not None and rung.all.rank(number) >= max(1, may_come // self._reduction):
+                return number
+        return None
+
+
+class Hyperband(Scheduler):
+    """Hyperband (Li et al. 2018), asynchronous: promotion with its first rung at grace in one bracket, at grace x
+    reduction in the next, and so on, against the risk that early epochs rank badly. `brackets`: at most so many.
+
+    A trial's bracket follows from its number. Brackets get trials in Hyperband's proportions, so that each costs
+    about as many epochs.
+    """
+
+    def __init__(
+        self, objective: Objective, grace: int, reduction: int, epochs: int, brackets: int | None = None
+    ):
+        firsts = [*rungs(grace, reduction, epochs), epochs]  # in the last bracket all run to their end
+        halvings = range(len(firsts) - 1, -1, -1)
+        self._brackets = [Promotion(objective, first, reduction, epochs) for first in firsts[:brackets]]
+        shares = [reduction**s / (s + 1) for s in halvings][:brackets]
+        self._shares = [share / sum(shares) for share in shares]
+        self._assigned: list[int] = []
+        self._counts = [0] * len(shares)
+        self.milestones = frozenset().union(*(b.milestones for b in self._brackets))
+
+    def bracket(self, number: int) -> int:
+        """The bracket of a trial: that which has the fewest of its share of the trials before."""
+        while len(self._assigned) <= number:
+            due = [share * (len(self._assigned) + 1) for share in self._shares]
+            chosen = max(range(len(due)), key=lambda i: due[i] - self._counts[i])
+            self._counts[chosen] += 1
+            self._assigned.append(chosen)
+        return self._assigned[number]
+
+    def report(self, number: int, epoch: int, value: float | None) -> Decision:
+        return self._of(number).report(number, epoch, value)
+
+    def paused(self, number: int) -> None:
+        self._of(number).paused(number)
+
+    def resumed(self, number: int) -> None:
+        self._of(number).resumed(number)
+
+    def ended(self, number: int) -> None:
+        self._of(number).ended(number)
+
+    def again(self, number: int) -> None:
+        self._of(number).again(number)
+
+    def promote(self, last: bool = False) -> int | None:
+        found = (bracket.promote(last) for bracket in self._brackets)
+        return next((number for number in found if number is not None), None)
+
+    def beaten(self, most: int) -> int | None:
+        if most >= UNBOUNDED:
+            return None  # nobody knows how many there will be
+        self.bracket(most)
+        for i, bracket in enumerate(self._brackets):
+            number = bracket.beaten(self._counts[i])
+            if number is not None:
+                return number
+        return None
+
+    def _of(self, number: int) -> Promotion:
+        return self._brackets[self.bracket(number)]

@@ -1,0 +1,167 @@
+"""A session of a study: its journal, opened for writing by this process, begun or seen to be this study's."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+import sys
+import uuid
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from raysweep import __version__
+from raysweep.cluster.jobs import CODE
+from raysweep.errors import JournalError, Problem, StudyError, scrubbed
+from raysweep.journal.history import History
+from raysweep.journal.journal import Journal
+from raysweep.journal.records import FORMAT, Record
+from raysweep.storage import disk
+from raysweep.study.space import Space
+from raysweep.study.study import Study
+
+MAY_CHANGE = (
+    "trials", "concurrency", "per_trial", "stop", "trial_timeout", "no_progress_timeout", "retries",
+    "checkpoint_every",
+)  # fmt: skip
+"""What a study may say differently when it is continued; all else would make it another study."""
+
+
+EXTENDABLE = (*MAY_CHANGE, "algorithm", "scheduler", "space")
+"""What it may say differently when it is extended on purpose: the space by its bounds."""
+
+
+def open_session(
+    study: Study,
+    journal: Journal,
+    uri: str = "",
+    may_change: Collection[str] = MAY_CHANGE,
+    mirror: str = "",
+    new_code: bool = False,
+) -> None:
+    """Begin the study's journal, or see that it is this study's. Raises JournalError when it is another's, or when its
+    code is another, unless `new_code` may be.
+
+    `uri` is MLflow's and `mirror` the mirror's, for the sessions to come."""
+    if not journal.trials:
+        journal.begin_anew()  # it was refused before its first trial: what it said then binds nobody
+    known = journal.history.study
+    if not known:
+        journal.append(
+            "study",
+            format=FORMAT,
+            id=uuid.uuid4().hex,
+            study=study.to_dict(),
+            task=study.task,
+            code={"file": study.found.file, "sha256": study.found.sha256},
+            versions=_versions(),
+            git=_git(),
+        )
+    elif known["format"] > FORMAT:
+        raise JournalError(f"{journal.path} was written by a newer raysweep. Update this one")
+    elif known["study"] != study.to_dict() or list(known["study"]["space"]) != list(study.space):
+        changes = [*_changes(known["study"], study.to_dict(), may_change), *_other_spaces(known, study)]
+        if changes:
+            raise JournalError(
+                f"study '{study.name}' exists and is not this one: {'; '.join(changes)}."
+                f" Only {', '.join(may_change)} may change{' (see raysweep extend)' * (may_change == MAY_CHANGE)}."
+                f" Give this one another name, or delete {journal.path.parent}"
+            )
+        journal.append("changed", study=study.to_dict())
+    if known and not new_code and code_changed(study, journal.history):
+        raise JournalError(
+            f"the code of '{study.name}', {study.found.file or study.found.name}, has changed since its trials were"
+            " run: old and new results would stand side by side. Give it another name, or go on all the same with"
+            " --code-changed (in Python: code_changed=True)"
+        )
+    disk.write(journal.path.parent / "study.yaml", study.to_yaml())
+    argv = [scrubbed(argument) for argument in sys.argv]
+    journal.begin_session(argv, scrubbed(uri), scrubbed(mirror), study.found.digest)
+
+
+def restored(place: Path, history: History, fetched: bool = False) -> Study:
+    """The study of a journal, with its code, which is looked for where it was. Raises StudyError if it is gone, or is
+    not to be run: what lies among a study's results, or, of one that was `fetched` from a mirror, is another."""
+    code, raw = Path(history.study["code"]["file"]), history.study["study"]
+    try:
+        if ":" in str(raw.get("trainable")):
+            _see_that_it_may_run(place, code, history.study["code"]["sha256"] if fetched else "")
+        return Study(**raw, _beside=code.parent)
+    except StudyError as error:
+        raise StudyError(error.problems, source=place.name) from None
+
+
+def _see_that_it_may_run(place: Path, code: Path, sha256: str) -> None:
+    """Raise StudyError where a journal, which others may have written, names code that its owner did not put there."""
+    whole, results = code.resolve(), place.resolve()
+    if whole.is_relative_to(results) and not whole.is_relative_to(results / CODE):
+        raise StudyError([Problem("trainable", f"its code, {code}, lies among the results. It is not run")])
+    if sha256 and (not code.is_file() or hashlib.sha256(code.read_bytes()).hexdigest() != sha256):
+        what = (
+            f"its code, {code}, is not here as the mirror's study has it. Bring that, or say --code-changed"
+        )
+        raise StudyError([Problem("trainable", what)])
+
+
+def code_changed(study: Study, history: History) -> bool:
+    """Whether a person's code is another than that of the session before."""
+    if not history.study or study.found.builtin:
+        return False
+    known: str | None = history.session.get("code")
+    if known is None:  # 0.1 knew of one file, and of none in a notebook
+        return str(history.study["code"]["sha256"]) != study.found.sha256
+    return known != study.found.digest
+
+
+def _other_spaces(known: Record, study: Study) -> Iterator[str]:
+    """What of a changed space is more than its bounds."""
+    old = Space(known["study"]["space"])
+    if list(old) != list(study.space):
+        yield (
+            "space has its names in another order"
+            if set(old) == set(study.space)
+            else "space has other names"
+        )
+        return
+    for name, p in study.space.items():
+        was = old[name]
+        same_kind = type(was) is type(p) and was.when == p.when and was.each == p.each
+        if not same_kind or getattr(was, "log", False) != getattr(p, "log", False):
+            yield f"space.{name} was {was.form()}, is {p.form()}, which is more than other bounds"
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any], may_change: Collection[str]) -> Iterator[str]:
+    for key in sorted((old.keys() | new.keys()) - set(may_change)):
+        a, b = old.get(key), new.get(key)
+        if a == b:
+            continue
+        if isinstance(a, dict) and isinstance(b, dict):
+            for name in [n for n in {**a, **b} if a.get(n) != b.get(n)]:
+                yield f"{key}.{name} was {a.get(name)}, is {b.get(name)}"
+        else:
+            yield f"{key} was {a}, is {b}"
+
+
+def _versions() -> dict[str, str]:
+    packages = ("ray", "torch", "torchvision", "mlflow", "numpy", "pandas", "scikit-learn")
+    return {
+        "raysweep": __version__,
+        "python": platform.python_version(),
+        **{p: importlib.metadata.version(p) for p in packages},
+    }
+
+
+def _git() -> dict[str, Any]:
+    """The commit of the folder we run in, and whether it has changes; empty outside a repository."""
+
+    def ask(*arguments: str) -> str:
+        run = subprocess.run(("git", *arguments), capture_output=True, text=True, timeout=10)  # noqa: S603, S607
+        return run.stdout.strip()
+
+    try:
+        commit = ask("rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(ask("status", "--porcelain"))} if commit else {}
+    except (OSError, subprocess.TimeoutExpired):
+        return {}

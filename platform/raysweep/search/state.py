@@ -1,0 +1,98 @@
+"""What a search knows: its scheduler, its rules and its sampler, told of every record of the journal in order.
+
+The living search and one that is resumed take it in by the same code: what was decided before a kill is decided
+after it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raysweep.journal.history import History
+from raysweep.journal.journal import Journal
+from raysweep.journal.records import Record
+from raysweep.search.samplers import Sampler, sampler_of
+from raysweep.search.schedulers import Decision, scheduler_of
+from raysweep.search.stopping import Rules
+from raysweep.search.warm_start import imported
+from raysweep.study.study import Study
+from raysweep.trial import Trial
+
+ATTEMPTS = 20
+"""Asks for a point that no trial has had."""
+
+
+class State:
+    """Told of what a journal holds, and then of each record by `record`, which journals it."""
+
+    def __init__(self, study: Study, journal: Journal):
+        self._study, self._journal = study, journal
+        self.scheduler, self.rules = scheduler_of(study), Rules(study)
+        self.decisions: dict[int, Decision] = {}
+        """What the scheduler said of each trial's last report, until the trial goes on or ends."""
+        self._sampler: Sampler | None = None
+        for record, history in journal.replay():
+            self._decide(record, history)
+        self.rules.look(journal.history)
+
+    def record(self, kind: str, **fields: Any) -> None:
+        """Journal one thing that happened, and learn from it."""
+        record = self._journal.append(kind, **fields)
+        with self._journal.lock:  # the live table reads the same history
+            self._decide(record, self._journal.history)
+            if self._sampler is not None:
+                self._learn(self._sampler, record, self._journal.history)
+        self.rules.look(self._journal.history)
+
+    @property
+    def sampler(self) -> Sampler:
+        """The sampler. It is made when it is first asked: a study that is complete does without."""
+        if self._sampler is None:
+            earlier = [t for t in imported(self._journal.history) if self.fits(t)]
+            sampler = sampler_of(self._study, earlier)
+            for record, history in self._journal.replay():
+                if record["kind"] == "asked" and self._study.algorithm.remembers:
+                    self._ask_again(sampler, record)
+                self._learn(sampler, record, history)
+            self._sampler = sampler
+        return self._sampler
+
+    def fits(self, trial: Trial) -> bool:
+        """Whether a sampler can learn from a trial: it is in the space, which may have changed since."""
+        return not self._study.space.check(trial.point)
+
+    def _decide(self, record: Record, history: History) -> None:
+        kind, number = record["kind"], record.get("trial", -1)
+        if kind == "report" and not history.continues(number):
+            value = self._study.objective.leading(record["metrics"])
+            self.decisions[number] = self.scheduler.report(number, record["epoch"], value)
+        elif kind == "paused":
+            self.scheduler.paused(number)
+        elif kind in {"started", "lost"}:  # what is lost had been promoted, though it may not have begun
+            self.decisions.pop(number, None)
+            self.scheduler.resumed(number)
+        elif kind == "ended":
+            self.decisions.pop(number, None)
+            self.scheduler.ended(number)
+        elif kind == "again":
+            self.scheduler.again(number)
+        elif "instead" in record:
+            # A member of a population gave way: it is over, though that is journalled a moment later.
+            self.decisions[record["instead"]] = "stop"
+        self.rules.add(record, history)
+
+    def _learn(self, sampler: Sampler, record: Record, history: History) -> None:
+        if record["kind"] not in {"asked", "paused", "ended", "again"}:
+            return
+        trial = history.trial(record["trial"])
+        if self.fits(trial):
+            sampler.tell(trial)
+
+    def _ask_again(self, sampler: Sampler, record: Record) -> None:
+        """Ask a sampler that remembers its asks what the one that was killed was asked for this trial."""
+        number, last = record["trial"], record.get("attempt")
+        if last is None and ("source" in record or number < len(self._study.points)):
+            return  # the point came from elsewhere
+        for attempt in range(ATTEMPTS if last is None else last + 1):  # 0.1 did not write down which it was
+            if sampler.ask(number, attempt) == record["point"] and last is None:
+                break

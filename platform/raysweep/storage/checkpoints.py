@@ -1,0 +1,200 @@
+"""The checkpoints of one trial: files that are whole or do not count.
+
+`epoch-000003.pt` holds tensors and plain types only; `epoch-000003.json`, written after it, holds its SHA-256.
+A file that does not match is passed over for the one before it. (Ray Tune's own checkpoints are not used: their
+numbering starts over with every driver, writing over older ones in place, and a flipped byte goes unseen.)
+
+torch is imported where it is needed: a search, which only deletes checkpoints, does without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+from raysweep.storage import disk
+
+SUFFIXES = (".pt", ".json")
+CLAIM = "attempt"
+OVER = 10**15  # an attempt after all others: nobody writes any more
+CHUNK = 1 << 20
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+
+def names(epoch: int) -> list[str]:
+    """The files of an epoch's checkpoint, the data first."""
+    return [f"epoch-{epoch:06d}{suffix}" for suffix in SUFFIXES]
+
+
+def save(folder: Path, epoch: int, content: dict[str, Any]) -> None:
+    """Write `content` as the checkpoint of `epoch`. Raises TypeError when it holds anything but tensors and plain
+    types, which could not be loaded again."""
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    data, manifest = (folder / name for name in names(epoch))
+    try:
+        checked = _is_plain(content)
+    except RecursionError:
+        checked = False
+    with disk.replacing(data, sync=False) as file:
+        hashed = _Hashed(file)
+        torch.save(content, cast(IO[bytes], hashed))  # writes, and no more
+        if not checked:
+            file.flush()
+            _see_that_it_loads(Path(file.name))
+    disk.write(manifest, json.dumps({"sha256": hashed.digest.hexdigest(), "bytes": hashed.bytes}), sync=False)
+
+
+class _Hashed:
+    """A file that hashes what is written to it: the state is never in memory twice."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.digest, self.bytes = file, hashlib.sha256(), 0
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        self.bytes += len(memoryview(data).cast("B"))
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a state is of the types that every torch loads. Exactly these: a NumPy float is a float, too; and with
+    nothing attached to them but what PyTorch attaches to a state dict."""
+    import torch
+
+    if type(value) in {dict, OrderedDict}:
+        own = vars(value).keys() <= {"_metadata"} if type(value) is OrderedDict else True
+        return own and all(type(k) in PLAIN and _is_plain(v) for k, v in value.items())
+    if type(value) in {list, tuple}:
+        return all(map(_is_plain, value))
+    if type(value) is int:
+        return abs(value) < 1 << 63
+    return type(value) in PLAIN or (
+        type(value) in {torch.Tensor, torch.nn.Parameter}
+        and not vars(value)
+        and value.layout == torch.strided
+    )
+
+
+def _see_that_it_loads(path: Path) -> None:
+    import torch
+
+    try:
+        torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        what = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()[0]  # torch colours its sentences
+        raise TypeError(f"the state must hold tensors and plain types only ({what})") from None
+
+
+def epochs(folder: Path) -> list[int]:
+    """The epochs that have a checkpoint, newest first."""
+    return sorted((int(p.stem.removeprefix("epoch-")) for p in folder.glob("epoch-*.json")), reverse=True)
+
+
+def load(folder: Path, epoch: int) -> dict[str, Any] | None:
+    """The checkpoint of `epoch`, or None when it is missing, damaged, or of types that cannot be loaded."""
+    import torch
+
+    data, manifest = (folder / name for name in names(epoch))
+    try:
+        known = json.loads(manifest.read_bytes()).get("sha256")
+        if _digest(data) != known:
+            return None
+        content: dict[str, Any] = torch.load(data, weights_only=True, map_location="cpu")
+        return content
+    except (OSError, ValueError, AttributeError, EOFError, RuntimeError, pickle.UnpicklingError):
+        return None
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(CHUNK):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def newest(folder: Path, at_most: int) -> dict[str, Any] | None:
+    """The newest checkpoint that is whole and not of an epoch after `at_most`, or None.
+
+    Those after it that are damaged are set aside as `.bad`, for a person to look at.
+    """
+    for epoch in epochs(folder):
+        if epoch > at_most:
+            continue
+        content = load(folder, epoch)
+        if content is not None:
+            return content
+        for name in names(epoch):
+            with suppress(FileNotFoundError):
+                (folder / name).replace(folder / f"{name}.bad")
+    return None
+
+
+def claim(folder: Path, attempt: int) -> None:
+    """Make the checkpoints of a trial those of this attempt: an earlier one that still runs somewhere, cut off
+    from the search, must write no more."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    disk.write(folder / CLAIM, str(attempt), sync=False)
+
+
+def claimed(folder: Path) -> int:
+    """The attempt whose checkpoints these are; 0 when nobody said."""
+    try:
+        return int((folder / CLAIM).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def discard(folder: Path) -> None:
+    """Delete a trial's checkpoints; a worker that still holds its last epoch is not to write it."""
+    if not folder.exists():
+        return
+    for path in folder.glob("epoch-*"):
+        with suppress(OSError):  # the end of the search sweeps once more
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        claim(folder, OVER)
+
+
+def settle(folder: Path, kept: Collection[int], replaced: Collection[int]) -> None:
+    """Bring the checkpoints of the epochs `kept` to the disk, and only then delete those that they have `replaced`:
+    not all others, since a newer one may be there by then.
+
+    Apart from `save`, since a disk may take its time and a training need not wait for it: what a power failure
+    tears is seen by its hash, and the checkpoint before it is still there.
+    """
+    for name in (name for epoch in kept for name in names(epoch)):
+        with suppress(FileNotFoundError), (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+    for epoch in set(replaced) - set(kept):
+        for name in names(epoch):
+            (folder / name).unlink(missing_ok=True)
+
+
+def copied(value: Any) -> Any:
+    """A deep copy whose tensors no longer change with the training."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {k: copied(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [copied(v) for v in value]
+    if isinstance(value, tuple):
+        parts = map(copied, value)
+        return value._make(parts) if hasattr(value, "_make") else tuple(parts)
+    return value

@@ -1,0 +1,180 @@
+"""What is wrong with a study, beyond the form of its parts: each function yields problems, in words for a person."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pydantic
+from pydantic import TypeAdapter, ValidationError
+
+from raysweep.errors import Problem, did_you_mean
+from raysweep.study.objective import Objective, Requirement
+from raysweep.study.options import Algorithm, PopulationScheduler, Scheduler, Stop, sentence
+from raysweep.study.params import Choice, Param, show
+from raysweep.study.space import Point, Space
+from raysweep.trainables.trainable import Trainable
+
+GRID_LIMIT = 10_000
+"""More points than this are a mistake more often than a wish."""
+
+
+def budget(
+    space: Space, algorithm: Algorithm, trials: int | None, stop: Stop, warm: bool
+) -> Iterator[Problem]:
+    """How many trials, and whether the algorithm can make use of them. `warm`: it starts from earlier studies."""
+    if algorithm.name == "grid":
+        yield from _grid(space, trials)
+    elif trials is None and space.free and not stop.bounded:
+        yield Problem("trials", "say how many points to try, or under stop a time")
+    elif trials is not None and trials > 1 and not space.free:
+        yield Problem(
+            "trials", f"{trials} trials, but nothing in the space varies. Remove it, or use repeats"
+        )
+    startup = getattr(algorithm, "startup", None) or 0
+    if getattr(algorithm, "sampler", "") == "qmc":
+        return  # has no start-up
+    if space.free and trials is not None and startup >= trials and not warm:
+        what = f"startup {startup} of {trials} trials: the search would be purely random"
+        yield Problem("algorithm", f"{what}. Lower startup, or use random")
+
+
+def scheduler(
+    plan: Scheduler, space: Space, target: int, vary: list[str], found: Trainable | None
+) -> Iterator[Problem]:
+    """Whether the scheduler can do with this trainable and so many epochs what it is there for.
+
+    `target` is the number of trials, `vary` what a population may change.
+    """
+    grace, epochs = getattr(plan, "grace", 1), space.most_epochs
+    if epochs is not None and grace >= epochs and grace > 1:
+        yield Problem("scheduler", f"grace {grace} of {epochs} epochs: no trial would ever be stopped")
+    if plan.name in {"hyperband", "pbt", "pb2"} and epochs is None:
+        yield Problem(
+            "scheduler", f"{plan.name} must know how many epochs there are. Put epochs in the space"
+        )
+    takes = found.takes if found is not None else frozenset({"state"})
+    if "state" not in takes and (plan.name == "hyperband" or getattr(plan, "kind", "") == "promotion"):
+        yield Problem(
+            "scheduler", f"{plan.name} pauses trials and resumes them, for which a trainable must take state"
+        )
+    if isinstance(plan, PopulationScheduler):
+        yield from _population(plan, space, target, vary, found)
+
+
+def _population(
+    plan: PopulationScheduler, space: Space, target: int, vary: list[str], found: Trainable | None
+) -> Iterator[Problem]:
+    where, epochs = "scheduler", space.most_epochs
+    if found is not None and "state" not in found.takes:
+        yield Problem(where, f"{plan.name} needs a trainable that takes state, and resumes from it")
+    if epochs is not None and plan.interval >= epochs:
+        yield Problem(where, f"interval {plan.interval} of {epochs} epochs: no trial would ever be replaced")
+    if target < 4:
+        yield Problem("trials", f"a population of {target} is too small. Use 4 or more")
+    conditions = {a for p in space.values() for a in (*(p.when or {}), p.each) if a}
+    for name in plan.vary or []:
+        if name not in space:
+            yield Problem(where, f"vary: '{name}' is not in the space.{did_you_mean(name, space.free)}")
+        elif name not in space.free or space[name].each or name in conditions:
+            yield Problem(where, f"vary: '{name}' must vary, be one value, and be no condition of others")
+    if not vary and not plan.vary and found is not None:
+        yield Problem(where, "vary: say which hyperparameters may change during training")
+
+
+def points(given: list[Point], algorithm: Algorithm, trials: int | None, space: Space) -> Iterator[Problem]:
+    """The points to try first."""
+    if given and algorithm.name == "grid":
+        yield Problem("points", "a grid tries every point anyway. Remove points")
+    if trials is not None and len(given) > trials:
+        yield Problem("points", f"{len(given)} points but only {trials} trials")
+    for i, point in enumerate(given):
+        yield from (p.under(f"points[{i}]") for p in space.check(point))
+
+
+def _grid(space: Space, trials: int | None) -> Iterator[Problem]:
+    continuous = space.continuous()
+    for name in continuous:
+        yield Problem(
+            f"space.{name}",
+            "a grid cannot count a continuous range. Give step, or grid: the number of points",
+        )
+    if continuous:
+        return
+    size = space.size()
+    if size > GRID_LIMIT:
+        factors = " x ".join(f"{n} {space[n].size():,}" for n in space.free)
+        yield Problem(
+            "algorithm",
+            f"the grid has {size:,} combinations ({factors}); the limit is {GRID_LIMIT:,}. Use random",
+        )
+    elif trials is not None and trials != size:
+        yield Problem("trials", f"the grid has {size} combinations but trials is {trials}. Remove trials")
+
+
+def objective(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    """What a study as written says is best, and what it requires."""
+    try:
+        objective = Objective.of({**raw, "require": {}})
+    except TypeError:
+        return  # neither text nor a list: pydantic has said so
+    names = [o.metric for o in objective.all]
+    if names == [""]:
+        yield Problem("maximize", "say what is best: maximize or minimize, with the metric's name")
+    for name in {n for n in names if names.count(n) > 1}:
+        yield Problem("maximize", f"'{name}' is named twice")
+    require = raw.get("require", {})
+    for metric, text in require.items() if isinstance(require, Mapping) else ():
+        try:
+            Requirement.read(str(metric), str(text))
+        except ValueError:
+            rule = "must be <, <=, > or >= and a number, as '< 1e6'"
+            yield Problem(f"require.{metric}", f"{rule}, got {show(text)}")
+
+
+def several(raw: Mapping[str, Any], algorithm: str, scheduler: str, stop: Stop) -> Iterator[Problem]:
+    """What does not go with several objectives."""
+    if algorithm == "hyperopt":
+        yield Problem("algorithm", "hyperopt has one objective only. Use optuna for several")
+    if scheduler != "none":
+        yield Problem("scheduler", f"{scheduler} ranks by one objective. With several, use none")
+    for rule in ("value", "no_improvement", "terminator"):
+        if getattr(stop, rule):
+            yield Problem(f"stop.{rule}", "is a rule for one objective")
+
+
+def trainable(found: Trainable, space: Space, repeats: Any) -> Iterator[Problem]:
+    """What the trainable, whose signature is the schema of its space, says against a study."""
+    if isinstance(repeats, int) and repeats > 1 and "seed" not in found.takes:
+        yield Problem("repeats", f"'{found.name}' takes no seed, so its executions would all be the same")
+    arguments = found.arguments
+    # train(config) takes whatever is in config
+    if not found.yields or any(a.kind is a.VAR_KEYWORD for a in arguments.values()):
+        return
+    for name, p in space.items():
+        where = f"space.{name}"
+        if name not in arguments:
+            yield Problem(where, f"'{found.name}' has no such argument.{did_you_mean(name, arguments)}")
+        elif arguments[name].annotation is not inspect.Parameter.empty:
+            yield from _values(where, p, arguments[name].annotation)
+        if name in found.shared() and (not isinstance(p, Choice) or p.when or p.each):
+            yield Problem(where, "says which data is used. Give a plain value or a list, without conditions")
+    for name, a in arguments.items():
+        if name not in space and a.default is a.empty:
+            yield Problem(f"space.{name}", f"'{found.name}' needs it. Give a value or a range")
+
+
+def _values(where: str, p: Param, annotation: Any) -> Iterator[Problem]:
+    try:
+        schema: TypeAdapter[Any] = TypeAdapter(annotation)
+    except (pydantic.PydanticSchemaGenerationError, pydantic.PydanticUserError):
+        return  # a type of the user's own; what it takes is not for us to say
+    values = p.options if isinstance(p, Choice) else [p.low, p.high]  # type: ignore[attr-defined]
+    for value in values:
+        try:
+            schema.validate_python([value] if p.each else value, strict=True)
+        except ValidationError as error:
+            # A union reports each of its members; the first one says what is wanted.
+            e = error.errors()[0]
+            yield Problem(where, f"{sentence(e)}, got {show(value)}")

@@ -1,0 +1,296 @@
+"""How a study is run: what a trial holds, how points are chosen, when to stop. Values, no more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from raysweep.errors import did_you_mean
+from raysweep.study.params import show
+
+KIND = 0.001  # of the resource by which Ray marks a node that has a kind of GPU: it counts nothing
+
+
+class Resources(BaseModel):
+    """What one trial holds while it runs. Fractions of a GPU share it; other keys go under `custom`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    cpu: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
+    gpu: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    accelerator: (
+        Annotated[str, Field(min_length=1, description="the kind of GPU, as Ray names it: H100")] | None
+    ) = None
+    custom: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+
+    @pydantic.field_validator("gpu")
+    @classmethod
+    def _whole(cls, gpu: float) -> float:
+        if gpu > 1 and gpu != int(gpu):
+            raise ValueError(f"{gpu} is not possible. Use 1 or less, or a whole number")
+        return gpu
+
+    @pydantic.model_validator(mode="after")
+    def _of_a_kind(self) -> Resources:
+        if self.accelerator and not self.gpu:
+            raise ValueError(f"accelerator: {self.accelerator} is a kind of GPU, and gpu is 0. Say how many")
+        return self
+
+    @property
+    def threads(self) -> int:
+        """How many a trial may compute with."""
+        return max(1, int(self.cpu))
+
+    @property
+    def _kind(self) -> dict[str, float]:
+        return {f"accelerator_type:{self.accelerator}": KIND} if self.accelerator else {}
+
+    @property
+    def ranks(self) -> int:
+        """Processes of a trial that trains on several GPUs, one each."""
+        return int(self.gpu) if self.gpu >= 2 else 1
+
+    def bundles(self) -> list[dict[str, float]]:
+        """What each of its ranks is given: a GPU, and a share of the CPUs; the first what cannot be shared out."""
+        share = self.cpu // self.ranks
+        first = {"CPU": self.cpu - share * (self.ranks - 1), "GPU": 1.0, **self._kind, **self.custom}
+        return [first] + [{k: v for k, v in {"CPU": share, "GPU": 1.0, **self._kind}.items() if v}] * (
+            self.ranks - 1
+        )
+
+    def request(self) -> dict[str, float]:
+        """What is asked for, by the names Ray Tune gives it."""
+        return {k: v for k, v in {"cpu": self.cpu, "gpu": self.gpu, **self._kind, **self.custom}.items() if v}
+
+
+def amounts(resources: Mapping[str, float]) -> str:
+    """Resources as a person says them: `1 cpu, 0.25 gpu, H100`."""
+    told = {k.removeprefix("accelerator_type:"): v for k, v in resources.items()}
+    return ", ".join(k if v == KIND else f"{v:g} {k}" for k, v in told.items())
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _seconds(value: Any) -> Any:
+    """`90 s`, `30 min`, `1.5 h` or `2 d` as seconds; a number is seconds."""
+    found = re.fullmatch(r"([0-9.]+)\s*(s|min|h|d)", value.strip()) if isinstance(value, str) else None
+    if found is None or found[1].count(".") > 1:
+        return value
+    return float(found[1]) * _UNITS[found[2]]
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds, json_schema_input_type=float | str),
+    Field(gt=0, allow_inf_nan=False),
+]
+
+
+class Stop(BaseModel):
+    """When the whole study has had enough. What still runs is stopped at the end of its epoch, and counts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    time: Annotated[Seconds, Field(description="as 90 min or 2 h, over all sessions")] | None = None
+    gpu_hours: (
+        Annotated[float, Field(gt=0, description="of all trials: their hours x per_trial.gpu")] | None
+    ) = None
+    value: Annotated[float, Field(allow_inf_nan=False, description="of the metric, to be reached")] | None = (
+        None
+    )
+    no_improvement: Annotated[int, Field(ge=1, description="trials in a row without a new best")] | None = (
+        None
+    )
+    terminator: Annotated[
+        bool, Field(description="Optuna's: what is still to be gained is less than the noise")
+    ] = False
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it ends any study, whatever its trials bring."""
+        return self.time is not None or self.gpu_hours is not None
+
+
+class _Algorithm(BaseModel):
+    """How points are chosen. Options of an algorithm stand beside its name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what it asks depends on what it asked before, and not on results alone."""
+        return False
+
+
+class Plain(_Algorithm):
+    """random: independent draws. grid: every point once."""
+
+    name: Literal["grid", "random"] = "random"
+
+
+Startup = Annotated[int, Field(ge=0)]
+STARTUP = (
+    "points of a Sobol sequence before the model is asked; a third of the trials, at most {}, when not given"
+)
+
+
+class HyperOptAlgorithm(_Algorithm):
+    """HyperOpt's TPE (tree-structured Parzen estimators, Bergstra et al. 2011), annealing or random draws."""
+
+    name: Literal["hyperopt"] = "hyperopt"
+    kind: Literal["tpe", "anneal", "random"] = "tpe"
+    startup: Startup | None = Field(None, description=STARTUP.format(20))
+    candidates: Annotated[int, Field(ge=1, description="draws among which tpe picks the most promising")] = 24
+    gamma: Annotated[float, Field(gt=0, lt=1, description="the share of trials that tpe counts as good")] = (
+        0.25
+    )
+
+
+class OptunaAlgorithm(_Algorithm):
+    """Optuna's samplers: multivariate TPE, a Gaussian process, CMA-ES, NSGA-II; or a Sobol sequence (qmc)."""
+
+    name: Literal["optuna"] = "optuna"
+    sampler: Literal["tpe", "gp", "cmaes", "nsga2", "qmc"] = "tpe"
+    startup: Startup | None = Field(None, description=STARTUP.format(10))
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what it asks depends on what it asked before, and not on results alone."""
+        return self.sampler in {"cmaes", "nsga2"}
+
+
+ALGORITHMS: dict[str, type[_Algorithm]] = {
+    "grid": Plain,
+    "random": Plain,
+    "hyperopt": HyperOptAlgorithm,
+    "optuna": OptunaAlgorithm,
+}
+
+
+class _Scheduler(BaseModel):
+    """When a trial is stopped before its last epoch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+
+
+class NoScheduler(_Scheduler):
+    """Every trial runs all its epochs."""
+
+    name: Literal["none"] = "none"
+
+
+class AshaScheduler(_Scheduler):
+    """Asynchronous successive halving: at epoch grace, grace x reduction ... only the best 1/reduction go on.
+
+    stopping is Ray Tune's rule: the others end. promotion is the paper's: they wait, and may be promoted when
+    others turn out worse.
+    """
+
+    name: Literal["asha"] = "asha"
+    kind: Literal["stopping", "promotion"] = "stopping"
+    grace: Annotated[
+        int, Field(ge=1, description="epochs before the first decision; the first epoch ranks badly")
+    ] = 2
+    reduction: Annotated[int, Field(ge=2, description="of so many trials one goes on")] = 3
+
+
+class HyperbandScheduler(_Scheduler):
+    """Hyperband, asynchronous: brackets of successive halving by promotion, each with a later first decision."""
+
+    name: Literal["hyperband"] = "hyperband"
+    grace: Annotated[
+        int, Field(ge=1, description="epochs before the first decision of the first bracket")
+    ] = 2
+    reduction: Annotated[int, Field(ge=2, description="of so many trials one goes on")] = 3
+    brackets: Annotated[int, Field(ge=1, description="at most so many")] | None = None
+
+
+class MedianScheduler(_Scheduler):
+    """A trial ends when its best is worse than the median of the others' running means (Golovin et al. 2017)."""
+
+    name: Literal["median"] = "median"
+    grace: Annotated[int, Field(ge=1, description="epochs before the first decision")] = 2
+    samples: Annotated[int, Field(ge=1, description="trials that a median is taken of at least")] = 3
+
+
+class PopulationScheduler(_Scheduler):
+    """pbt: every `interval` epochs the worst of the `trials` give up, and go on from the checkpoint of one of the
+    best with other hyperparameters (Jaderberg et al. 2017). pb2 chooses these by a bandit (Parker-Holder et al. 2020).
+    """
+
+    name: Literal["pbt", "pb2"] = "pbt"
+    interval: Annotated[int, Field(ge=1, description="epochs between decisions")] = 2
+    quantile: Annotated[float, Field(gt=0, le=0.5, description="the share that gives up each time")] = 0.25
+    resample: Annotated[float, Field(ge=0, le=1, description="how often a value is drawn anew")] = 0.25
+    vary: list[str] | None = Field(
+        None,
+        description="what may change in the middle of a training; the trainable's own list when not given",
+    )
+
+
+SCHEDULERS: dict[str, type[_Scheduler]] = {
+    "none": NoScheduler,
+    "asha": AshaScheduler,
+    "hyperband": HyperbandScheduler,
+    "median": MedianScheduler,
+    "pbt": PopulationScheduler,
+    "pb2": PopulationScheduler,
+}
+
+
+def _named(table: Mapping[str, type[BaseModel]]) -> BeforeValidator:
+    """`random` is short for `{name: random}`; the name says which options there are."""
+
+    def read(value: Any) -> Any:
+        raw = {"name": value} if isinstance(value, str) else value
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
+            return raw
+        name = raw["name"]
+        if name not in table:
+            raise PydanticCustomError("unknown", f"'{name}' is unknown.{did_you_mean(name, table)}")
+        try:
+            return table[name](**raw)
+        except ValidationError as error:
+            what = "; ".join(_option_problem(table[name], e) for e in error.errors())
+            raise PydanticCustomError("unknown", what) from None
+
+    return BeforeValidator(read)
+
+
+def _option_problem(model: type[BaseModel], error: Any) -> str:
+    option = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return f"unknown key '{option}'.{did_you_mean(option, model.model_fields)}"
+    return f"{option} {sentence(error)}, got {show(error['input'])}"
+
+
+Scheduler = Annotated[
+    NoScheduler | AshaScheduler | HyperbandScheduler | MedianScheduler | PopulationScheduler,
+    _named(SCHEDULERS),
+]
+Algorithm = Annotated[Plain | HyperOptAlgorithm | OptunaAlgorithm, _named(ALGORITHMS)]
+
+
+def sentence(error: Any) -> str:
+    """What a pydantic error says, in our words."""
+    return str(error["msg"]).replace("Input should be", "must be")

@@ -1,0 +1,49 @@
+"""What the trials of a study share, as its space says it: data sets, and features of a frozen backbone."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from raysweep.errors import Problem
+from raysweep.study.params import Choice, Int
+from raysweep.study.space import Point
+from raysweep.study.study import Study
+
+REMOTE = ("models:/", "runs:/")
+"""How the name of a model in MLflow begins."""
+PARTS = 10_000  # combinations of what decides which features there are, that are looked at
+
+
+def data_arguments(study: Study) -> list[Point]:
+    """The arguments of every data set that a point of the space may ask for."""
+    names = [n for n in study.space if n in study.found.shared()]
+    options = [study.space[n].values() for n in names]
+    return [dict(zip(names, values, strict=True)) for values in itertools.product(*options)]
+
+
+def batch_problems(study: Study, train: int) -> Iterator[Problem]:
+    """Batches larger than the `train` samples there are."""
+    p = study.space.get("batch_size")
+    largest = max(p.options) if isinstance(p, Choice) else p.high if isinstance(p, Int) else 0
+    if largest > train:
+        yield Problem("space.batch_size", f"{largest:,} is larger than the training set ({train:,})")
+
+
+def feature_sets(study: Study, fetched: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """The arguments of every set of features that trials of this space will ask for, as the trainable says; what was
+    `fetched` from elsewhere is named by its folder."""
+    if study.found.prepares is None:
+        return
+    parts = itertools.islice(study.space.part(study.found.decisive), PARTS)
+    for arguments in study.found.prepares(parts):
+        yield {k: fetched.get(v, v) if isinstance(v, str) else v for k, v in arguments.items()}
+
+
+def check_features(study: Study) -> None:
+    """Check that the features can be computed, but for weights that are in MLflow. Raises DataError."""
+    for arguments in feature_sets(study, {}):
+        if not any(isinstance(v, str) and v.startswith(REMOTE) for v in arguments.values()):
+            importlib.import_module(study.found.function.__module__).check(arguments)

@@ -1,0 +1,306 @@
+"""Study: one file as one value, checked. Output is input: what `best` prints is a study that loads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
+
+from raysweep.errors import Problem, StudyError, did_you_mean
+from raysweep.study import checks
+from raysweep.study.objective import Objective
+from raysweep.study.options import (
+    Algorithm,
+    AshaScheduler,
+    NoScheduler,
+    Plain,
+    PopulationScheduler,
+    Resources,
+    Scheduler,
+    Seconds,
+    Stop,
+    sentence,
+)
+from raysweep.study.params import Choice, show
+from raysweep.study.space import Point, Space
+from raysweep.study.yaml import on_one_line, read_yaml, write_yaml
+from raysweep.trainables.trainable import Trainable, find
+
+Metric = Annotated[str, Field(min_length=1)]
+UNBOUNDED = 10**9
+"""How many trials a study may have whose end is a matter of time."""
+SEARCH = frozenset({"algorithm", "scheduler", "trials", "points", "warm_start", "stop"})
+"""What of a study says how to search, and means nothing for one point."""
+
+_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+class Study(BaseModel):
+    """What to train, what may vary, what is best, and how to look for it.
+
+    `Study.load(path)` reads a file; `Study(trainable="mlp", maximize="val_accuracy", trials=20,
+    space={"lr": Float(1e-4, 1e-1, log=True)})` says the same in Python. Either raises StudyError with
+    every problem found, before anything is started.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+    name: str = Field(
+        "study", description="its folder's name, its model's name; the file's own when not given"
+    )
+    trainable: Annotated[str | Callable[..., Any], WithJsonSchema({"type": "string"})] = Field(
+        description="mlp, or your own as package.module:function"
+    )
+    maximize: Metric | list[Metric] | None = Field(None, description="the metric of which more is better")
+    minimize: Metric | list[Metric] | None = Field(
+        None, description="the metric of which less is better; several metrics make a Pareto front"
+    )
+    require: dict[str, str] = Field(
+        {}, description="what other metrics must be for an epoch to count, as params: '< 1e6'"
+    )
+    algorithm: Algorithm = Field(
+        Plain(), description="hyperopt when not given; optuna for several objectives"
+    )
+    scheduler: Scheduler = Field(
+        NoScheduler(),
+        description="asha by promotion when not given, where trials can wait and there are 6 epochs",
+    )
+    trials: Annotated[int, Field(ge=1)] | None = Field(None, description="how many points to try")
+    stop: Stop = Stop()
+    trial_timeout: Seconds | None = Field(
+        None, description="what one trial may compute, as 30 min; then it is ended, killed if need be"
+    )
+    points: list[dict[str, Any]] = Field(
+        [], description="points to try first, in order, whatever the algorithm; plain values may be left out"
+    )
+    no_progress_timeout: Seconds | None = Field(None, description="how long a trial may be without a report")
+    checkpoint_every: Seconds = Field(
+        10.0, description="between two checkpoints of a running trial: what the loss of its process may cost"
+    )
+    retries: Annotated[int, Field(ge=0)] = Field(
+        2, description="how often a trial is taken up again that raised an error or lost its process"
+    )
+    warm_start: list[Annotated[str, Field(min_length=1)]] = Field(
+        [], description="earlier studies to learn from: a name, a study's folder, or mlflow:NAME"
+    )
+    repeats: Annotated[int, Field(ge=1)] = Field(
+        1, description="executions of each point with different seeds; their mean ranks it"
+    )
+    per_trial: Resources = Resources()
+    concurrency: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="trials at once; as many as fit when not given"
+    )
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    experiment: str | None = Field(
+        None, min_length=1, description="the MLflow experiment; one for each task when not given"
+    )
+    space: Annotated[Space, WithJsonSchema({"type": "object", "minProperties": 1})] = Field(
+        description="the trainable's arguments: plain values, and what may vary"
+    )
+
+    @pydantic.field_validator("maximize", "minimize", mode="before")
+    @classmethod
+    def _metrics(cls, given: Any) -> Any:
+        names = [given] if isinstance(given, str) else given
+        if given is None or (
+            isinstance(names, list) and names and all(isinstance(n, str) and n for n in names)
+        ):
+            return given
+        raise ValueError(f"must be the name of a metric, or a list of names, got {show(given)}")
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _folder_name(cls, name: str) -> str:
+        if not _STUDY_NAME.fullmatch(name) or name.endswith("."):
+            raise ValueError(f"{show(name)} is not allowed. Use letters, digits, _ . and -, at most 64")
+        return name
+
+    _found: Trainable | None = pydantic.PrivateAttr(None)
+    _implicit: frozenset[str] = pydantic.PrivateAttr(frozenset())
+
+    def __init__(self, *, _beside: Path | None = None, _recorded: bool = False, **raw: Any):
+        space, problems = Space.read(raw.get("space"))
+        whole = not problems
+        problems = [p.under("space") for p in problems]
+        found = None if _recorded else self._find(raw.get("trainable"), _beside, problems)
+        implicit = {} if _recorded else _defaults(raw, space, found)
+        try:
+            super().__init__(**{**implicit, **raw, "space": space})
+        except ValidationError as error:
+            problems += [_problem(e) for e in error.errors()]
+            whole = False
+        problems += (unclear := list(checks.objective(raw)))
+        if found is not None:
+            problems += checks.trainable(found, space, raw.get("repeats", 1))
+        if whole and not unclear:
+            self._found, self._implicit = found, frozenset(implicit)
+            warm = bool(self.warm_start)
+            problems += checks.budget(space, self.algorithm, self.trials, self.stop, warm)
+            problems += checks.scheduler(self.scheduler, space, self.target, self.vary, found)
+            if self.objective.more:
+                problems += checks.several(raw, self.algorithm.name, self.scheduler.name, self.stop)
+            problems += checks.points(self.first(), self.algorithm, self.trials, space)
+        if problems:
+            raise StudyError(problems)
+
+    @staticmethod
+    def _find(trainable: Any, beside: Path | None, problems: list[Problem]) -> Trainable | None:
+        if not isinstance(trainable, str) and not callable(trainable):
+            return None  # pydantic has said so
+        try:
+            return find(trainable, beside)
+        except StudyError as error:
+            problems += error.problems
+            return None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Study:
+        """The study in a YAML file; its name is the file's unless it says another."""
+        path = Path(path)
+        try:
+            raw = {"name": path.stem, **read_yaml(path)}
+            hidden = [k for k in raw if k.startswith("_")]
+            if hidden:
+                raise StudyError([Problem("", f"unknown key '{k}'") for k in hidden])
+            return cls(**raw, _beside=path.resolve().parent)
+        except StudyError as error:
+            raise StudyError(error.problems, source=path.name) from None
+
+    @classmethod
+    def recorded(cls, raw: Mapping[str, Any]) -> Study:
+        """A study as a journal holds it: to read, without its code, which may have changed or be elsewhere."""
+        return cls(**raw, _recorded=True)
+
+    @property
+    def found(self) -> Trainable:
+        """The trainable itself. A study that was only read from a journal has none."""
+        if self._found is None:
+            raise RuntimeError("this study was read from a journal, without its code")
+        return self._found
+
+    @cached_property
+    def objective(self) -> Objective:
+        return Objective.of(self.model_dump(include={"maximize", "minimize", "require"}))
+
+    @cached_property
+    def target(self) -> int:
+        """How many trials make the study complete; UNBOUNDED where only its rules do. A population's trials
+        count once, however often they go on from one another."""
+        if self.algorithm.name == "grid":
+            return self.space.size()
+        most = self.trials or (UNBOUNDED if self.space.free else 1)
+        return min(most, self.space.cardinality or most)
+
+    @property
+    def epochs(self) -> int | None:
+        """The most epochs that a trial may have, where the space says so."""
+        return self.space.most_epochs
+
+    def without_scheduler(self) -> Study:
+        """This study for who stops trials by other means. Raises StudyError if it names a scheduler."""
+        if self.scheduler.name != "none" and "scheduler" not in self._implicit:
+            what = "a loop of your own decides itself when a trial stops. Remove scheduler"
+            raise StudyError([Problem("scheduler", what)])
+        return self.model_copy(update={"scheduler": NoScheduler()})
+
+    @property
+    def task(self) -> str:
+        """The MLflow experiment: what is trained on what, unless the study names one."""
+        if self.experiment:
+            return self.experiment
+        data = self.space.get("data")
+        on = [str(o) for o in data.options] if isinstance(data, Choice) else []
+        return "-".join([self._called.rpartition(":")[2], *(Path(o).stem for o in on[:1] if len(on) == 1)])
+
+    @property
+    def _called(self) -> str:
+        return self.trainable if isinstance(self.trainable, str) else self.found.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """The study as a file writes it: how it searches, and else only what differs from the defaults."""
+        raw = self.model_dump(exclude_defaults=True, exclude={"space", "algorithm", "scheduler"})
+        raw["name"] = self.name
+        raw["trainable"] = self._called
+        for key in ("algorithm", "scheduler") if self.space.free else ():
+            plan = getattr(self, key)
+            more = {"name": plan.name, **plan.model_dump(exclude_defaults=True)}
+            raw[key] = more if len(more) > 1 else plan.name
+        return {**{k: raw[k] for k in type(self).model_fields if k in raw}, "space": self.space.forms()}
+
+    def fixed(self, point: Point) -> Study:
+        """This study of one point only: no freedom, one trial."""
+        raw = {k: v for k, v in self.to_dict().items() if k not in SEARCH}
+        raw |= {"name": f"{self.name[:59]}_best", "space": self.space.fixed(point).forms()}
+        return Study.recorded(raw)
+
+    def only(self, points: list[Point]) -> Study:
+        """This study of these points and no others."""
+        raw = {k: v for k, v in self.to_dict().items() if k not in SEARCH}
+        raw |= {"name": f"{self.name[:58]}_front", "trials": len(points), "points": points}
+        return Study.recorded(raw)
+
+    def to_yaml(self) -> str:
+        """The study as the text of a file that loads."""
+        return write_yaml(
+            {**self.to_dict(), "space": {k: on_one_line(v) for k, v in self.space.forms().items()}}
+        )
+
+    @property
+    def vary(self) -> list[str]:
+        """What a population's trials may change in the middle of a training."""
+        plan = self.scheduler
+        if not isinstance(plan, PopulationScheduler):
+            return []
+        if plan.vary is not None or self._found is None:
+            return plan.vary or []
+        return [n for n in self.space.free if n in self._found.adjustable and not self.space[n].each]
+
+    def first(self) -> list[Point]:
+        """The points to try first, completed."""
+        return [self.space.completed(given) for given in self.points]
+
+
+def _defaults(raw: Mapping[str, Any], space: Space, found: Trainable | None) -> dict[str, Any]:
+    """How a study searches that does not say so: what came first where tuning tables were replayed
+    (tests/benchmarks/quality.py). Where a trial cannot wait and go on, it is not stopped either.
+    """
+    if not space.free:
+        return {}
+    given = [raw.get(key) for key in ("maximize", "minimize") if raw.get(key)]
+    several = len(given) > 1 or any(isinstance(g, list) and len(g) > 1 for g in given)
+    chosen: dict[str, Any] = {"algorithm": "optuna" if several else "hyperopt"}
+    plan = AshaScheduler(kind="promotion")
+    waits = found is not None and "state" in found.takes and not several
+    if waits and (space.most_epochs or 0) >= plan.grace * plan.reduction:
+        chosen["scheduler"] = plan
+    return {key: value for key, value in chosen.items() if key not in raw}
+
+
+def _problem(error: Any) -> Problem:
+    """A pydantic error in our words."""
+    *above, last = [str(part) for part in error["loc"]] or [""]
+    where = ".".join([*above, last])
+    if error["type"] == "extra_forbidden":
+        model: Any = {"per_trial": Resources, "stop": Stop}.get(above[0] if above else "", Study)
+        custom = " Other resources go under custom." if model is Resources else ""
+        return Problem(
+            ".".join(above), f"unknown key '{last}'.{did_you_mean(last, model.model_fields)}{custom}"
+        )
+    if error["type"] == "unknown":
+        return Problem(where, str(error["msg"]))
+    if error["type"] == "missing":
+        return Problem(where, "is missing")
+    if error["type"] == "value_error":
+        return Problem(where, str(error["ctx"]["error"]))
+    return Problem(where, f"{sentence(error)}, got {show(error['input'])}")

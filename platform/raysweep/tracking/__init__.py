@@ -1,0 +1,1 @@
+"""MLflow: where it is, the publisher that brings the journal to it, saved views, models."""

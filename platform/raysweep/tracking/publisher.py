@@ -1,0 +1,429 @@
+"""The process that brings one study's journal to MLflow: one parent run a study, one child run a trial, the best as
+a model. `python -m raysweep.tracking.publisher FOLDER` is started by `tracking.start`.
+
+It finds its runs by tag and may send anything twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import re
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from raysweep.errors import TrackingError, scrubbed
+from raysweep.journal.history import History
+from raysweep.journal.records import FILE, read
+from raysweep.storage import disk
+from raysweep.storage.lock import in_use
+from raysweep.study.objective import Objective
+from raysweep.study.space import Space, encode, flat
+from raysweep.tracking import views
+from raysweep.tracking.process import STATUS, PublisherStatus
+from raysweep.tracking.store import runs
+from raysweep.trial import Report, Trial
+from raysweep.trial import best as best_of
+
+PERIOD = 1.0  # seconds between two looks at the journal
+METRICS, PAIRS = 800, 100  # what MLflow takes in one request: 100 parameters, 100 tags, 1000 of all together
+TAG = 5000  # characters that every MLflow store takes in a tag
+
+RUN_STATUS = {
+    "waiting": "SCHEDULED",
+    "running": "RUNNING",
+    "paused": "SCHEDULED",
+    "completed": "FINISHED",
+    "stopped": "FINISHED",
+    "diverged": "FAILED",
+    "out of memory": "FAILED",
+    "infeasible": "FAILED",
+    "timeout": "FAILED",
+    "failed": "FAILED",
+}
+
+
+class Publisher:
+    """Brings one study's journal to MLflow. `step` may fail at any point and be called again."""
+
+    def __init__(self, place: Path, client: Any):
+        self._place, self.client = place, client
+        self._history, self._offset = History(), 0
+        self._changed: set[int] = set()
+        self._runs: dict[int, str] = {}
+        self._sent: dict[int, tuple[Report, ...]] = {}  # of each trial, what MLflow has
+        self._shown: dict[int, str] = {}  # and the status that its run has
+        self._parent = self._experiment = self._model = ""
+        self._registered: tuple[int, int] | None = None
+        self._known = False  # whether we have seen what runs there are
+        self._described = False  # whether the parent run says what the study is
+        self._summed: Any = None
+        self._objective_of: Any = None
+        self._known_objective = Objective("", False)
+
+    def step(self, final: bool) -> PublisherStatus:
+        """Publish what is new. `final`: nobody writes to the journal any more."""
+        records, self._offset = read(self._place / FILE, self._offset)
+        for record in records:
+            self._history.add(record)
+        self._changed |= {r["trial"] for r in records if "trial" in r and r["kind"] != "best"}
+        if final:  # what was running when the search ended runs no longer
+            self._changed |= {t.number for t in self._history.trials if not t.ended}
+        if not self._history.trials:
+            return PublisherStatus(over=final)  # a study that was refused leaves nothing in MLflow
+        try:
+            self._send(final)
+        except Exception:
+            # A request may have been carried out all the same: look again before the next.
+            self._known = False
+            raise
+        return self.status(over=final)
+
+    def _send(self, final: bool) -> None:
+        if not self._known:
+            self._find()
+        for number in sorted(self._changed):
+            self._publish(self._history.trial(number), final)
+            self._changed.discard(number)
+        self._summarise(final)
+        best = self._history.best
+        if best and self._registered != (best["trial"], best["epoch"]):
+            self._model = self._register()
+            self._registered = (best["trial"], best["epoch"])
+
+    def status(self, error: str = "", over: bool = False) -> PublisherStatus:
+        return PublisherStatus(len(self._changed), error, self._experiment, self._model, over)
+
+    @property
+    def _study(self) -> dict[str, Any]:
+        study: dict[str, Any] = self._history.study["study"]
+        return study
+
+    @property
+    def _objective(self) -> Objective:
+        if self._objective_of is not self._study:
+            self._objective_of, self._known_objective = self._study, Objective.of(self._study)
+        return self._known_objective
+
+    def _find(self) -> None:
+        """The experiment, the parent run and the trials' runs: those that are there, or new ones."""
+        self._experiment = self._find_experiment(self._history.study["task"])
+        identity = self._history.study["id"]
+        found = list(runs(self.client, [self._experiment], f"tags.study_id = '{identity}'"))
+        self._runs.clear()
+        self._shown.clear()
+        self._sent.clear()  # what is sent twice stays the same; a run may have been deleted and begun anew
+        for run in sorted(found, key=lambda r: -int(r.info.start_time)):  # of doubles the oldest wins
+            if run.data.tags.get("role") == "trial":
+                self._runs[int(run.data.tags["trial"])] = run.info.run_id
+        parents = [r for r in found if r.data.tags.get("role") == "study"]
+        self._parent = (
+            min(parents, key=lambda r: int(r.info.start_time)).info.run_id if parents else self._begin()
+        )
+        if not self._described:
+            self._describe()
+            self._described = True
+        self._known = True
+
+    def _find_experiment(self, name: str) -> str:
+        import mlflow
+
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            if found.lifecycle_stage == "deleted":
+                raise TrackingError(f"the MLflow experiment '{name}' is deleted. Restore it, or name another")
+            identity: str = found.experiment_id
+            return identity
+        # A local store keeps artifacts beside its file; a server decides for itself.
+        artifacts = (
+            (self._place.parent / "artifacts").as_uri() if "sqlite" in mlflow.get_tracking_uri() else None
+        )
+        created: str = self.client.create_experiment(name, artifact_location=artifacts)
+        return created
+
+    def _begin(self) -> str:
+        record = self._history.study
+        git = record.get("git", {})
+        tags = {
+            "role": "study",
+            "study": self._study["name"],
+            "study_id": record["id"],
+            "objective": str(self._objective),
+            "algorithm": _text(self._study.get("algorithm", "random")),
+            "code_sha256": record["code"]["sha256"],
+            "command": " ".join(map(scrubbed, self._history.session.get("argv", []))),
+            **{f"version_{k.replace('-', '_')}": v for k, v in record["versions"].items()},
+            "mlflow.source.name": record["code"]["file"],
+            "mlflow.source.type": "LOCAL",
+            **({"mlflow.source.git.commit": git["commit"], "git_dirty": str(git["dirty"])} if git else {}),
+        }
+        run = self.client.create_run(
+            self._experiment, start_time=_ms(record["time"]), run_name=self._study["name"], tags=tags
+        )
+        identity: str = run.info.run_id
+        return identity
+
+    def _describe(self) -> None:
+        """The study as the parent run's parameters and file, and its view. Sent again, it is the same."""
+        record = self._history.study
+        # As it was at first: MLflow's parameters do not change, and the file says what it is now.
+        first = self._history.begun["study"]
+        space = {f"space_{k}": _text(v) for k, v in first["space"].items()}
+        rest = {k: _text(v) for k, v in first.items() if k not in {"space", "name"}}
+        self._batch(self._parent, params={**rest, **space})
+        self.client.log_text(self._parent, (self._place / "study.yaml").read_text(), "study.yaml")
+        views.write(self.client, self._experiment, record, Space(self._study["space"]), self._objective)
+
+    def _publish(self, trial: Trial, final: bool) -> None:
+        """One trial: create its run if need be, send the epochs that are new, and how it stands."""
+        if trial.number in self._runs and self._given_up(trial):
+            self._replace(trial)
+        if trial.number not in self._runs:
+            self._runs[trial.number] = self._create(trial)
+        run, known = self._runs[trial.number], trial.number in self._sent
+        metrics = [
+            (name, value, _ms(report.time), report.epoch)
+            for report in trial.reports[len(self._sent.get(trial.number, ())) :]
+            for name, value in report.metrics.items()
+        ]
+        stopped = final and not trial.ended
+        self._batch(
+            run,
+            [*metrics, *self._best(trial)],
+            params={} if known else {k: _text(v) for k, v in self._params(trial).items()},
+            tags={
+                "stop_reason": "interrupted" if stopped and trial.status != "paused" else trial.status,
+                "attempts": str(trial.attempts),
+                "worker": trial.worker,
+                **({"error": trial.error[:5000]} if trial.error else {}),
+            },
+        )
+        self._sent[trial.number] = trial.reports
+        if stopped or trial.ended:
+            end = _ms(trial.finished) if trial.ended else _ms(time.time())
+            self.client.set_terminated(run, "KILLED" if stopped else RUN_STATUS[trial.status], end_time=end)
+            self._shown.pop(trial.number, None)
+        elif self._shown.get(trial.number) != RUN_STATUS[trial.status]:
+            self.client.update_run(run, status=RUN_STATUS[trial.status])
+            self._shown[trial.number] = RUN_STATUS[trial.status]
+
+    def _best(self, trial: Trial) -> list[tuple[str, float, int, int]]:
+        """The best epoch of a trial that has ended or paused, beside its last: what MLflow sorts by."""
+        report = trial.best(self._objective)
+        if report is None or trial.status == "running":
+            return []
+        at = _ms(trial.finished or report.time)
+        names = [n for n in sorted(self._objective.names) if n in report.metrics]
+        ours = {f"best_{name}": report.metrics[name] for name in names}
+        ours |= {"best_epoch": float(report.epoch), "seconds": trial.seconds}
+        return [(name, value, at, 0) for name, value in ours.items() if name not in report.metrics]
+
+    def _given_up(self, trial: Trial) -> bool:
+        """Whether MLflow holds epochs of an attempt that was given up: later ones have replaced them."""
+        sent = self._sent.get(trial.number)
+        if sent is not None:
+            return trial.reports[: len(sent)] != sent
+        if trial.number not in self._history.replaced:
+            return False
+        values = {(r.epoch, r.metrics.get(self._objective.metric)) for r in trial.reports}
+        held = self.client.get_metric_history(self._runs[trial.number], _key(self._objective.metric))
+        return any((m.step, m.value) not in values for m in held)
+
+    def _replace(self, trial: Trial) -> None:
+        """Give a trial a new run. Nothing that MLflow holds of a metric can be taken back, so the run with epochs that
+        do not count goes to MLflow's trash."""
+        run = self._runs.pop(trial.number)
+        self.client.set_tag(run, "replaced", "true")
+        self.client.delete_run(run)
+        self._sent.pop(trial.number, None)
+        self._shown.pop(trial.number, None)
+        self._registered = None  # of the best, whose model belongs to its run
+
+    def _create(self, trial: Trial) -> str:
+        tags = {
+            "role": "trial",
+            "study": self._study["name"],
+            "study_id": self._history.study["id"],
+            "trial": str(trial.number),
+            "seeds": ", ".join(map(str, trial.seeds)),
+            "mlflow.parentRunId": self._parent,
+        }
+        if trial.parent is not None:
+            tags |= {"parent_trial": str(trial.parent[0]), "parent_epoch": str(trial.parent[1])}
+        text = encode(trial.point)
+        if len(text) <= TAG:
+            tags["point"] = text  # exact, with its types: what `warm_start: [mlflow:NAME]` reads
+        run = self.client.create_run(
+            self._experiment,
+            start_time=_ms(trial.started or trial.asked),
+            run_name=f"trial-{trial.number:04d}",
+            tags=tags,
+        )
+        identity: str = run.info.run_id
+        return identity
+
+    def _params(self, trial: Trial) -> dict[str, Any]:
+        """The point, flat; `log10_lr` beside a log-scaled `lr`, for MLflow's axes are linear. A parameter of that name
+        stays what it is, as do metrics that are called like ours."""
+        logs = {
+            f"log10_{name}": round(math.log10(trial.point[name]), 6)
+            for name, form in self._study["space"].items()
+            if isinstance(form, dict) and form.get("log") and "each" not in form and name in trial.point
+        }
+        return {**logs, **flat(trial.point)}
+
+    def _batch(
+        self,
+        run: str,
+        metrics: list[tuple[str, float, int, int]] | None = None,
+        params: dict[str, str] | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> None:
+        """Everything in as few requests as MLflow allows. Sent twice, it stays the same."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        values = [Metric(_key(k), v, at, step) for k, v, at, step in metrics or []]
+        pairs = [Param(_key(k), v[:6000]) for k, v in (params or {}).items()]
+        labels = [RunTag(k, v) for k, v in (tags or {}).items()]
+        while values or pairs or labels:
+            self.client.log_batch(run, metrics=values[:METRICS], params=pairs[:PAIRS], tags=labels[:PAIRS])
+            values, pairs, labels = values[METRICS:], pairs[PAIRS:], labels[PAIRS:]
+
+    def _summarise(self, final: bool) -> None:
+        """The parent run: how far the study is, its best trial, and whether it goes on."""
+        trials, best, at = self._history.trials, self._history.best, _ms(time.time())
+        ended = [t for t in trials if t.ended]
+        winner = best_of(trials, self._objective)
+        score = winner.score(self._objective) if winner else None
+        shown = (winner.number, self._runs[winner.number], score.value) if winner and score else None
+        summary = (len(ended), len(trials), shown, best.get("trial"), len(self._history.features), final)
+        if summary == self._summed:
+            return
+        metrics = [("trials", float(len(ended)), at, 0)]
+        tags = {"data_fingerprint": ", ".join(self._history.data.values())}
+        for name, value in self._features().items():
+            metrics.append((name, value, at, 0))
+        if self._history.features:
+            tags["features_key"] = ", ".join({f["key"]: None for f in self._history.features})
+        if winner is not None and score is not None:
+            metrics.append((f"best_{self._objective.metric}", score.value, at, 0))
+            tags |= {"best_trial": str(winner.number), "best_run_id": self._runs[winner.number]}
+            tags |= {"best_point": encode(winner.point)}
+        metrics += [(k, v, _ms(best["time"]), 0) for k, v in best.get("metrics", {}).items()]
+        self._batch(self._parent, metrics, tags=tags)
+        if final:
+            whole = self._history.over and len(ended) == len(trials)
+            self.client.set_terminated(self._parent, "FINISHED" if whole else "KILLED")
+        else:
+            self.client.update_run(self._parent, status="RUNNING")
+        self._summed = summary
+
+    def _features(self) -> dict[str, float]:
+        """What the features cost that all trials share, and whether this session found them there."""
+        made = self._history.features
+        if not made:
+            return {}
+        sizes = {f["key"]: f["bytes"] / 1e6 for f in made}
+        seconds = sum(f["took"] for f in made)
+        return {
+            "features_seconds": seconds,
+            "features_mb": sum(sizes.values()),
+            "features_warm": float(made[-1]["warm"]),
+        }
+
+    def _register(self) -> str:
+        """The best trial's model, logged in its run and registered under the study's name as @best."""
+        import mlflow
+        import mlflow.pyfunc
+
+        from raysweep.tracking.models import log
+
+        best, name = self._history.best, self._study["name"]
+        number, run = best["trial"], self._runs[best["trial"]]
+        mark = f"{self._history.study['id']}/{number}/{best['epoch']}"
+        with suppress(mlflow.exceptions.MlflowException):  # no such model, or no such alias, yet
+            version = self.client.get_model_version_by_alias(name, "best")
+            if (version.tags.get("raysweep"), version.tags.get("run_id")) == (mark, run):
+                return f"models:/{name}@best"
+        version = log(self._place / "best", run, name, self._history.study["versions"])
+        trial = self._history.trial(number)
+        # Logging needs an active run, and MLflow ends that run anew.
+        self.client.set_terminated(run, RUN_STATUS[trial.status], end_time=_ms(trial.finished))
+        tables = self._place / "best" / "tables"
+        if tables.is_dir():
+            self.client.log_artifacts(run, str(tables), "tables")
+        self._batch(
+            run, [(k, v, _ms(best["time"]), 0) for k, v in best["metrics"].items()], tags={"best": "true"}
+        )
+        # Last, for by the mark a publisher that comes later knows that all of it is there.
+        for key, value in {"raysweep": mark, "study": name, "trial": str(number), "run_id": run}.items():
+            self.client.set_model_version_tag(name, version, key, value)
+        self.client.set_registered_model_alias(name, "best", version)
+        return f"models:/{name}@best"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^\w\-. /]", "_", name)[:250]
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def farewell(place: Path, terminal: int) -> None:
+    """Say how to go on with a search whose process is gone without having said so itself."""
+    with os.fdopen(terminal, "w") as file:
+        if not History(read(place / FILE)[0]).over:
+            where = "" if place.parent == Path.cwd() / "studies" else f" --folder {place.parent}"
+            file.write(
+                f"The search of {place.name} is gone. Continue with: raysweep resume {place.name}{where}\n"
+            )
+
+
+def main(place: Path, terminal: int | None = None) -> None:
+    """Publish until the journal is released and all of it is in MLflow."""
+    os.nice(19)  # the search comes first; what is left for us is enough
+    lock = (place / "tracking.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)  # one publisher a study: a later one waits until an earlier one is done
+    from mlflow import MlflowClient
+
+    publisher, wait = Publisher(place, None), PERIOD
+    while True:
+        final = not in_use(place / FILE)
+        if final and terminal is not None:
+            farewell(place, terminal)
+            terminal = None
+        try:
+            publisher.client = publisher.client or MlflowClient()  # opens the store, which may fail
+            shown, wait = publisher.step(final), PERIOD
+        except Exception as error:
+            # MLflow may fail in any way it likes: the journal keeps what is pending, and we try again.
+            print(scrubbed(f"{type(error).__name__}: {error}"), flush=True)
+            shown, wait = (
+                publisher.status(error=scrubbed(f"{type(error).__name__}: {error}"[:300])),
+                min(wait * 2, 30),
+            )
+        _write_status(place, shown)
+        if shown.over:
+            return
+        if final and wait >= 30:
+            return  # the search is gone and MLflow is away; `raysweep sync` sends the rest
+        time.sleep(wait if shown.error else PERIOD)
+
+
+def _write_status(place: Path, shown: PublisherStatus) -> None:
+    disk.write(place / STATUS, json.dumps(asdict(shown)), sync=False)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:3]))

@@ -1,0 +1,126 @@
+"""The arguments of the built-in trainables, with their bounds and defaults: what a study may write under `space`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+
+Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "leaky_relu"]
+Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
+Schedule = Literal["constant", "cosine", "linear", "step", "exponential"]
+Count = Annotated[int, Ge(1)]
+Natural = Annotated[int, Ge(0)]
+Share = Annotated[float, Ge(0.0), Lt(1.0)]
+Positive = Annotated[float, Gt(0.0)]
+NotNegative = Annotated[float, Ge(0.0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a network is trained, whatever it looks like."""
+
+    optimizer: Optimizer = "adam"
+    lr: Positive = 1e-3
+    momentum: Share = 0.0  # of sgd and rmsprop
+    nesterov: bool = False
+    weight_decay: NotNegative = 0.0
+    l1: NotNegative = 0.0  # the penalty on the weights' absolute sum
+    schedule: Schedule = "constant"  # of lr
+    warmup: Natural = 0  # epochs in which lr grows
+    batch_size: Count = 64
+    label_smoothing: Annotated[float, Ge(0.0), Le(1.0)] = 0.0
+    epochs: Count = 5
+    patience: Count | None = None  # epochs without a lower validation loss that end training
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: the GPU that the trial holds
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLP(Training):
+    """A multilayer perceptron."""
+
+    layers: Natural | None = None  # hidden layers
+    units: Count | list[Count] = 64  # of all of them, or of each
+    activation: Activation = "relu"
+    dropout: Share = 0.0  # after every hidden layer
+    batch_norm: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer(Training):
+    """A network for images that makes use of one that was trained before."""
+
+    transfer: Literal["feature", "model", "relation", "scratch"] = "feature"
+    backbone: str = "mobilenet_v2"  # of torchvision, timm:NAME, or cnn, which is small
+    weights: str = "default"  # or a name of torchvision's, a file with a state dict, models:/STUDY@best, none
+    size: Count | None = None  # pixels; as the weights want it when not given
+    student: str | None = None  # of relation: the architecture that learns; the backbone's when not given
+    relation: NotNegative = 1.0  # of relation: the weight of its loss
+    unfreeze: Natural | None = None  # of model: the last blocks that learn; all when not given
+    backbone_lr: Positive = 0.1  # of model: the backbone's learning rate, times lr
+    layer_decay: Annotated[float, Gt(0.0), Le(1.0)] = 1.0  # of model: of that rate, block by block downwards
+    gradual: Natural = 0  # of model: epochs until the next block below begins to learn
+    norm: Literal["batch", "frozen"] = (
+        "batch"  # of model: whether batch norm's statistics go on to be learned
+    )
+    augment: Literal["none", "flip", "crop"] = "none"  # images changed at random; not for frozen features
+    views: Literal["plain", "flip"] = "plain"  # of frozen features: those of mirrored images as well
+    pooling: Literal["average", "flatten"] = "average"  # of the backbone's output
+    layers: Natural | None = None  # hidden layers of the head; none when neither they nor units are given
+    units: Count | list[Count] | None = None
+    activation: Activation = "relu"
+    dropout: Share = 0.0
+    batch_norm: bool = False
+    batch_size: Count = 32
+    cache_dir: str | None = None  # where features are kept; ~/.cache/raysweep/features when not given
+    cache_gb: Positive = 20.0
+    cache_dtype: Literal["float32", "float16"] = "float32"
+
+
+ADJUSTABLE = frozenset(
+    {"lr", "momentum", "weight_decay", "l1", "dropout", "label_smoothing", "batch_size", "schedule", "warmup"}
+)
+"""The arguments that may change during training: a state goes on with other values of them."""
+
+Epochs = Iterator[tuple[dict[str, float], dict[str, Any]]]
+
+
+Record = TypeVar("Record")
+
+
+def of_point(record: type[Record], point: Mapping[str, Any]) -> Record:
+    """The record of what a point says; what it says of the data is left out."""
+    known = {f.name for f in fields(record)}  # type: ignore[arg-type]
+    return record(**{k: v for k, v in point.items() if k in known})
+
+
+def keywords(record: type[Any]) -> Callable[[Callable[..., Epochs]], Callable[..., Epochs]]:
+    """Let a generator `f(p, data, seed, state)` take the fields of `record`, which makes its `p`, as keyword arguments:
+    they become its signature, by which studies are checked."""
+    hints = get_type_hints(record, include_extras=True)
+
+    def keyword(name: str, default: Any, annotation: Any) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+    def decorate(function: Callable[..., Epochs]) -> Callable[..., Epochs]:
+        @wraps(function)
+        def called(
+            data: Any = "digits", *, seed: int = 0, state: dict[str, Any] | None = None, **given: Any
+        ) -> Epochs:
+            yield from function(record(**given), data, seed, state)
+
+        called.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                inspect.Parameter("data", inspect.Parameter.POSITIONAL_OR_KEYWORD, default="digits"),
+                *(keyword(f.name, f.default, hints[f.name]) for f in fields(record)),
+                keyword("seed", 0, int),
+                keyword("state", None, dict[str, Any] | None),
+            ]
+        )
+        return called
+
+    return decorate

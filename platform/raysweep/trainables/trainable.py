@@ -1,0 +1,161 @@
+"""What can be trained. A trainable is a generator function: its keyword arguments are its hyperparameters,
+and it yields `(metrics, state)` once an epoch. `state` (tensors and plain types) is all that resuming needs:
+called again with `state=` it goes on from there. If it takes `seed`, each execution gets its own.
+
+Nothing in this package knows of Ray or MLflow, so every trainable runs under `list()`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from raysweep.errors import Problem, StudyError, did_you_mean
+from raysweep.trainables.code import digest
+
+# Each built-in trainable is a module that holds a generator of the same name, and may hold
+#   load(...)                                    the data, which the trials of a node then share
+#   export(point, state, data, folder) -> dict   writes the trained model into folder, returns its test metrics
+#   ADJUSTABLE                                   the arguments with other values of which a state can go on
+#   FETCHED                                      the arguments that may name a model in MLflow, or a relative path:
+#                                                they get its folder, or the whole path
+#   PREPARES, prepares(points) -> [arguments]    what many trials will need, by the arguments that decide it;
+#   check(arguments)                             raises DataError when it cannot be had,
+#   pending(arguments, data) -> dict             what of it is missing: `key`, `folder`, `rows`, `bytes`, `shards`,
+#   extract(arguments, data) -> int              and how to make it, with whoever else does; how many rows it made
+BUILTIN = {"mlp": "raysweep.trainables.mlp", "transfer": "raysweep.trainables.transfer"}
+
+SHARD = 64
+"""Rows of what is made once for many trials that are made together: a killed process loses no more."""
+
+GIVEN = frozenset({"seed", "state"})
+"""Arguments that raysweep fills in itself; no study names them."""
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """A trainable that was found: the function, and what its module offers beside it."""
+
+    name: str
+    function: Callable[..., Any]
+    load: Callable[..., Any] | None = None
+    export: Callable[..., dict[str, float]] | None = None
+    adjustable: frozenset[str] = frozenset()
+    """Hyperparameters that may change in the middle of a training."""
+    fetched: frozenset[str] = frozenset()
+    """Hyperparameters that may name a model in MLflow, or a relative path."""
+    decisive: tuple[str, ...] = ()
+    """Hyperparameters that decide what is made once for many trials."""
+    prepares: Callable[[Iterable[dict[str, Any]]], list[dict[str, Any]]] | None = None
+    """What that is, for points of which it is given these parts."""
+    file: str = ""
+    sha256: str = ""
+    """Of the file that holds the function; part of what makes a study reproducible."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all of a person's code that it is made of; of a built-in, which its version tells apart, nothing."""
+        return "" if self.builtin else digest(self.function)
+
+    @property
+    def builtin(self) -> bool:
+        return self.name in BUILTIN
+
+    @property
+    def yields(self) -> bool:
+        """Whether it is a generator. Otherwise it is an ordinary Ray Tune function `train(config)`."""
+        return inspect.isgeneratorfunction(self.function)
+
+    @property
+    def arguments(self) -> dict[str, inspect.Parameter]:
+        """What a study may give it, by name, with the types where they can be had."""
+        arguments = _parameters(self.function)
+        if self.load is not None:  # a study says which data; the function is then given the data itself
+            arguments |= _parameters(self.load)
+        return {name: a for name, a in arguments.items() if name not in GIVEN}
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """The names of the arguments it takes."""
+        return frozenset(inspect.signature(self.function).parameters)
+
+    def shared(self) -> list[str]:
+        """The hyperparameters that only say which data to load."""
+        return list(inspect.signature(self.load).parameters) if self.load else []
+
+
+def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Trainable:
+    """The trainable called `trainable`: a built-in's name, `package.module:function`, or the function itself.
+
+    A module is looked for on the Python path, and last in the folder `beside` (the study file's own).
+    Raises StudyError when there is no such function or it is no trainable.
+    """
+    if callable(trainable):
+        name = getattr(trainable, "__qualname__", type(trainable).__qualname__)
+        return _checked(trainable, f"{trainable.__module__}:{name}")
+    if trainable in BUILTIN:
+        module = importlib.import_module(BUILTIN[trainable])
+        found = _checked(getattr(module, trainable), trainable)
+        return Trainable(
+            trainable,
+            found.function,
+            getattr(module, "load", None),
+            getattr(module, "export", None),
+            getattr(module, "ADJUSTABLE", frozenset()),
+            getattr(module, "FETCHED", frozenset()),
+            getattr(module, "PREPARES", ()),
+            getattr(module, "prepares", None),
+            found.file,
+            found.sha256,
+        )
+    place, colon, name = trainable.partition(":")
+    if not colon or not name:
+        known = did_you_mean(trainable, BUILTIN)
+        raise _no(f"'{trainable}' is not built in.{known} Your own is written package.module:function")
+    module = _module(place, beside)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise _no(f"{place} has no function '{name}'.{did_you_mean(name, vars(module))}")
+    return _checked(function, trainable)
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    try:
+        return dict(inspect.signature(function, eval_str=True).parameters)
+    except NameError:  # a type that is only there for a type checker
+        return dict(inspect.signature(function).parameters)
+
+
+def _no(what: str) -> StudyError:
+    return StudyError([Problem("trainable", what)])
+
+
+def _module(place: str, beside: Path | None) -> ModuleType:
+    if beside is not None and str(beside) not in sys.path:
+        sys.path.append(str(beside))  # at the end, so that a file there shadows nothing
+    try:
+        return importlib.import_module(place)
+    except ImportError as error:
+        raise _no(f"cannot import '{place}': {error}") from error
+    except Exception as error:  # a module may raise anything while it is imported
+        raise _no(f"importing '{place}' raised {type(error).__name__}: {error}") from error
+
+
+def _checked(function: Callable[..., Any], name: str) -> Trainable:
+    arguments = inspect.signature(function).parameters
+    if not inspect.isgeneratorfunction(function) and list(arguments) != ["config"]:
+        raise _no(
+            f"'{name}' must yield (metrics, state) once an epoch, or be a Ray Tune function of one argument, config"
+        )
+    file = inspect.getsourcefile(function)
+    content = Path(file).read_bytes() if file and Path(file).is_file() else b""
+    return Trainable(name, function, file=file or "", sha256=hashlib.sha256(content).hexdigest())

@@ -1,0 +1,244 @@
+"""The textbook's loop: forward, loss, backpropagation, update. One generator that every network shares.
+
+The data fits in memory, so there is no loader: tensors stay where the network is and batches are drawn by
+index. Numbers come back from the device once an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from raysweep.errors import Infeasible
+from raysweep.trainables.arguments import Training
+from raysweep.trainables.data import Data
+from raysweep.trainables.data_parallel import Ranks, ranks
+from raysweep.trainables.optimizers import FlatOptimizer, Groups
+
+ALONE = Ranks()
+EVALUATE_AT_ONCE = 4096, 1 << 24  # samples, and numbers in them; bounds the memory of an evaluation
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is the GPU that this process may use, or else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("device cuda was asked for but no GPU is visible. Give per_trial a gpu")
+    return torch.device(device)
+
+
+def mixed(seed: int, epoch: int) -> int:
+    """The seed of one epoch: randomness depends on (seed, epoch) alone, so resuming needs no generator."""
+    return random.Random(f"{seed}/{epoch}").getrandbits(63)
+
+
+def rate(schedule: str, epoch: int, epochs: int, warmup: int) -> float:
+    """The factor on the learning rate in `epoch` (from 1): `warmup` epochs of warm-up, then the schedule."""
+    if epoch <= warmup:
+        return epoch / (warmup + 1)
+    done = (epoch - 1 - warmup) / max(1, epochs - warmup)  # 0 at the first epoch after the warm-up
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    if schedule == "linear":
+        return 1 - done
+    if schedule == "step":
+        return float(0.1 ** int(done * 3))  # a tenth after each third
+    if schedule == "exponential":
+        return float(0.01**done)
+    return 1.0
+
+
+class Tensors:
+    """A split on the device: inputs as they are stored (uint8 images are scaled batch by batch), targets as
+    classes or as standardised numbers."""
+
+    def __init__(self, x: Any, y: Any, data: Data, device: torch.device):
+        with warnings.catch_warnings():
+            # The arrays may be read-only views of memory that processes share. Nothing here writes to them.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
+            self.x = torch.as_tensor(x)
+            self.y = torch.as_tensor(y).to(device)
+        if device.type == "cuda" and 2 * self.x.nbytes < torch.cuda.mem_get_info(device)[0]:
+            self.x = self.x.to(device)  # else batch by batch
+        if not data.classes:
+            mean, std = target_scale(data)
+            self.y = (self.y - mean) / std
+
+    def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
+        x = self.x[index.to(self.x.device) if isinstance(index, Tensor) else index].to(self.y.device)
+        return (x.float() / 255 if x.dtype == torch.uint8 else x.float()), self.y[index]
+
+    def in_order(self, among: Ranks = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
+        """All of it, or a rank's part, in as few batches as memory allows."""
+        samples, numbers = EVALUATE_AT_ONCE
+        step = max(1, min(samples, numbers // max(1, self.x[:1].numel())))
+        begin, end = among.bounds(len(self))
+        for start in range(begin, end, step):
+            yield self.batch(slice(start, min(start + step, end)))
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+def target_scale(data: Data) -> tuple[float, float]:
+    """Mean and standard deviation of the training targets of a regression."""
+    return float(data.y_train.mean()), max(float(data.y_train.std()), 1e-12)
+
+
+def evaluate(model: nn.Module, split: Tensors, data: Data, prefix: str) -> dict[str, float]:
+    """Loss and accuracy (or rmse and r2, in the target's own units) of `model` on a split."""
+    model.eval()
+    among = ranks()
+    among.agree(model)
+    totals = torch.zeros(2, device=split.y.device, dtype=torch.float64)
+    with torch.inference_mode():
+        for x, y in split.in_order(among):
+            totals += _totals(model(x), y, bool(data.classes))
+    among.sum(totals)
+    return _metrics(totals.tolist(), len(split), prefix, data, split)
+
+
+def write_tables(model: nn.Module, split: Tensors, data: Data, folder: Path) -> None:
+    """The confusion matrix and each class's accuracy on a split, as tables in `folder`/tables; for classes only."""
+    import pandas as pd
+
+    if not data.classes:
+        return
+    model.eval()
+    counts = torch.zeros(data.outputs, data.outputs, dtype=torch.int64)
+    with torch.inference_mode():
+        for x, y in split.in_order():
+            for truth, said in zip(y.tolist(), model(x).argmax(1).tolist(), strict=True):
+                counts[truth, said] += 1
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    matrix = pd.DataFrame(
+        counts.numpy(), index=pd.Index(data.classes, name="class"), columns=list(data.classes)
+    )
+    matrix.to_csv(folder / "tables" / "confusion.csv")
+    samples = counts.sum(1)
+    right = counts.diagonal() / samples.clamp(min=1)
+    about = {"class": data.classes, "samples": samples.numpy(), "accuracy": right.numpy()}
+    pd.DataFrame(about).to_csv(folder / "tables" / "classes.csv", index=False)
+
+
+def _totals(output: Tensor, y: Tensor, classes: bool) -> Tensor:
+    """[summed loss, number right] of a batch; for a regression [summed squared error, 0]."""
+    if classes:
+        loss = functional.cross_entropy(output.float(), y, reduction="sum")
+        return torch.stack([loss.double(), (output.argmax(1) == y).sum().double()])
+    error = ((output.float().squeeze(1) - y) ** 2).sum().double()
+    return torch.stack([error, torch.zeros_like(error)])
+
+
+def _metrics(totals: list[float], n: int, prefix: str, data: Data, split: Tensors) -> dict[str, float]:
+    loss = totals[0] / n
+    if data.classes:
+        return {f"{prefix}_loss": loss, f"{prefix}_accuracy": totals[1] / n}
+    spread = float(split.y.double().var(correction=0)) or 1.0
+    rmse = math.sqrt(loss) * target_scale(data)[1] if math.isfinite(loss) else loss
+    return {f"{prefix}_loss": loss, f"{prefix}_rmse": rmse, f"{prefix}_r2": 1 - loss / spread}
+
+
+def fit(
+    model: nn.Module,
+    data: Data,
+    optimizer: FlatOptimizer | Groups,
+    p: Training,
+    device: torch.device,
+    seed: int,
+    state: dict[str, Any] | None,
+    penalty: Callable[[Tensor], Tensor] | None = None,
+) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
+    """Train `model`, which is on `device`; yield `(metrics, state)` after each epoch. The state's tensors are the
+    live ones: who keeps them must copy or write them before the next epoch. `penalty` is added to the loss of a
+    batch, whose samples' numbers it is given."""
+    epoch, lowest, waited = 0, math.inf, 0
+    if state is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load(state["optimizer"])
+        epoch, lowest, waited = state["epoch"], state["lowest"], state["waited"]
+    train = Tensors(data.x_train, data.y_train, data, device)
+    val = Tensors(data.x_val, data.y_val, data, device)
+    cuda = [device] if device.type == "cuda" else []
+    while epoch < p.epochs and (p.patience is None or waited < p.patience):
+        epoch += 1
+        now = p.lr * rate(p.schedule, epoch, p.epochs, p.warmup)
+        optimizer.begin(epoch)
+        # Several executions may take turns in one process: each leaves the global generator as it was.
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(mixed(seed, epoch))
+            totals, seen = _one_epoch(model, train, optimizer, p, now, bool(data.classes), penalty)
+        metrics = _metrics(totals.tolist(), seen, "train", data, train) | evaluate(model, val, data, "val")
+        waited = 0 if metrics["val_loss"] < lowest else waited + 1
+        lowest = min(lowest, metrics["val_loss"])
+        yield (
+            metrics,
+            {
+                "epoch": epoch,
+                "model": model.state_dict(),
+                "optimizer": optimizer.state(),
+                "lowest": lowest,
+                "waited": waited,
+            },
+        )
+
+
+def _one_epoch(
+    model: nn.Module,
+    train: Tensors,
+    optimizer: FlatOptimizer | Groups,
+    p: Training,
+    lr: float,
+    classes: bool,
+    penalty: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, int]:
+    """Every sample once (but see batch norm), in random order: `_totals`, and how many samples they cover."""
+    device, among = train.y.device, ranks()
+    model.train()
+    order = torch.randperm(len(train)).to(device)
+    among.differ()
+    totals = torch.zeros(2, device=device, dtype=torch.float64)
+    # Not for a number that is predicted, which would be rounded to eight bits before its loss.
+    half = classes and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    normalised = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) and m.training for m in model.modules())
+    seen = 0
+    for start in range(0, len(train), p.batch_size):
+        whole = order[start : start + p.batch_size]
+        if len(whole) < among.size * (2 if normalised else 1):
+            continue  # batch norm cannot learn from a last batch of one, and no rank from none
+        seen += len(whole)
+        index = among.part(whole)
+        x, y = train.batch(index)
+        with torch.autocast("cuda", torch.bfloat16) if half else nullcontext():
+            output = model(x)
+            loss = (
+                functional.cross_entropy(output, y, label_smoothing=p.label_smoothing)
+                if classes
+                else functional.mse_loss(output.squeeze(1), y)
+            )
+            if p.l1:
+                loss = loss + p.l1 * sum(w.abs().sum() for w in model.parameters() if w.ndim > 1)
+            if penalty is not None:
+                loss = loss + penalty(index)
+            if among.size > 1:  # the mean over a batch is the sum of its parts' means, each by its size
+                loss = loss * (len(index) / len(whole))
+        optimizer.zero()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.sum(among)
+        optimizer.step(lr)
+        totals += _totals(output.detach(), y, classes)
+    among.sum(totals)
+    if not seen:
+        why = "batch norm cannot learn from batches of one" if normalised else "each process needs a sample"
+        raise Infeasible(f"batch_size {p.batch_size}: {why}")
+    return totals, seen
