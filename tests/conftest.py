@@ -15,6 +15,7 @@ import pytest
 from raysweep import Study
 
 ROOT = Path(__file__).parents[1]
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside one another, and their networks are small
 sys.path.insert(0, str(ROOT / "tests"))  # trainables.py, as a user's own module
 
 

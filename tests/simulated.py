@@ -66,7 +66,7 @@ def run(loop: Loop, curve: Curve = bowl, workers: int = 1) -> None:
         while len(running) < workers and (trial := loop.next()) is not None:
             begins = trial.parent[1] if trial.parent else 0
             epoch = trial.last.epoch if trial.last else begins
-            loop.began(trial.number, "a worker", epoch)
+            loop.started(trial.number, "a worker", epoch)
             running.append((trial.number, epoch))
         if not running:
             return
@@ -83,7 +83,7 @@ def run(loop: Loop, curve: Curve = bowl, workers: int = 1) -> None:
         save(loop, number, epoch)
         decision = loop.reported(number, epoch, {"loss": value}, 0.0)
         if decision != "go on":
-            loop.left(number)
+            loop.released(number)
         else:
             running.append((number, epoch))
 
@@ -91,7 +91,7 @@ def run(loop: Loop, curve: Curve = bowl, workers: int = 1) -> None:
 def save(loop: Loop, number: int, epoch: int) -> None:
     """A checkpoint, where one is wanted: what a population forks is not looked into."""
     if epoch in loop.scheduler.milestones:
-        folder = loop.kept.folder(number)
+        folder = loop.retention.folder(number)
         folder.mkdir(parents=True, exist_ok=True)
         for suffix in ("pt", "json"):
             (folder / f"epoch-{epoch:06d}.{suffix}").write_text("{}")

@@ -89,7 +89,7 @@ def test_what_could_not_be_loaded_again_is_refused_at_every_write(state: object,
 
 def test_a_file_that_matches_but_cannot_be_loaded_is_passed_over(tmp_path: Path) -> None:
     checkpoints.save(tmp_path, 1, _content(1))
-    data, manifest = (tmp_path / name for name in checkpoints.names(2))
+    data, manifest = (tmp_path / name for name in checkpoints.file_names(2))
     torch.save({"epoch": 2, "n": np.float64(1)}, data)
     manifest.write_text(json.dumps({"sha256": hashlib.sha256(data.read_bytes()).hexdigest()}))
     found = checkpoints.newest(tmp_path, at_most=9)
@@ -108,13 +108,13 @@ def test_checkpoints_of_a_beaten_trial_do_not_come_back(tmp_path: Path) -> None:
     loss = Objective("loss", False)
     job = Job(
         trainable="mlp",
-        beside="",
+        code_folder="",
         gpus=0,
         objective=loss,
         folder=str(tmp_path),
         threads=1,
         data={},
-        every=1e9,
+        checkpoint_every=1e9,
     )
     executions = [iter([({"loss": 1.0 / e}, {"epoch": e}) for e in (1, 2, 3)])]
     with ThreadPoolExecutor(1) as settling:
@@ -158,7 +158,7 @@ def test_a_copy_is_of_the_same_kind_and_does_not_change_with_the_training() -> N
 
     Pair = namedtuple("Pair", "w n")
     weights = torch.ones(3)
-    copy = checkpoints.copied({"a": [weights, Pair(weights, 1)], "b": (weights, "x")})
+    copy = checkpoints.snapshot({"a": [weights, Pair(weights, 1)], "b": (weights, "x")})
     weights += 1
     assert copy["a"][1].n == 1 and type(copy["a"][1]) is Pair
     assert all(torch.equal(t, torch.ones(3)) for t in (copy["a"][0], copy["a"][1].w, copy["b"][0]))

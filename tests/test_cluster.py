@@ -284,7 +284,7 @@ def test_a_study_is_looked_at_and_ended_from_another_process(here: Path, ray: An
     run.join(60)
     trials = results[0].trials
     assert results[0].interrupted and all(t.status == "completed" for t in trials) and len(trials) < 6
-    assert queue.wanted_end(place) == ""
+    assert queue.requested_end(place) == ""
     watched = invoke(cli, ["status", "long", "--watch"])
     assert watched.exit_code == 130 and "Continue with: raysweep resume long" in watched.stderr
     assert invoke(cli, ["stop", "long"]).stderr == "long is not running\n"

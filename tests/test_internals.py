@@ -93,6 +93,7 @@ ROWS: dict[str, Callable[[dict[str, Any], Any], bool]] = {
 }
 
 
+@pytest.mark.xdist_group("internals")
 @pytest.mark.parametrize("name", ROWS)
 def test_ray_still_has(name: str, seen: dict[str, Any], ray: Any) -> None:
     assert ROWS[name](seen, ray), f"ray_internals.{name} does not work with ray {ray.__version__}"

@@ -17,7 +17,7 @@ from raysweep.journal import queue
 from raysweep.journal.history import History
 from raysweep.journal.journal import Journal
 from raysweep.journal.records import FILE, read
-from raysweep.search.samplers.optuna import enough
+from raysweep.search.samplers.optuna import should_terminate
 from raysweep.search.schedulers.asha import Hyperband
 from raysweep.search.schedulers.population import Population
 from raysweep.search.warm_start import fitted
@@ -180,11 +180,11 @@ def test_a_study_ends_by_its_rules(
     with Loop.open(study, tmp_path) as loop:
         while trial := loop.ask():
             loop.tell(trial, {"loss": parabola(trial.point)})
-        assert why in loop.rules.why
+        assert why in loop.rules.reason
     assert least <= len(history(tmp_path).trials) <= most
     if most:
         journal = Journal(tmp_path / "quick")
-        assert Loop(study, journal).rules.why, "who reads the journal later comes to the same end"
+        assert Loop(study, journal).rules.reason, "who reads the journal later comes to the same end"
         journal.close()
 
 
@@ -220,8 +220,8 @@ def test_optuna_s_terminator_ends_a_search_that_has_converged() -> None:
             Trial(i, p, "completed", (Report(1, {"loss": parabola(p)}, 0.0),)) for i, p in enumerate(points)
         ]
 
-    assert not enough(space, loss, trials(10))
-    assert enough(space, loss, trials(60))
+    assert not should_terminate(space, loss, trials(10))
+    assert should_terminate(space, loss, trials(60))
 
 
 @pytest.mark.parametrize(
@@ -419,7 +419,7 @@ def test_a_loop_of_ones_own_goes_on_after_it_was_stopped(tmp_path: Path) -> None
     study = quick(trials=3)
     with Loop.open(study, tmp_path, "off") as loop:
         loop.tell(loop.ask() or pytest.fail(), {"loss": 1.0})
-        queue.end(tmp_path / "quick", "stop")
+        queue.request_end(tmp_path / "quick", "stop")
         assert loop.ask() is None
     with Loop.open(study, tmp_path, "off") as loop:
         assert loop.ask() is not None
@@ -452,16 +452,16 @@ def test_optuna_s_terminator_is_asked_now_and_then(tmp_path: Path, monkeypatch: 
     """It takes seconds; what it said is what a new process is told."""
     asked: list[int] = []
 
-    def enough(space: Any, objective: Any, trials: list[Trial]) -> bool:
+    def should_terminate(space: Any, objective: Any, trials: list[Trial]) -> bool:
         asked.append(len(trials))
         return len(trials) >= 45
 
-    monkeypatch.setattr("raysweep.search.samplers.optuna.enough", enough)
+    monkeypatch.setattr("raysweep.search.samplers.optuna.should_terminate", should_terminate)
     study = quick(trials=100, algorithm="random", stop={"terminator": True})
     assert len(by_hand(study, tmp_path)) == 46
     assert asked == [*range(20, 41), 42, 44, 46]
     asked.clear()
     journal = Journal(tmp_path / "quick")
-    assert Loop(study, journal).rules.why
+    assert Loop(study, journal).rules.reason
     assert asked == [46]
     journal.close()

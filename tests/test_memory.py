@@ -115,7 +115,7 @@ def test_trials_that_wait_count_for_the_rules_that_end_a_study(tmp_path: Path) -
     journal = search(study, tmp_path / "quick")
     assert len(journal.history.trials) < TRIALS
     journal = Journal(tmp_path / "quick")
-    assert Loop(study, journal).rules.why == "the last 5 trials brought no improvement"
+    assert Loop(study, journal).rules.reason == "the last 5 trials brought no improvement"
     journal.close()
 
 
@@ -204,11 +204,11 @@ def test_a_process_that_is_lost_again_and_again_ends_its_trial(tmp_path: Path) -
             losses += 1
             loop.lost(trial.number, "worker", "killed")
             continue
-        loop.began(trial.number, "a worker")
+        loop.started(trial.number, "a worker")
         for epoch in (1, 2):
             save(loop, trial.number, epoch)
             loop.reported(trial.number, epoch, {"loss": trial.point["x"] ** 2}, 0.0)
-        loop.left(trial.number)
+        loop.released(trial.number)
     journal.close()
     assert 0 < losses < 500 and all(t.ended for t in journal.trials)
 
@@ -237,14 +237,14 @@ def test_no_trial_that_has_ended_is_run_again_after_an_extension_with_another_sc
 
 
 def test_only_trials_that_have_ended_are_given_more_epochs(tmp_path: Path) -> None:
-    from raysweep.execution.run import _give_more
+    from raysweep.execution.run import _continue_best
     from raysweep.trial import ranking
 
     study = study_of("hyperopt", "promotion")
     search(study, tmp_path / "quick", records=150)
     journal = Journal(tmp_path / "quick")
     assert any(t.status == "paused" for t in ranking(journal.trials, study.objective)[:5])
-    _give_more(study, journal, top=5, epochs=20)
+    _continue_best(study, journal, top=5, epochs=20)
     assert all(trial.ended for trial, _ in journal.history.owed)
     journal.close()
 

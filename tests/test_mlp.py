@@ -154,7 +154,7 @@ def test_nothing_of_the_test_split_is_seen_in_training(digits: Data) -> None:
 
 @pytest.mark.parametrize("schedule", get_args(Schedule))
 def test_a_schedule_starts_at_the_full_rate_and_never_rises_after_the_warm_up(schedule: str) -> None:
-    rates = [training.rate(schedule, epoch, 10, 2) for epoch in range(1, 11)]
+    rates = [training.lr_factor(schedule, epoch, 10, 2) for epoch in range(1, 11)]
     assert rates[0] < rates[1] < rates[2] == 1.0
     assert all(a >= b > 0 for a, b in itertools.pairwise(rates[2:]))
 

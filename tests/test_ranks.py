@@ -13,6 +13,8 @@ from torch import distributed, multiprocessing
 from raysweep.trainables import mlp
 from raysweep.trainables.data_parallel import Ranks, ranks
 
+pytestmark = pytest.mark.xdist_group("ranks")  # two processes train for all of them
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "adam", "lr": 1e-2, "batch_size": 64},
     "sgd, decayed": {

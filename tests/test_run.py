@@ -373,7 +373,7 @@ def test_cancel_from_elsewhere_does_not_end_a_program_that_searches_in_a_thread(
     try:
         thread.start()
         reached(here, 2)
-        queue.end(here / "studies" / "slow", "cancel")
+        queue.request_end(here / "studies" / "slow", "cancel")
         thread.join(120)
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -79,9 +79,9 @@ def test_who_can_no_longer_be_promoted_is_beaten() -> None:
     for number in range(5, 8):  # come to nothing before the first rung: of nine, three go on
         asha.ended(number)
     assert asha.beaten(most=12) == 4
-    asha.again(5)
-    asha.again(6)
-    asha.again(7)
+    asha.retried(5)
+    asha.retried(6)
+    asha.retried(7)
     assert asha.beaten(most=12) is None
     assert asha.beaten(most=10**9) is None
 

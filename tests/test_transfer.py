@@ -384,7 +384,7 @@ def test_images_of_every_mode_are_read(mode: str, tmp_path: Path) -> None:
     else:
         image = Image.fromarray((grey.astype(np.int64) * scale[0]).astype(scale[1]))
     image.save(tmp_path / "image.tiff")
-    read = np.asarray(images.opened(tmp_path / "image.tiff"))
+    read = np.asarray(images.open_image(tmp_path / "image.tiff"))
     assert read.shape == (8, 8, 3) and read.dtype == np.uint8
     assert read[0, 0].max() < 8 and read[-1, -1].min() > 247, "not cut off, not inverted"
 
@@ -431,7 +431,7 @@ def test_an_image_too_large_to_be_true_is_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     Image.new("RGB", (10, 10)).save(tmp_path / "bomb.png")
     with pytest.raises(ValueError, match="exceeds limit"):
-        images.opened(tmp_path / "bomb.png")
+        images.open_image(tmp_path / "bomb.png")
 
 
 # --- as a study ---------------------------------------------------------------------------------------------------

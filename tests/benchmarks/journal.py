@@ -45,14 +45,14 @@ def main() -> None:
             asks.append(time.perf_counter() - began)
             if trial is None:
                 break
-            loop.began(trial.number, "a worker")
+            loop.started(trial.number, "a worker")
             for epoch in range(trial.last.epoch + 1 if trial.last else 1, given.epochs + 1):
                 metrics = {"loss": trial.point["x"] ** 2 + 1 / epoch, "accuracy": 0.5, "train_loss": 0.1}
                 began = time.perf_counter()
                 decision = loop.reported(trial.number, epoch, metrics, 0.1)
                 reports.append(time.perf_counter() - began)
                 if decision != "go on":
-                    loop.left(trial.number)
+                    loop.released(trial.number)
                     break
             else:
                 loop.end(trial.number, "completed", "")

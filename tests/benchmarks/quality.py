@@ -77,13 +77,13 @@ class Ours:
         trial = self._loop.next()
         if trial is None:
             return None
-        self._loop.began(trial.number, "virtual")
+        self._loop.started(trial.number, "virtual")
         return trial.number, trial.point
 
     def report(self, identity: Any, epoch: int, loss: float) -> bool:
         goes_on = self._loop.reported(identity, epoch, {"loss": loss}, 0.0) == "go on"
         if not goes_on:
-            self._loop.left(identity)
+            self._loop.released(identity)
         return goes_on
 
     def done(self, identity: Any, failed: bool) -> None:

@@ -149,7 +149,7 @@ def test_a_second_start_is_refused_wherever_it_comes_from(tmp_path: Path) -> Non
 def test_of_two_that_start_at_once_one_runs(here: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from raysweep import JournalError\n"
-        "from raysweep.journal import Journal\n"
+        "from raysweep.journal.journal import Journal\n"
         "time.sleep(max(0, float(sys.argv[1]) - time.time()))\n"
         "try:\n    journal = Journal(Path('study'))\nexcept JournalError:\n    print('refused')\n"
         "else:\n    print('runs', flush=True); time.sleep(2)"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Commands(click.Group):
-    """A group whose commands answer a user's mistake with its sentence and its exit code, not a traceback."""
+    """A group whose commands answer a user's mistake with one sentence and an exit code, not with a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -39,7 +39,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="raysweep")
 def cli() -> None:
-    """Search hyperparameters: one small file in, a searched study out, every trial in MLflow."""
+    """Tune hyperparameters: one small file in, the best point out, every trial in MLflow."""
 
 
 def no_result(trials: tuple[Trial, ...]) -> str:
@@ -50,7 +50,7 @@ def no_result(trials: tuple[Trial, ...]) -> str:
 
 
 def console() -> Console:
-    """Standard output for tables. Wide where nobody looks: whoever reads a pipe wants whole rows."""
+    """Standard output for tables. Wide where it is no terminal: whoever reads a pipe wants whole rows."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 200)
@@ -73,7 +73,7 @@ def trial_of(history: History, study: str, number: int) -> Trial:
 def print_result(
     study: Study, trials: tuple[Trial, ...], test: dict[str, float], model: str, folder: Path
 ) -> None:
-    """What a complete study came to. Raises RaysweepError when no trial has a result."""
+    """Print the result of a complete study. Raises RaysweepError when no trial has one."""
     from raysweep.report.tables import number
     from raysweep.trial import best, ranking
 
@@ -92,7 +92,8 @@ def print_result(
 
 
 def open_study(folder: Path, study: str) -> tuple[Path, History, Study]:
-    """A study by its name, its file or its folder: where it lies, its history, and what it is."""
+    """Find a study by its name, its file or its folder. Returns its folder, its history and the study itself."""
+    from raysweep.journal.history import History
     from raysweep.journal.records import FILE, read
     from raysweep.study.study import Study
 
@@ -109,7 +110,7 @@ def open_study(folder: Path, study: str) -> tuple[Path, History, Study]:
 
 
 def store_for(place: Path, history: History, given: str | None) -> str:
-    """The MLflow store that a command means: what it says, or what the study was run with."""
+    """The MLflow store of a command: the one given, or the one that the study was run with."""
     from raysweep.tracking.store import store_of
 
     known = history.session.get("store", "")

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 @cli.group(cls=Commands)
 def cluster() -> None:
-    """Launch a Ray cluster, look at it, end it. See cluster/README.md."""
+    """Launch, inspect and shut down a Ray cluster. See cluster/README.md."""
 
 
 @cluster.command()
 @file_argument
 @click.option("--patience", default=900.0, show_default=True, help="Seconds to wait for the workers.")
 @click.option(
-    "--restart", is_flag=True, help="Start Ray anew where it runs already, which ends what runs on it."
+    "--restart", is_flag=True, help="Restart Ray if it is running, which ends everything that runs on it."
 )
 def up(file: Path, patience: float, restart: bool) -> None:
-    """Launch a cluster, wait for its workers, and see that each node can run trials.
+    """Launch a cluster, wait for its workers, and check that each node can run trials.
 
     \b
     raysweep cluster up cluster/onprem.yaml
@@ -44,9 +44,9 @@ def up(file: Path, patience: float, restart: bool) -> None:
 
 @cluster.command()
 @file_argument
-@click.option("--force", is_flag=True, help="Even while a study runs there.")
+@click.option("--force", is_flag=True, help="Shut it down even while a study is running.")
 def down(file: Path, force: bool) -> None:
-    """End a cluster, and all that runs on it. What is in the shared folder stays."""
+    """Shut a cluster down, with everything that runs on it. The shared folder is kept."""
     from raysweep.cluster.launcher import down as end
 
     end(file, say, force)
@@ -55,13 +55,11 @@ def down(file: Path, force: bool) -> None:
 
 @cluster.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "--wait", default=0, help="Wait until so many workers have joined (FILE says itself how many) ..."
-)
-@click.option("--patience", default=0.0, help="... at most so many seconds.")
-@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+@click.option("--wait", default=0, help="Wait until this many workers have joined (FILE says how many).")
+@click.option("--patience", default=0.0, help="How long to wait, in seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def status(file: Path | None, wait: int, patience: float, as_json: bool) -> None:
-    """Show the nodes of a cluster (of the one at hand when no FILE is given), and whether each can run trials."""
+    """Show a cluster's nodes and whether each can run trials. Without FILE: of the cluster of this machine."""
     if file is not None:
         from raysweep.cluster import launcher
 

@@ -21,7 +21,7 @@ from raysweep.errors import Problem, RaysweepError, StudyError
 @click.argument("values", nargs=-1, required=True, metavar="NAME=VALUE...")
 @folder_option
 def enqueue(study: str, values: tuple[str, ...], folder: Path) -> None:
-    """Hand a point to a study, running or not: it is tried before any other. Plain values may be left out.
+    """Queue a point of a study, running or not: it is tried next. Fixed values may be left out.
 
     \b
     raysweep enqueue digits_mlp layers=2 units=[64,32] activation=relu dropout=0.1 optimizer=adam lr=1e-3 batch_size=64
@@ -49,7 +49,7 @@ def enqueue(study: str, values: tuple[str, ...], folder: Path) -> None:
 @folder_option
 @tracking_option
 def sync(study: str, folder: Path, tracking: str | None) -> None:
-    """Publish to MLflow what it does not have yet."""
+    """Publish to MLflow what is not there yet."""
     from raysweep.tracking.process import start_publisher, wait_for_publisher
     from raysweep.tracking.store import check_store
 
@@ -66,9 +66,9 @@ def sync(study: str, folder: Path, tracking: str | None) -> None:
 @study_argument
 @folder_option
 @tracking_option
-@click.option("--mend", is_flag=True, help="Mend what needs no decision of yours.")
+@click.option("--mend", is_flag=True, help="Repair what can be repaired without a decision of yours.")
 def doctor(study: str, folder: Path, tracking: str | None, mend: bool) -> None:
-    """Look for what crashes have left: in a study's folder, and in MLflow.
+    """Look for what crashes have left behind, in a study's folder and in MLflow.
 
     \b
     raysweep doctor digits_mlp --mend
@@ -92,9 +92,9 @@ def doctor(study: str, folder: Path, tracking: str | None, mend: bool) -> None:
 @click.option("--port", default=5000, show_default=True)
 @cluster_option
 def ui(study: str | None, folder: Path, tracking: str | None, port: int, cluster: Path | None) -> None:
-    """Open MLflow's UI on the studies of a folder; with STUDY, print the link to its sorted trials.
+    """Open MLflow's UI; with STUDY, print the link to its trials, the best first.
 
-    With --cluster, bring MLflow and Ray's dashboard from the cluster's head to this machine.
+    With --cluster, forward MLflow and Ray's dashboard from the cluster's head to this machine.
     """
     if cluster is not None:
         from raysweep.cli.remote import ui as ui_there
@@ -147,7 +147,7 @@ def _serve(uri: str, port: int) -> None:
 
 @cli.command()
 def schema() -> None:
-    """Print the JSON Schema of study files, from which editors complete.
+    """Print the JSON Schema of study files, for completion in editors.
 
     \b
     raysweep schema > raysweep.schema.json

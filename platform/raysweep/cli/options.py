@@ -18,19 +18,19 @@ folder_option = click.option(
     type=click.Path(path_type=Path),
     default=STUDIES,
     show_default=True,
-    help="Where studies are kept.",
+    help="The folder of all studies.",
 )
 tracking_option = click.option(
     "--tracking",
     metavar="URI",
-    help="The MLflow store, or off. Default: MLFLOW_TRACKING_URI, or mlflow.db in the studies' folder.",
+    help="The MLflow store, or off. Default: MLFLOW_TRACKING_URI, or mlflow.db in the folder of all studies.",
 )
 cluster_option = click.option(
     "--cluster",
     type=click.Path(path_type=Path),
     metavar="FILE",
     envvar="RAYSWEEP_CLUSTER",
-    help="Do it on the head of this cluster, see cluster/README.md.",
+    help="Run the command on the head of this cluster. See cluster/README.md.",
 )
 
 

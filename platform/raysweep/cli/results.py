@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 @cli.command(cls=StudyCommand)
 @study_argument
 @folder_option
-@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
-@click.option("--csv", "as_csv", is_flag=True, help="As CSV.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 def trials(study: str, folder: Path, as_json: bool, as_csv: bool) -> None:
     """List a study's trials, the best first."""
     from raysweep.report import tables
@@ -41,7 +41,7 @@ def trials(study: str, folder: Path, as_json: bool, as_csv: bool) -> None:
 @study_argument
 @folder_option
 def best(study: str, folder: Path) -> None:
-    """Print the best point as a study file without freedom; of several objectives, the Pareto front as one.
+    """Print the best point as a study file with fixed values; with several objectives, the Pareto front.
 
     \b
     raysweep best digits_mlp > best.yaml && raysweep run best.yaml
@@ -85,7 +85,7 @@ def _print_front(trials: list[Trial], study: Study) -> None:
 @click.argument("trial", type=int)
 @folder_option
 def show(study: str, trial: int, folder: Path) -> None:
-    """Show one trial: its point, how it ended, its metrics by epoch."""
+    """Show one trial: its point, how it ended, its metrics epoch by epoch."""
     from rich.table import Table
 
     from raysweep.report.tables import number
@@ -117,7 +117,7 @@ def show(study: str, trial: int, folder: Path) -> None:
 @folder_option
 @tracking_option
 def predict(study: str, inputs: tuple[Path, ...], folder: Path, tracking: str | None) -> None:
-    """Predict with a study's best model: a .csv or .parquet table, or images and folders of images.
+    """Predict with a study's best model, from a .csv or .parquet table, images, or folders of images.
 
     \b
     raysweep predict digits_mlp new.csv > predictions.csv

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 LOOK = 0.5  # seconds between two looks at a journal
 PATIENCE = 60.0  # seconds that a study has to end in order
 address_option = click.option(
-    "--address", metavar="HOST:PORT", default="auto", help="The Ray cluster's that runs it as a job."
+    "--address", metavar="HOST:PORT", default="auto", help="The Ray cluster that runs it as a job."
 )
 
 
 @cli.command(cls=StudyCommand)
 @study_argument
 @folder_option
-@click.option("-w", "--watch", is_flag=True, help="Follow it to its end, and print what it came to.")
-@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+@click.option("-w", "--watch", is_flag=True, help="Follow the study to its end, then print its result.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def status(study: str, folder: Path, watch: bool, as_json: bool) -> None:
-    """Show how far a study is, whoever runs it, and wherever: its best trials, and those that run.
+    """Show the progress of a study, wherever it is running: its best trials and the running ones.
 
     \b
     raysweep status digits_mlp --watch
@@ -148,10 +148,12 @@ def _conclude(reader: Reader, what: Study, place: Path, folder: Path) -> None:
 @click.argument("trial", type=int, required=False)
 @folder_option
 @address_option
-@click.option("-f", "--follow", is_flag=True, help="Go on as long as it runs.")
-@click.option("--job", is_flag=True, help="All that its job has printed, for when it does not even begin.")
+@click.option("-f", "--follow", is_flag=True, help="Follow it while the study is running.")
+@click.option(
+    "--job", is_flag=True, help="Print the output of its job, for a study that does not even start."
+)
 def logs(study: str, trial: int | None, folder: Path, address: str, follow: bool, job: bool) -> None:
-    """Print what has happened in a study, or to one of its trials, epoch by epoch.
+    """Print the events of a study, or of one of its trials, epoch by epoch.
 
     \b
     raysweep logs digits_mlp -f
@@ -180,11 +182,11 @@ def logs(study: str, trial: int | None, folder: Path, address: str, follow: bool
 @study_argument
 @folder_option
 def stop(study: str, folder: Path) -> None:
-    """Let a study end: no trial begins any more, and those that run run to their ends. `resume` goes on."""
+    """Stop a study gently: start no more trials, and let the running ones finish. `resume` continues it."""
     from raysweep.journal import queue
 
     place = _running(folder, study)
-    queue.end(place, "stop")
+    queue.request_end(place, "stop")
     click.echo(
         f"{place.name} ends when what runs has ended: raysweep status {place.name} --watch{again(folder)}"
     )
@@ -195,13 +197,13 @@ def stop(study: str, folder: Path) -> None:
 @folder_option
 @address_option
 def cancel(study: str, folder: Path, address: str) -> None:
-    """End a study at once: what runs is kept as far as it is, and `resume` goes on."""
+    """Stop a study at once, with a checkpoint of what is running. `resume` continues it."""
     from raysweep.cluster import jobs
     from raysweep.journal import queue
     from raysweep.journal.journal import running
 
     place = _running(folder, study)
-    queue.end(place, "cancel")
+    queue.request_end(place, "cancel")
     deadline = time.monotonic() + PATIENCE
     while (who := running(place)) and time.monotonic() < deadline:
         time.sleep(LOOK)
@@ -209,7 +211,7 @@ def cancel(study: str, folder: Path, address: str) -> None:
         say(f"It does not answer: {who}. Killing its job ...")
         if not jobs.kill(place, address):
             raise ClusterError(f"no job of the cluster runs {place.name}. It is {who}: kill it there")
-        queue.go_on(place)
+        queue.clear_end(place)
     click.echo(f"{place.name} is cancelled. Continue with: raysweep resume {place.name}{again(folder)}")
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @cli.command()
 @file_argument
 def check(file: Path) -> None:
-    """Check a study file, its code and its data, and say what would be run.
+    """Check a study file, its code and its data, and print what would be run.
 
     \b
     raysweep check search_spaces/digits_mlp.yaml
@@ -57,7 +57,7 @@ def check(file: Path) -> None:
     "-n", "count", type=click.IntRange(min=1), default=5, show_default=True, help="How many points."
 )
 def sample(file: Path, count: int) -> None:
-    """Print the first points that a study would try, one JSON object a line."""
+    """Print the first points that a study would try, one JSON object per line."""
     from raysweep.search.samplers import sampler_of
     from raysweep.study.space import encode
     from raysweep.study.study import Study
@@ -74,30 +74,32 @@ def sample(file: Path, count: int) -> None:
 
 
 address_option = click.option(
-    "--address", metavar="HOST:PORT", help="A Ray cluster's. Default: Ray is started on this machine."
+    "--address",
+    metavar="HOST:PORT",
+    help="The address of a Ray cluster. By default Ray is started on this machine.",
 )
 open_option = click.option(
-    "--open-cluster", is_flag=True, help="Use a cluster that asks nobody for a token, all the same."
+    "--open-cluster", is_flag=True, help="Use a cluster even if it asks nobody for a token."
 )
 mirror_option = click.option(
     "--mirror",
     metavar="URI",
     envvar="RAYSWEEP_MIRROR",
-    help="Where the study is copied to as it goes, as s3://bucket/folder, or off. Default: its last one.",
+    help="Where to copy the study while it runs, such as s3://bucket/folder, or off. Default: as last time.",
 )
 detach_option = click.option(
     "--detach",
     is_flag=True,
-    help="Run it as a job of the Ray cluster (the one at hand, or --address), and return.",
+    help="Run the study as a job of the Ray cluster (this machine's, or --address), and return.",
 )
 code_option = click.option(
-    "--code-changed", is_flag=True, help="Go on though the code of the trainable is not what it was."
+    "--code-changed", is_flag=True, help="Continue although the trainable's code has changed."
 )
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, only the result.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print the result only, no progress.")
 
 
 def search_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What every command takes that searches: where studies, their copies, MLflow and Ray are."""
+    """The options of every command that searches: where studies, their mirrors, MLflow and Ray are."""
     for option in (
         quiet_option,
         detach_option,
@@ -116,7 +118,7 @@ def search_options(command: Callable[..., None]) -> Callable[..., None]:
 @file_argument
 @search_options
 def run(file: Path, folder: Path, detach: bool, address: str | None, **options: Any) -> None:
-    """Search a study, or continue it where it was left.
+    """Run a study, or continue it where it stopped.
 
     \b
     raysweep run search_spaces/digits_mlp.yaml
@@ -133,7 +135,7 @@ def run(file: Path, folder: Path, detach: bool, address: str | None, **options: 
 @cli.command(cls=StudyCommand)
 @study_argument
 @search_options
-@click.option("--retry-failed", is_flag=True, help="Try again what failed or took too long.")
+@click.option("--retry-failed", is_flag=True, help="Retry the trials that failed or timed out.")
 def resume(
     study: str,
     folder: Path,
@@ -144,7 +146,7 @@ def resume(
     address: str | None,
     **options: Any,
 ) -> None:
-    """Continue a study where it was left, whatever ended it. Needs its folder (or mirror) and its code, not its file.
+    """Continue a study where it stopped. This needs its folder (or its mirror) and its code, not its file.
 
     \b
     raysweep resume digits_mlp
@@ -169,14 +171,14 @@ def resume(
 @cli.command(cls=StudyCommand)
 @study_argument
 @search_options
-@click.option("--trials", metavar="N|+N", help="So many trials in all, or so many more.")
-@click.option("--top", type=click.IntRange(min=1), help="Let so many of the best trials go on ...")
-@click.option("--epochs", type=click.IntRange(min=1), help="... until they have this many epochs.")
+@click.option("--trials", metavar="N|+N", help="The number of trials: a total, or how many more.")
 @click.option(
-    "--to", "file", type=click.Path(path_type=Path), help="Become what this file says: other bounds,"
+    "--top", type=click.IntRange(min=1), help="Train this many of the best trials longer, up to --epochs."
 )
-@click.option("--algorithm", help="another algorithm,")
-@click.option("--scheduler", help="or another scheduler, as a study file writes them.")
+@click.option("--epochs", type=click.IntRange(min=1), help="How many epochs the --top trials are to have.")
+@click.option("--to", "file", type=click.Path(path_type=Path), help="A study file with other bounds.")
+@click.option("--algorithm", help="Another algorithm, as a study file writes it.")
+@click.option("--scheduler", help="Another scheduler, as a study file writes it.")
 def extend(
     study: str,
     folder: Path,
@@ -191,7 +193,7 @@ def extend(
     address: str | None,
     **options: Any,
 ) -> None:
-    """Go on with a study beyond what it was: more trials, more epochs for the best, another algorithm or scheduler.
+    """Extend a study: more trials, more epochs for the best, another algorithm, scheduler or other bounds.
 
     \b
     raysweep extend digits_mlp --trials +12

@@ -50,12 +50,12 @@ class Recorder(Callback):
             if self._loop.journal.history.ended(number):
                 return "stop"  # it took too long, or is a Ray Tune function that diverged and goes on all the same
             if kind == "started":
-                self._loop.began(number, **fields)
+                self._loop.started(number, **fields)
             elif kind == "report":
                 decision = self._loop.reported(number, **fields)
             else:
                 self._over(number, **fields)
-        return "stop" if self._loop.rules.why or self._loop.journal.history.ended(number) else decision
+        return "stop" if self._loop.rules.reason or self._loop.journal.history.ended(number) else decision
 
     def _over(self, number: int, status: str, seconds: float, error: str, raised: bool = False) -> None:
         if raised:
@@ -80,7 +80,7 @@ class Recorder(Callback):
         number, error = trial.config["number"], _error_of(trial)
         # The text holds the whole story, its first lines the names of things.
         told = " ".join(line.strip() for line in str(error or "").splitlines() if line.strip())
-        if isinstance(error, LostToMemory):
+        if isinstance(error, KilledForMemory):
             self._loop.end(number, "out of memory", f"Ray ended it for its node's memory: {told[:500]}")
         else:
             cause: Cause = "node" if _node_died(error) else "worker"
@@ -117,7 +117,7 @@ def _node_died(error: BaseException | None) -> bool:
     return unreachable or gone or bool(getattr(error, "preempted", False))
 
 
-class LostToMemory(ray.exceptions.RayActorError):  # type: ignore[misc]
+class KilledForMemory(ray.exceptions.RayActorError):  # type: ignore[misc]
     """The death of a worker that Ray ended for its node's memory."""
 
 
@@ -139,7 +139,7 @@ class ConcurrencyLimiter(Callback):
             return
         self._looked = time.monotonic()
         self._seeing.once()
-        self._loop.look()  # time goes by though nothing is reported
+        self._loop.check_rules()  # time goes by though nothing is reported
 
     def _see(self) -> None:
         self._look_at_disk()
@@ -158,7 +158,7 @@ class ConcurrencyLimiter(Callback):
         self._fits = found.now
 
     def _look_for_end(self) -> None:
-        how = queue.wanted_end(self._folder)
+        how = queue.requested_end(self._folder)
         if how == self._end:
             return
         self._end = how
@@ -169,10 +169,10 @@ class ConcurrencyLimiter(Callback):
             self._say("Asked to end: no trial begins any more.")
 
     def _look_at_disk(self) -> None:
-        full = not disk.room(self._folder)
+        full = not disk.has_room(self._folder)
         if full and not self._loop.paused:
             self._say(
-                f"Paused: {disk.left(self._folder)} in {self._folder}. Make room, and it goes on by itself."
+                f"Paused: {disk.space_left(self._folder)} in {self._folder}. Make room, and it goes on by itself."
             )
         elif self._loop.paused and not full:
             self._say("There is room again: going on.")

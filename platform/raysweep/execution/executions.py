@@ -28,8 +28,8 @@ class Job:
     """What the trials of a study share: sent to each worker once."""
 
     trainable: str | bytes
-    """A built-in's name, or the user's function, pickled: it may need `beside` on the path to be unpickled."""
-    beside: str
+    """A built-in's name, or the user's function, pickled: it may need `code_folder` on the path to be unpickled."""
+    code_folder: str
     """The folder of the study file, where the function's own imports may lie."""
     gpus: float
     objective: Objective
@@ -38,13 +38,13 @@ class Job:
     """Of each process of a trial."""
     data: Mapping[str, Any]
     """Loaded data by `data_key`: references into Ray's object store, which a node's workers map, not copy."""
-    every: float
+    checkpoint_every: float
     """Seconds between the checkpoints of a running trial. Its end always writes one."""
     milestones: frozenset[int] = frozenset()
     """Epochs at which a trial may have to wait, and go on elsewhere: its checkpoint is written before it reports."""
     fetched: Mapping[str, str] = field(default_factory=dict)
     """The folder of each model in MLflow that a point may name, and each relative path as a whole one."""
-    where: str = ""
+    working_dir: str = ""
     """The folder that the search runs in, and that relative paths mean."""
     ranks: int = 1
     """Processes that train a trial together, each on a GPU of its own."""
@@ -55,7 +55,7 @@ def data_key(arguments: dict[str, Any]) -> str:
     return encode(arguments)
 
 
-def restrain(gpus: float, threads: int) -> None:
+def limit_process(gpus: float, threads: int) -> None:
     """Keep this process to what it was given."""
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all of them visible to who asked for none
@@ -77,7 +77,7 @@ def seed_globals(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def resolved(point: Point) -> Point:
+def with_secrets(point: Point) -> Point:
     """The point with secrets (`api_key: env:API_KEY`) taken from this process's environment."""
     found = dict(point)
     for name, value in point.items():
@@ -89,9 +89,9 @@ def resolved(point: Point) -> Point:
     return found
 
 
-def here(trainable: Trainable, point: Point, fetched: Mapping[str, str]) -> Point:
+def located(trainable: Trainable, point: Point, fetched: Mapping[str, str]) -> Point:
     """What of a point lies elsewhere, as where it is for a trial."""
-    return {n: fetched[point[n]] for n in trainable.fetched if point.get(n) in fetched}
+    return {n: fetched[point[n]] for n in trainable.locations if point.get(n) in fetched}
 
 
 class Executions:
@@ -99,16 +99,16 @@ class Executions:
 
     def __init__(self, job: Job):
         """Make the process ready for them."""
-        restrain(job.gpus, job.threads)
-        if job.beside not in sys.path:
-            sys.path.append(job.beside)
+        limit_process(job.gpus, job.threads)
+        if job.code_folder not in sys.path:
+            sys.path.append(job.code_folder)
         self.trainable = find(
             job.trainable if isinstance(job.trainable, str) else cloudpickle.loads(job.trainable)
         )
         self._job = job
         self._loaded: dict[str, Any] = {}
 
-    def of(self, point: Point, seeds: Sequence[int], states: Sequence[Any]) -> list[Execution]:
+    def create(self, point: Point, seeds: Sequence[int], states: Sequence[Any]) -> list[Execution]:
         """An execution of `point` for each seed; it goes on from its state, where there is one."""
         takes, arguments = self.trainable.takes, self._arguments(point)
         if not self.trainable.builtin:  # these leave what is global alone
@@ -124,9 +124,9 @@ class Executions:
 
     def _arguments(self, point: Point) -> dict[str, Any]:
         """The point as keyword arguments: shared data in place of its name, secrets from the environment."""
-        shared = self.trainable.shared()
-        arguments = {k: v for k, v in resolved(point).items() if k not in shared}
-        arguments |= here(self.trainable, arguments, self._job.fetched)
+        shared = self.trainable.data_arguments()
+        arguments = {k: v for k, v in with_secrets(point).items() if k not in shared}
+        arguments |= located(self.trainable, arguments, self._job.fetched)
         if shared:
             key = data_key({k: v for k, v in point.items() if k in shared})
             if key not in self._loaded:

@@ -44,7 +44,7 @@ def export_best(
     from raysweep.execution.preparation import as_options
 
     say(f"Testing the best trial, {winner.number} ...")
-    data = shared.data[data_key({k: v for k, v in winner.point.items() if k in study.found.shared()})]
+    data = shared.data[data_key({k: v for k, v in winner.point.items() if k in study.found.data_arguments()})]
     task = ray.remote(**as_options(study))(_export)
     what = _Exported(
         trainable=study.found.name,
@@ -82,16 +82,16 @@ class _Exported:
 def _export(what: _Exported, data: Any) -> dict[str, float]:
     """Write the model of a trial to the folder `best` of the study; of several executions the best one's. Returns its
     metrics on the test split."""
-    from raysweep.execution.executions import here, restrain
+    from raysweep.execution.executions import limit_process, located
     from raysweep.storage import checkpoints
     from raysweep.trainables.trainable import find
 
     saved = checkpoints.load(what.folder / "trials" / f"{what.number:06d}", what.epoch)
-    restrain(what.gpus, what.threads)
+    limit_process(what.gpus, what.threads)
     found = find(what.trainable)
     if saved is None or found.export is None:
         raise RuntimeError(
             f"the checkpoint of trial {what.number} at epoch {what.epoch} is missing or damaged"
         )
-    point = {**what.point, **here(found, what.point, what.fetched)}
+    point = {**what.point, **located(found, what.point, what.fetched)}
     return found.export(point, saved["states"][saved["best_execution"]], data, what.folder / "best")

@@ -112,14 +112,16 @@ class Lockstep:
         not count has no value."""
         from raysweep.storage import checkpoints
 
-        due = now or (time.monotonic() - self._flushed >= self._job.every and disk.room(self._folder))
+        due = now or (
+            time.monotonic() - self._flushed >= self._job.checkpoint_every and disk.has_room(self._folder)
+        )
         if value is not None and (
             self._best_value is None or self._objective.better(value, self._best_value)
         ):
             self._best_value, self._best_epoch = value, self.epoch
             self._best = None  # its memory is given back before there is another copy
             if not due:  # one that is written now needs none
-                self._best = checkpoints.copied(self._content())
+                self._best = checkpoints.snapshot(self._content())
         if due:
             self.flush()
 

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from raysweep.errors import DataError, JournalError, RaysweepError, StudyError
-from raysweep.execution.executions import data_key, restrain
+from raysweep.execution.executions import data_key, limit_process
 from raysweep.journal.journal import Journal
 from raysweep.study.options import duration
 from raysweep.study.params import Choice
@@ -100,7 +100,7 @@ def fetch(study: Study, journal: Journal, uri: str, say: Say) -> dict[str, str]:
     """What the space names that lies elsewhere for a trial: models in MLflow, as folders (fetched once a study, so
     that `@best` keeps its meaning), and paths that are relative to where we are."""
     folders = {}
-    for name in study.found.fetched:
+    for name in study.found.locations:
         p = study.space.get(name)
         for model in p.options if isinstance(p, Choice) else ():
             if not isinstance(model, str):
@@ -187,12 +187,12 @@ def _marks(folder: Path) -> int:
 
 
 def _pending(module: str, arguments: dict[str, Any], data: Any, gpus: float, threads: int) -> dict[str, Any]:
-    restrain(gpus, threads)
+    limit_process(gpus, threads)
     about: dict[str, Any] = importlib.import_module(module).pending(arguments, data)
     return about
 
 
 def _work(module: str, arguments: dict[str, Any], data: Any, gpus: float, threads: int) -> int:
-    restrain(gpus, threads)
+    limit_process(gpus, threads)
     images: int = importlib.import_module(module).extract(arguments, data)
     return images

@@ -49,17 +49,17 @@ class ProcessGroup:
         ray.get([r.begin.remote(point, list(seeds), shared) for r in self._ranks])
 
     def step(self) -> list[Any]:
-        """Have all of them compute the next epoch, as the worker has to; what `finish` waits for."""
+        """Have all of them compute the next epoch, as the worker has to; what `wait` waits for."""
         return [r.step.remote() for r in self._ranks]
 
-    def finish(self, steps: list[Any]) -> None:
+    def wait(self, steps: list[Any]) -> None:
         """See that they have done it. Raises what went wrong with one of them."""
         try:
             ray.get(steps)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
 
-    def trouble(self, steps: list[Any]) -> Any:
+    def first_error(self, steps: list[Any]) -> Any:
         """The exception of one of them, of which the worker may have seen only that it is gone; or None."""
         for step in ray.wait(steps, num_returns=len(steps), timeout=LINGER)[0]:
             try:
@@ -91,7 +91,7 @@ class _Rank:
         _join(rank, size, _store(size, port))
 
     def begin(self, point: Point, seeds: Sequence[int], states: Sequence[Any]) -> None:
-        self._executions = list(self._makes.of(point, seeds, states))
+        self._executions = list(self._makes.create(point, seeds, states))
 
     def step(self) -> None:
         try:

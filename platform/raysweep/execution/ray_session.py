@@ -34,9 +34,9 @@ def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iter
             raise ClusterError(f"ray {ray.__version__} found, {'.'.join(map(str, RAY))} or newer needed")
         undo.enter_context(_logging_to(log))
         undo.enter_context(_signals_kept())
-        from raysweep.execution.callbacks import LostToMemory
+        from raysweep.execution.callbacks import KilledForMemory
 
-        undo.enter_context(ray_internals.out_of_memory_as(lambda text: LostToMemory(error_msg=text)))
+        undo.enter_context(ray_internals.out_of_memory_as(lambda text: KilledForMemory(error_msg=text)))
         if not ray.is_initialized():
             try:
                 context = ray.init(

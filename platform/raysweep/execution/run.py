@@ -104,7 +104,7 @@ def run(
         may_change = EXTENDABLE if extend else MAY_CHANGE
         open_session(study, journal, uri, may_change, mirror, code_changed)
         opened = True
-        queue.go_on(place)  # what was wanted of an earlier session
+        queue.clear_end(place)  # what was wanted of an earlier session
         if copy is not None:
             copy.start()
         if again:
@@ -131,7 +131,7 @@ def run(
         journal.close()
         if copy is not None:
             copy.close()
-        queue.go_on(place)
+        queue.clear_end(place)
     result = Result(
         study,
         place,
@@ -188,7 +188,7 @@ def _continue_best(study: Study, journal: Journal, top: int, epochs: int) -> Non
     """Journal that the best `top` trials are to have `epochs`. Raises StudyError when they cannot."""
     if "state" not in study.found.takes or "epochs" not in study.found.takes:
         raise StudyError([Problem("trainable", "takes no state and epochs, so its trials cannot go on")])
-    why = State(study, journal).rules.why
+    why = State(study, journal).rules.reason
     if why:
         raise StudyError(
             [Problem("stop", f"{why}, so no trial would go on. Change stop in the file, and use --to")]
@@ -202,7 +202,7 @@ def _continue_best(study: Study, journal: Journal, top: int, epochs: int) -> Non
 
 def _why(loop: Loop) -> str:
     """What made a study complete."""
-    return loop.rules.why or f"{asked(loop.journal.trials)} of {loop.study.target} trials"
+    return loop.rules.reason or f"{asked(loop.journal.trials)} of {loop.study.target} trials"
 
 
 # --- Ray --------------------------------------------------------------------------------------------------
@@ -236,8 +236,8 @@ def _search(loop: Loop, cluster: Cluster, uri: str, watch: Watch | None, say: Sa
             preparation.extract(study, journal, shared, slots, say)
             with watch(study, journal, place) if watch else nullcontext():
                 end = tune_study(loop, shared, address is not None, say)
-        if loop.rules.why:
-            say(f"Enough: {loop.rules.why}.")
+        if loop.rules.reason:
+            say(f"Enough: {loop.rules.reason}.")
         chosen = to_export(study, journal)
         if loop.complete and chosen:
             export_best(study, journal, shared, *chosen, say)

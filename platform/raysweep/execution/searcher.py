@@ -45,10 +45,10 @@ class Searcher(search.Searcher):  # type: ignore[misc]
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """A leg of a trial is over."""
+        """Ray Tune is done with a trial, for good or until it is promoted."""
         number = self._numbers.pop(trial_id)
         if not error:  # what the error was comes to `Recorder.on_trial_error`
-            self._loop.left(number)
+            self._loop.released(number)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
         return True  # the study said all of it

@@ -30,7 +30,9 @@ class LoopScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def choose_trial_to_run(self, controller: Any) -> TuneTrial | None:
         waiting = ray_internals.waiting_trials(controller)
-        if not self._loop.gives:  # those that wait for a node, which may never come, are not begun any more
+        if (
+            not self._loop.hands_out
+        ):  # those that wait for a node, which may never come, are not begun any more
             for trial in [t for t in waiting if not ray_internals.is_resetting(controller, t)]:
                 self._loop.take_back(trial.config["number"])
                 ray_internals.take_back(controller, trial)

@@ -60,7 +60,7 @@ def tune_study(loop: Loop, shared: Shared, grows: bool, say: Say) -> End:
             with environment({"RAY_CHDIR_TO_TRIAL_DIR": "0" if study.found.yields else "1"}):
                 tuner.fit()
         finally:
-            loop.kept.sweep()  # a worker may have written once more after its trial was beaten
+            loop.retention.sweep()  # a worker may have written once more after its trial was beaten
     wanted = signals.cancelled or loop.ending or loop.failing
     # Ctrl-C goes to Ray Tune, which ends in order and says nothing.
     signalled = signals.terminated or not (searcher.finished or loop.complete or wanted)
@@ -75,16 +75,16 @@ def job_of(loop: Loop, shared: Shared) -> Job:
     ranks = study.per_trial.ranks if found.builtin else 1
     return Job(
         trainable=found.name if found.builtin else _pickled(found),
-        beside=str(Path(found.file).parent),
+        code_folder=str(Path(found.file).parent),
         gpus=study.per_trial.gpu,
         objective=study.objective,
         folder=str(loop.journal.path.parent),
         threads=max(1, study.per_trial.threads // ranks),
         data=shared.data,
-        every=study.checkpoint_every,
+        checkpoint_every=study.checkpoint_every,
         milestones=loop.scheduler.milestones,
         fetched=shared.fetched,
-        where=os.getcwd(),
+        working_dir=os.getcwd(),
         ranks=ranks,
     )
 

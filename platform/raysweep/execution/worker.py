@@ -21,7 +21,7 @@ from typing import Any
 from ray import tune
 
 from raysweep.errors import Infeasible
-from raysweep.execution.executions import Executions, Job, resolved
+from raysweep.execution.executions import Executions, Job, with_secrets
 from raysweep.execution.lockstep import Lockstep, TrialEnds
 from raysweep.execution.process_group import ProcessGroup
 
@@ -48,8 +48,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any], *, job: Job) -> None:
         self._job = job
         self._settling = ThreadPoolExecutor(1)  # a disk's time is not a training's
-        if Path(job.where).is_dir():
-            os.chdir(job.where)  # on another node it is not so by itself
+        if Path(job.working_dir).is_dir():
+            os.chdir(job.working_dir)  # on another node it is not so by itself
         self._makes = Executions(job)
         self._timed = "seconds" in job.objective.names
         self.reset_config(config)
@@ -74,7 +74,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             )  # the other ranks', if there are any
             metrics = self._trial.advance()
             if self._group is not None:
-                self._group.finish(going)
+                self._group.wait(going)
             if metrics is None:
                 self._trial.flush()
                 self._trial = None
@@ -128,7 +128,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         group, self._group = self._group, None
         if group is None:
             return problem
-        theirs: Exception | None = group.trouble(going) if going else None
+        theirs: Exception | None = group.first_error(going) if going else None
         group.shutdown()
         return theirs or problem
 
@@ -153,7 +153,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         resumes = saved is not None and "state" in self._makes.trainable.takes and None not in saved["states"]
         states = saved["states"] if saved and resumes else [None] * len(config["seeds"])
         what = config["point"], config["seeds"], states
-        executions = self._makes.of(*what)
+        executions = self._makes.create(*what)
         if self._job.ranks > 1:
             self._group = self._group or ProcessGroup(self._job)
             self._group.begin(*what)
@@ -176,7 +176,7 @@ def tune_function(job: Job) -> Callable[[dict[str, Any]], None]:
         tune.report({"records": [started()]})
         status, error = "completed", ""
         try:
-            Executions(job).trainable.function(resolved(config["point"]))
+            Executions(job).trainable.function(with_secrets(config["point"]))
         except Exception as problem:  # as in Worker.step: the user's error is a result
             status, error = _status(problem), _told(problem)
         last = ended(status, time.perf_counter() - began, error, status == "failed")

@@ -138,7 +138,7 @@ class Journal:
         where = {"store": store, "mirror": mirror, "code": code}
         self.append("session", pid=os.getpid(), host=platform.node(), argv=argv, **where)
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Forget everything: only for a study that has no trials yet."""
         with self.lock:
             os.ftruncate(self._file, 0)

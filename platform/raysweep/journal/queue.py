@@ -41,12 +41,12 @@ def oldest(study: Path, space: Space) -> tuple[Path, Point] | None:
     return None
 
 
-def end(study: Path, how: How) -> None:
+def request_end(study: Path, how: How) -> None:
     """Ask whoever runs the study to end."""
     disk.write(study / END, how)
 
 
-def wanted_end(study: Path) -> str:
+def requested_end(study: Path) -> str:
     """How a person wants it to end: "", "stop" or "cancel"."""
     try:
         return (study / END).read_text()
@@ -54,6 +54,6 @@ def wanted_end(study: Path) -> str:
         return ""
 
 
-def go_on(study: Path) -> None:
+def clear_end(study: Path) -> None:
     """Nobody wants it to end: a session begins, or has ended as it was wanted."""
     (study / END).unlink(missing_ok=True)

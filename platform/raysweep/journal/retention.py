@@ -46,16 +46,16 @@ class Retention:
             if trial.ended and trial.number not in wanted:
                 shutil.rmtree(self.folder(trial.number), ignore_errors=True)
 
-    def newest(self, number: int, among: Collection[int]) -> int | None:
+    def newest_checkpoint(self, number: int, among: Collection[int]) -> int | None:
         """The newest of the epochs `among` of which a trial has a checkpoint."""
         return next((e for e in checkpoints.epochs(self.folder(number)) if e in among), None)
 
-    def copy(self, parent: int, epoch: int, child: int) -> bool:
+    def copy_checkpoint(self, parent: int, epoch: int, child: int) -> bool:
         """Give a new trial the checkpoint that it is to go on from; whether it was still there."""
         folder = self.folder(child)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            for name in checkpoints.names(epoch):  # the data first: the manifest makes it count
+            for name in checkpoints.file_names(epoch):  # the data first: the manifest makes it count
                 shutil.copyfile(self.folder(parent) / name, folder / name)
         except FileNotFoundError:
             shutil.rmtree(folder)

@@ -46,7 +46,7 @@ def open_session(
 
     `uri` is MLflow's and `mirror` the mirror's, for the sessions to come."""
     if not journal.trials:
-        journal.begin_anew()  # it was refused before its first trial: what it said then binds nobody
+        journal.reset()  # it was refused before its first trial: what it said then binds nobody
     known = journal.history.study
     if not known:
         journal.append(

@@ -13,7 +13,7 @@ from raysweep.journal.journal import Journal
 from raysweep.journal.records import Record
 from raysweep.search.samplers import Sampler, sampler_of
 from raysweep.search.schedulers import Decision, scheduler_of
-from raysweep.search.stopping import Rules
+from raysweep.search.stopping import StoppingRules
 from raysweep.search.warm_start import imported
 from raysweep.study.study import Study
 from raysweep.trial import Trial
@@ -27,7 +27,7 @@ class State:
 
     def __init__(self, study: Study, journal: Journal):
         self._study, self._journal = study, journal
-        self.scheduler, self.rules = scheduler_of(study), Rules(study)
+        self.scheduler, self.rules = scheduler_of(study), StoppingRules(study)
         self.decisions: dict[int, Decision] = {}
         """What the scheduler said of each trial's last report, until the trial goes on or ends."""
         self._sampler: Sampler | None = None
@@ -75,7 +75,7 @@ class State:
             self.decisions.pop(number, None)
             self.scheduler.ended(number)
         elif kind == "again":
-            self.scheduler.again(number)
+            self.scheduler.retried(number)
         elif "instead" in record:
             # A member of a population gave way: it is over, though that is journalled a moment later.
             self.decisions[record["instead"]] = "stop"

@@ -12,11 +12,12 @@ from raysweep.study.study import Study
 from raysweep.trial import Trial
 
 TERMINATOR = 20  # trials that Optuna's terminator wants to have seen
+FAILING = 5  # trials that fail, before any has a result, until a session is given up
 ROUNDS = 20  # it is asked when a twentieth more trials have come, since it takes seconds
 
 
-class Rules:
-    """Told of every record. `why` is empty until a rule says stop."""
+class StoppingRules:
+    """Told of every record. `reason` is empty until a rule says stop."""
 
     def __init__(self, study: Study):
         self._study, self._rules = study, study.stop
@@ -24,7 +25,7 @@ class Rules:
         self._since = 0  # trials that have come since the best one
         self._shown: dict[int, Trial] = {}  # as they were when they paused or ended
         self._due: list[Trial] = []  # those that the terminator is to be asked about
-        self.why = ""
+        self.reason = ""
 
     def add(self, record: Record, history: History) -> None:
         """Take in one record, which `history` has already."""
@@ -42,10 +43,10 @@ class Rules:
         hours = history.computed / 3600 * self._study.per_trial.gpu
         if rules.gpu_hours is not None and hours >= rules.gpu_hours:
             self._say(f"its {rules.gpu_hours:g} GPU hours are spent")
-        if self._due and not self.why:
-            from raysweep.search.samplers.optuna import enough
+        if self._due and not self.reason:
+            from raysweep.search.samplers.optuna import should_terminate
 
-            if enough(self._study.space, self._study.objective, self._due):
+            if should_terminate(self._study.space, self._study.objective, self._due):
                 self._say("more trials are unlikely to bring more than noise (Optuna's terminator)")
             self._due = []
 
@@ -71,4 +72,26 @@ class Rules:
             self._due = [t for t in self._shown.values() if not self._study.space.check(t.point)]
 
     def _say(self, why: str) -> None:
-        self.why = self.why or why
+        self.reason = self.reason or why
+
+
+class FirstFailures:
+    """Gives a session up whose first trials all fail: then it is the code that is wrong, and not some points."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self._failed: list[Trial] | None = []  # until a trial does something else
+
+    def none(self) -> None:
+        """Some trial gets somewhere."""
+        self._failed, self.reason = None, ""
+
+    def ended(self, trial: Trial) -> None:
+        """A trial has ended."""
+        if self._failed is None or trial.status != "failed" or trial.reports:
+            self.none()
+            return
+        self._failed.append(trial)
+        if len(self._failed) >= FAILING and not self.reason:
+            first = self._failed[0]
+            self.reason = f"the first {FAILING} trials all failed; trial {first.number}: {first.error}"

@@ -29,7 +29,7 @@ CHUNK = 1 << 20
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
-def names(epoch: int) -> list[str]:
+def file_names(epoch: int) -> list[str]:
     """The files of an epoch's checkpoint, the data first."""
     return [f"epoch-{epoch:06d}{suffix}" for suffix in SUFFIXES]
 
@@ -40,7 +40,7 @@ def save(folder: Path, epoch: int, content: dict[str, Any]) -> None:
     import torch
 
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    data, manifest = (folder / name for name in names(epoch))
+    data, manifest = (folder / name for name in file_names(epoch))
     try:
         checked = _is_plain(content)
     except RecursionError:
@@ -107,7 +107,7 @@ def load(folder: Path, epoch: int) -> dict[str, Any] | None:
     """The checkpoint of `epoch`, or None when it is missing, damaged, or of types that cannot be loaded."""
     import torch
 
-    data, manifest = (folder / name for name in names(epoch))
+    data, manifest = (folder / name for name in file_names(epoch))
     try:
         known = json.loads(manifest.read_bytes()).get("sha256")
         if _digest(data) != known:
@@ -137,7 +137,7 @@ def newest(folder: Path, at_most: int) -> dict[str, Any] | None:
         content = load(folder, epoch)
         if content is not None:
             return content
-        for name in names(epoch):
+        for name in file_names(epoch):
             with suppress(FileNotFoundError):
                 (folder / name).replace(folder / f"{name}.bad")
     return None
@@ -176,25 +176,25 @@ def settle(folder: Path, kept: Collection[int], replaced: Collection[int]) -> No
     Apart from `save`, since a disk may take its time and a training need not wait for it: what a power failure
     tears is seen by its hash, and the checkpoint before it is still there.
     """
-    for name in (name for epoch in kept for name in names(epoch)):
+    for name in (name for epoch in kept for name in file_names(epoch)):
         with suppress(FileNotFoundError), (folder / name).open("rb") as file:
             os.fsync(file.fileno())
     for epoch in set(replaced) - set(kept):
-        for name in names(epoch):
+        for name in file_names(epoch):
             (folder / name).unlink(missing_ok=True)
 
 
-def copied(value: Any) -> Any:
+def snapshot(value: Any) -> Any:
     """A deep copy whose tensors no longer change with the training."""
     import torch
 
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
-        return {k: copied(v) for k, v in value.items()}
+        return {k: snapshot(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [copied(v) for v in value]
+        return [snapshot(v) for v in value]
     if isinstance(value, tuple):
-        parts = map(copied, value)
+        parts = map(snapshot, value)
         return value._make(parts) if hasattr(value, "_make") else tuple(parts)
     return value

@@ -14,13 +14,13 @@ FLOOR = 200 << 20
 """Bytes that are to stay free, or a twentieth of a disk that is small: a search pauses before a disk is full."""
 
 
-def room(folder: Path) -> bool:
+def has_room(folder: Path) -> bool:
     """Whether the disk under `folder` has more left than the floor."""
     disk = shutil.disk_usage(folder)
     return disk.free > min(FLOOR, disk.total // 20)
 
 
-def left(folder: Path) -> str:
+def space_left(folder: Path) -> str:
     """What is left and what is to stay, as a person says it."""
     disk = shutil.disk_usage(folder)
     return (

@@ -55,7 +55,7 @@ class Lock:
     def __init__(self, folder: Path, file: int):
         """Take it. Raises JournalError when another has it."""
         last = holder(folder)
-        if not flocked(file):
+        if not try_flock(file):
             who = last or "another process"
             raise JournalError(f"study '{folder.name}' is being run by {who}. Wait for it, or stop it")
         self._folder, self.fence = folder, (last.fence if last else 0) + 1
@@ -105,7 +105,7 @@ class Lock:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def file_lock(path: Path) -> Iterator[None]:
     """Alone among the processes of this machine that lock the same path."""
     import fcntl  # where an exported model is loaded on Windows, nothing is locked
 
@@ -114,7 +114,7 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def flocked(file: int, tries: int = 5, shared: bool = False) -> bool:
+def try_flock(file: int, tries: int = 5, shared: bool = False) -> bool:
     """Take the file's lock, which the death of its holder releases. `in_use` may hold it for an instant."""
     import fcntl
 
@@ -132,4 +132,4 @@ def in_use(path: Path) -> bool:
     """Whether a process of this machine has the journal at `path` open for writing."""
     with path.open("rb") as file:
         # Shared, since NFS gives the other kind only to who may write.
-        return not flocked(file.fileno(), tries=1, shared=True)
+        return not try_flock(file.fileno(), tries=1, shared=True)

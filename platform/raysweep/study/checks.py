@@ -158,7 +158,7 @@ def trainable(found: Trainable, space: Space, repeats: Any) -> Iterator[Problem]
             yield Problem(where, f"'{found.name}' has no such argument.{did_you_mean(name, arguments)}")
         elif arguments[name].annotation is not inspect.Parameter.empty:
             yield from _values(where, p, arguments[name].annotation)
-        if name in found.shared() and (not isinstance(p, Choice) or p.when or p.each):
+        if name in found.data_arguments() and (not isinstance(p, Choice) or p.when or p.each):
             yield Problem(where, "says which data is used. Give a plain value or a list, without conditions")
     for name, a in arguments.items():
         if name not in space and a.default is a.empty:

@@ -21,12 +21,19 @@ class Resources(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    cpu: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
-    gpu: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
-    accelerator: (
-        Annotated[str, Field(min_length=1, description="the kind of GPU, as Ray names it: H100")] | None
-    ) = None
-    custom: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    cpu: float = Field(1, gt=0, allow_inf_nan=False, description="CPU cores")
+    gpu: float = Field(
+        0,
+        ge=0,
+        allow_inf_nan=False,
+        description="GPUs: a fraction shares one with other trials, 2 or more train one network together",
+    )
+    accelerator: str | None = Field(
+        None, min_length=1, description="the kind of GPU, by Ray's name, such as `H100`"
+    )
+    custom: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        {}, description="other resources of Ray, by name"
+    )
 
     @pydantic.field_validator("gpu")
     @classmethod
@@ -107,19 +114,19 @@ class Stop(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    time: Annotated[Seconds, Field(description="as 90 min or 2 h, over all sessions")] | None = None
-    gpu_hours: (
-        Annotated[float, Field(gt=0, description="of all trials: their hours x per_trial.gpu")] | None
-    ) = None
-    value: Annotated[float, Field(allow_inf_nan=False, description="of the metric, to be reached")] | None = (
-        None
+    time: Seconds | None = Field(None, description="hours of all sessions together, such as `2 h`")
+    gpu_hours: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="hours of all trials, times `per_trial.gpu`"
     )
-    no_improvement: Annotated[int, Field(ge=1, description="trials in a row without a new best")] | None = (
-        None
+    value: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        None, description="a value of the metric that is good enough"
     )
-    terminator: Annotated[
-        bool, Field(description="Optuna's: what is still to be gained is less than the noise")
-    ] = False
+    no_improvement: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="trials in a row without a new best one"
+    )
+    terminator: bool = Field(
+        False, description="Optuna's terminator: more trials are unlikely to bring more than noise"
+    )
 
     @property
     def bounded(self) -> bool:
@@ -147,19 +154,17 @@ class Plain(_Algorithm):
 
 
 Startup = Annotated[int, Field(ge=0)]
-STARTUP = (
-    "points of a Sobol sequence before the model is asked; a third of the trials, at most {}, when not given"
-)
+STARTUP = "points of a Sobol sequence before the model is used; by default a third of the trials, at most {}"
 
 
 class HyperOptAlgorithm(_Algorithm):
     """HyperOpt's TPE (tree-structured Parzen estimators, Bergstra et al. 2011), annealing or random draws."""
 
     name: Literal["hyperopt"] = "hyperopt"
-    kind: Literal["tpe", "anneal", "random"] = "tpe"
+    kind: Literal["tpe", "anneal", "random"] = Field("tpe", description="the algorithm of HyperOpt")
     startup: Startup | None = Field(None, description=STARTUP.format(20))
-    candidates: Annotated[int, Field(ge=1, description="draws among which tpe picks the most promising")] = 24
-    gamma: Annotated[float, Field(gt=0, lt=1, description="the share of trials that tpe counts as good")] = (
+    candidates: Annotated[int, Field(ge=1, description="draws from which TPE picks the most promising")] = 24
+    gamma: Annotated[float, Field(gt=0, lt=1, description="the share of trials that TPE counts as good")] = (
         0.25
     )
 
@@ -168,7 +173,9 @@ class OptunaAlgorithm(_Algorithm):
     """Optuna's samplers: multivariate TPE, a Gaussian process, CMA-ES, NSGA-II; or a Sobol sequence (qmc)."""
 
     name: Literal["optuna"] = "optuna"
-    sampler: Literal["tpe", "gp", "cmaes", "nsga2", "qmc"] = "tpe"
+    sampler: Literal["tpe", "gp", "cmaes", "nsga2", "qmc"] = Field(
+        "tpe", description="the sampler of Optuna; `qmc` is a Sobol sequence"
+    )
     startup: Startup | None = Field(None, description=STARTUP.format(10))
 
     @property
@@ -207,11 +214,11 @@ class AshaScheduler(_Scheduler):
     """
 
     name: Literal["asha"] = "asha"
-    kind: Literal["stopping", "promotion"] = "stopping"
-    grace: Annotated[
-        int, Field(ge=1, description="epochs before the first decision; the first epoch ranks badly")
-    ] = 2
-    reduction: Annotated[int, Field(ge=2, description="of so many trials one goes on")] = 3
+    kind: Literal["stopping", "promotion"] = Field(
+        "stopping", description="whether the other trials end, or pause until they are promoted"
+    )
+    grace: Annotated[int, Field(ge=1, description="epochs before the first decision")] = 2
+    reduction: Annotated[int, Field(ge=2, description="one in so many trials continues at each rung")] = 3
 
 
 class HyperbandScheduler(_Scheduler):
@@ -221,8 +228,8 @@ class HyperbandScheduler(_Scheduler):
     grace: Annotated[
         int, Field(ge=1, description="epochs before the first decision of the first bracket")
     ] = 2
-    reduction: Annotated[int, Field(ge=2, description="of so many trials one goes on")] = 3
-    brackets: Annotated[int, Field(ge=1, description="at most so many")] | None = None
+    reduction: Annotated[int, Field(ge=2, description="one in so many trials continues at each rung")] = 3
+    brackets: Annotated[int, Field(ge=1)] | None = Field(None, description="how many brackets, at most")
 
 
 class MedianScheduler(_Scheduler):
@@ -230,7 +237,9 @@ class MedianScheduler(_Scheduler):
 
     name: Literal["median"] = "median"
     grace: Annotated[int, Field(ge=1, description="epochs before the first decision")] = 2
-    samples: Annotated[int, Field(ge=1, description="trials that a median is taken of at least")] = 3
+    samples: Annotated[
+        int, Field(ge=1, description="how many trials must have come as far before a median is used")
+    ] = 3
 
 
 class PopulationScheduler(_Scheduler):
@@ -239,12 +248,18 @@ class PopulationScheduler(_Scheduler):
     """
 
     name: Literal["pbt", "pb2"] = "pbt"
-    interval: Annotated[int, Field(ge=1, description="epochs between decisions")] = 2
-    quantile: Annotated[float, Field(gt=0, le=0.5, description="the share that gives up each time")] = 0.25
-    resample: Annotated[float, Field(ge=0, le=1, description="how often a value is drawn anew")] = 0.25
+    interval: Annotated[int, Field(ge=1, description="epochs between two decisions")] = 2
+    quantile: Annotated[
+        float,
+        Field(gt=0, le=0.5, description="the share of the population that is replaced at each decision"),
+    ] = 0.25
+    resample: Annotated[
+        float,
+        Field(ge=0, le=1, description="the probability that a value is drawn anew instead of perturbed"),
+    ] = 0.25
     vary: list[str] | None = Field(
         None,
-        description="what may change in the middle of a training; the trainable's own list when not given",
+        description="the hyperparameters that may change during training; by default those that the trainable lists",
     )
 
 

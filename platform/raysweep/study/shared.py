@@ -19,7 +19,7 @@ PARTS = 10_000  # combinations of what decides which features there are, that ar
 
 def data_arguments(study: Study) -> list[Point]:
     """The arguments of every data set that a point of the space may ask for."""
-    names = [n for n in study.space if n in study.found.shared()]
+    names = [n for n in study.space if n in study.found.data_arguments()]
     options = [study.space[n].values() for n in names]
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*options)]
 
@@ -35,10 +35,10 @@ def batch_problems(study: Study, train: int) -> Iterator[Problem]:
 def feature_sets(study: Study, fetched: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """The arguments of every set of features that trials of this space will ask for, as the trainable says; what was
     `fetched` from elsewhere is named by its folder."""
-    if study.found.prepares is None:
+    if study.found.feature_sets is None:
         return
-    parts = itertools.islice(study.space.part(study.found.decisive), PARTS)
-    for arguments in study.found.prepares(parts):
+    parts = itertools.islice(study.space.part(study.found.feature_arguments), PARTS)
+    for arguments in study.found.feature_sets(parts):
         yield {k: fetched.get(v, v) if isinstance(v, str) else v for k, v in arguments.items()}
 
 

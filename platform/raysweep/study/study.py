@@ -57,56 +57,66 @@ class Study(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
 
     name: str = Field(
-        "study", description="its folder's name, its model's name; the file's own when not given"
+        "study", description="the name of the study's folder and model; by default the file's name"
     )
     trainable: Annotated[str | Callable[..., Any], WithJsonSchema({"type": "string"})] = Field(
-        description="mlp, or your own as package.module:function"
+        description="`mlp`, `transfer`, or your own as `package.module:function`"
     )
-    maximize: Metric | list[Metric] | None = Field(None, description="the metric of which more is better")
+    maximize: Metric | list[Metric] | None = Field(
+        None, description="the metric to maximize; a list of metrics makes a Pareto front"
+    )
     minimize: Metric | list[Metric] | None = Field(
-        None, description="the metric of which less is better; several metrics make a Pareto front"
+        None, description="the metric to minimize; a list of metrics makes a Pareto front"
     )
     require: dict[str, str] = Field(
-        {}, description="what other metrics must be for an epoch to count, as params: '< 1e6'"
+        {}, description="conditions on other metrics for an epoch to count, such as `params: '< 1e6'`"
     )
     algorithm: Algorithm = Field(
-        Plain(), description="hyperopt when not given; optuna for several objectives"
+        Plain(),
+        description="how points are chosen; by default `hyperopt`, or `optuna` for several objectives",
     )
     scheduler: Scheduler = Field(
         NoScheduler(),
-        description="asha by promotion when not given, where trials can wait and there are 6 epochs",
+        description="which trials are stopped early; by default `asha` with promotion, if trials can pause and"
+        " have at least 6 epochs",
     )
     trials: Annotated[int, Field(ge=1)] | None = Field(None, description="how many points to try")
-    stop: Stop = Stop()
+    stop: Stop = Field(Stop(), description="rules that end the study early")
     trial_timeout: Seconds | None = Field(
-        None, description="what one trial may compute, as 30 min; then it is ended, killed if need be"
+        None, description="how long a trial may compute, such as `30 min`, before it is ended"
     )
     points: list[dict[str, Any]] = Field(
-        [], description="points to try first, in order, whatever the algorithm; plain values may be left out"
+        [], description="points to try first, in order; fixed values may be left out"
     )
-    no_progress_timeout: Seconds | None = Field(None, description="how long a trial may be without a report")
+    no_progress_timeout: Seconds | None = Field(
+        None, description="how long a trial may go without a report before it is ended"
+    )
     checkpoint_every: Seconds = Field(
-        10.0, description="between two checkpoints of a running trial: what the loss of its process may cost"
+        10.0, description="the time between two checkpoints of a running trial, such as `1 min`"
     )
     retries: Annotated[int, Field(ge=0)] = Field(
-        2, description="how often a trial is taken up again that raised an error or lost its process"
+        2, description="how often a trial is retried after an error or the loss of its process"
     )
     warm_start: list[Annotated[str, Field(min_length=1)]] = Field(
-        [], description="earlier studies to learn from: a name, a study's folder, or mlflow:NAME"
+        [], description="earlier studies to learn from: names, folders of studies, or `mlflow:NAME`"
     )
     repeats: Annotated[int, Field(ge=1)] = Field(
-        1, description="executions of each point with different seeds; their mean ranks it"
+        1, description="executions of each point with different seeds; their mean ranks the point"
     )
-    per_trial: Resources = Resources()
+    per_trial: Resources = Field(Resources(), description="the resources that a trial holds")
     concurrency: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="trials at once; as many as fit when not given"
+        None, description="how many trials run at once; by default as many as fit"
     )
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(
+        0, description="the seed of the search and of its trials"
+    )
     experiment: str | None = Field(
-        None, min_length=1, description="the MLflow experiment; one for each task when not given"
+        None,
+        min_length=1,
+        description="the MLflow experiment; by default it is named after the trainable and the data",
     )
     space: Annotated[Space, WithJsonSchema({"type": "object", "minProperties": 1})] = Field(
-        description="the trainable's arguments: plain values, and what may vary"
+        description="the trainable's arguments: fixed values, and what varies"
     )
 
     @pydantic.field_validator("maximize", "minimize", mode="before")

@@ -37,8 +37,8 @@ def examine(place: Path, uri: str, mend: bool) -> Iterator[Finding]:
         yield Finding(f"the journal's last {torn} bytes are torn; the next run leaves them out")
     yield from _folder(place)
     yield from _best(place, history)
-    if not disk.room(place):
-        yield Finding(f"the disk is full: {disk.left(place)}")
+    if not disk.has_room(place):
+        yield Finding(f"the disk is full: {disk.space_left(place)}")
     token = Path.home() / ".ray" / "auth_token"
     if token.exists() and token.stat().st_mode & 0o077:
         if mend:

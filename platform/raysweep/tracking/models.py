@@ -18,7 +18,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 import raysweep
 from raysweep.errors import DataError, TrackingError, scrubbed
-from raysweep.trainables.images import UNDECODABLE, opened
+from raysweep.trainables.images import UNDECODABLE, open_image
 from raysweep.trainables.readers import IMAGES, read_image, read_table
 
 _EXAMPLE = bytes.fromhex(
@@ -105,7 +105,7 @@ def download(name: str, uri: str, folder: Path) -> None:
 def _content(file: Path) -> bytes:
     """The bytes of an image file that can be decoded."""
     try:
-        opened(file)
+        open_image(file)
         return file.read_bytes()
     except UNDECODABLE as error:
         raise DataError(f"predict: '{file}' cannot be decoded: {error}") from None

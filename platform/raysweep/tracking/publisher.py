@@ -1,5 +1,5 @@
 """The process that brings one study's journal to MLflow: one parent run a study, one child run a trial, the best as
-a model. `python -m raysweep.tracking.publisher FOLDER` is started by `tracking.start`.
+a model. `python -m raysweep.tracking.publisher FOLDER` is started by `process.start_publisher`.
 
 It finds its runs by tag and may send anything twice.
 """
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
-import re
 import sys
 import time
 from contextlib import suppress
@@ -24,8 +22,9 @@ from raysweep.journal.records import FILE, read
 from raysweep.storage import disk
 from raysweep.storage.lock import in_use
 from raysweep.study.objective import Objective
-from raysweep.study.space import Space, encode, flat
-from raysweep.tracking import views
+from raysweep.study.space import Space, encode
+from raysweep.tracking import content, views
+from raysweep.tracking.content import RUN_STATUS, key, ms
 from raysweep.tracking.process import STATUS, PublisherStatus
 from raysweep.tracking.store import runs
 from raysweep.trial import Report, Trial
@@ -33,20 +32,6 @@ from raysweep.trial import best as best_of
 
 PERIOD = 1.0  # seconds between two looks at the journal
 METRICS, PAIRS = 800, 100  # what MLflow takes in one request: 100 parameters, 100 tags, 1000 of all together
-TAG = 5000  # characters that every MLflow store takes in a tag
-
-RUN_STATUS = {
-    "waiting": "SCHEDULED",
-    "running": "RUNNING",
-    "paused": "SCHEDULED",
-    "completed": "FINISHED",
-    "stopped": "FINISHED",
-    "diverged": "FAILED",
-    "out of memory": "FAILED",
-    "infeasible": "FAILED",
-    "timeout": "FAILED",
-    "failed": "FAILED",
-}
 
 
 class Publisher:
@@ -148,23 +133,12 @@ class Publisher:
         return created
 
     def _begin(self) -> str:
-        record = self._history.study
-        git = record.get("git", {})
-        tags = {
-            "role": "study",
-            "study": self._study["name"],
-            "study_id": record["id"],
-            "objective": str(self._objective),
-            "algorithm": _text(self._study.get("algorithm", "random")),
-            "code_sha256": record["code"]["sha256"],
-            "command": " ".join(map(scrubbed, self._history.session.get("argv", []))),
-            **{f"version_{k.replace('-', '_')}": v for k, v in record["versions"].items()},
-            "mlflow.source.name": record["code"]["file"],
-            "mlflow.source.type": "LOCAL",
-            **({"mlflow.source.git.commit": git["commit"], "git_dirty": str(git["dirty"])} if git else {}),
-        }
+        tags = content.study_tags(self._history, self._objective)
         run = self.client.create_run(
-            self._experiment, start_time=_ms(record["time"]), run_name=self._study["name"], tags=tags
+            self._experiment,
+            start_time=ms(self._history.study["time"]),
+            run_name=self._study["name"],
+            tags=tags,
         )
         identity: str = run.info.run_id
         return identity
@@ -172,11 +146,7 @@ class Publisher:
     def _describe(self) -> None:
         """The study as the parent run's parameters and file, and its view. Sent again, it is the same."""
         record = self._history.study
-        # As it was at first: MLflow's parameters do not change, and the file says what it is now.
-        first = self._history.begun["study"]
-        space = {f"space_{k}": _text(v) for k, v in first["space"].items()}
-        rest = {k: _text(v) for k, v in first.items() if k not in {"space", "name"}}
-        self._batch(self._parent, params={**rest, **space})
+        self._batch(self._parent, params=content.study_params(self._history))
         self.client.log_text(self._parent, (self._place / "study.yaml").read_text(), "study.yaml")
         views.write(self.client, self._experiment, record, Space(self._study["space"]), self._objective)
 
@@ -188,41 +158,25 @@ class Publisher:
             self._runs[trial.number] = self._create(trial)
         run, known = self._runs[trial.number], trial.number in self._sent
         metrics = [
-            (name, value, _ms(report.time), report.epoch)
+            (name, value, ms(report.time), report.epoch)
             for report in trial.reports[len(self._sent.get(trial.number, ())) :]
             for name, value in report.metrics.items()
         ]
         stopped = final and not trial.ended
         self._batch(
             run,
-            [*metrics, *self._best(trial)],
-            params={} if known else {k: _text(v) for k, v in self._params(trial).items()},
-            tags={
-                "stop_reason": "interrupted" if stopped and trial.status != "paused" else trial.status,
-                "attempts": str(trial.attempts),
-                "worker": trial.worker,
-                **({"error": trial.error[:5000]} if trial.error else {}),
-            },
+            [*metrics, *content.best_metrics(trial, self._objective)],
+            params={} if known else content.trial_params(self._history, trial),
+            tags=content.status_tags(trial, stopped),
         )
         self._sent[trial.number] = trial.reports
         if stopped or trial.ended:
-            end = _ms(trial.finished) if trial.ended else _ms(time.time())
+            end = ms(trial.finished) if trial.ended else ms(time.time())
             self.client.set_terminated(run, "KILLED" if stopped else RUN_STATUS[trial.status], end_time=end)
             self._shown.pop(trial.number, None)
         elif self._shown.get(trial.number) != RUN_STATUS[trial.status]:
             self.client.update_run(run, status=RUN_STATUS[trial.status])
             self._shown[trial.number] = RUN_STATUS[trial.status]
-
-    def _best(self, trial: Trial) -> list[tuple[str, float, int, int]]:
-        """The best epoch of a trial that has ended or paused, beside its last: what MLflow sorts by."""
-        report = trial.best(self._objective)
-        if report is None or trial.status == "running":
-            return []
-        at = _ms(trial.finished or report.time)
-        names = [n for n in sorted(self._objective.names) if n in report.metrics]
-        ours = {f"best_{name}": report.metrics[name] for name in names}
-        ours |= {"best_epoch": float(report.epoch), "seconds": trial.seconds}
-        return [(name, value, at, 0) for name, value in ours.items() if name not in report.metrics]
 
     def _given_up(self, trial: Trial) -> bool:
         """Whether MLflow holds epochs of an attempt that was given up: later ones have replaced them."""
@@ -232,7 +186,7 @@ class Publisher:
         if trial.number not in self._history.replaced:
             return False
         values = {(r.epoch, r.metrics.get(self._objective.metric)) for r in trial.reports}
-        held = self.client.get_metric_history(self._runs[trial.number], _key(self._objective.metric))
+        held = self.client.get_metric_history(self._runs[trial.number], key(self._objective.metric))
         return any((m.step, m.value) not in values for m in held)
 
     def _replace(self, trial: Trial) -> None:
@@ -246,37 +200,15 @@ class Publisher:
         self._registered = None  # of the best, whose model belongs to its run
 
     def _create(self, trial: Trial) -> str:
-        tags = {
-            "role": "trial",
-            "study": self._study["name"],
-            "study_id": self._history.study["id"],
-            "trial": str(trial.number),
-            "seeds": ", ".join(map(str, trial.seeds)),
-            "mlflow.parentRunId": self._parent,
-        }
-        if trial.parent is not None:
-            tags |= {"parent_trial": str(trial.parent[0]), "parent_epoch": str(trial.parent[1])}
-        text = encode(trial.point)
-        if len(text) <= TAG:
-            tags["point"] = text  # exact, with its types: what `warm_start: [mlflow:NAME]` reads
+        tags = content.trial_tags(self._history, trial, self._parent)
         run = self.client.create_run(
             self._experiment,
-            start_time=_ms(trial.started or trial.asked),
+            start_time=ms(trial.started or trial.asked),
             run_name=f"trial-{trial.number:04d}",
             tags=tags,
         )
         identity: str = run.info.run_id
         return identity
-
-    def _params(self, trial: Trial) -> dict[str, Any]:
-        """The point, flat; `log10_lr` beside a log-scaled `lr`, for MLflow's axes are linear. A parameter of that name
-        stays what it is, as do metrics that are called like ours."""
-        logs = {
-            f"log10_{name}": round(math.log10(trial.point[name]), 6)
-            for name, form in self._study["space"].items()
-            if isinstance(form, dict) and form.get("log") and "each" not in form and name in trial.point
-        }
-        return {**logs, **flat(trial.point)}
 
     def _batch(
         self,
@@ -288,8 +220,8 @@ class Publisher:
         """Everything in as few requests as MLflow allows. Sent twice, it stays the same."""
         from mlflow.entities import Metric, Param, RunTag
 
-        values = [Metric(_key(k), v, at, step) for k, v, at, step in metrics or []]
-        pairs = [Param(_key(k), v[:6000]) for k, v in (params or {}).items()]
+        values = [Metric(key(k), v, at, step) for k, v, at, step in metrics or []]
+        pairs = [Param(key(k), v[:6000]) for k, v in (params or {}).items()]
         labels = [RunTag(k, v) for k, v in (tags or {}).items()]
         while values or pairs or labels:
             self.client.log_batch(run, metrics=values[:METRICS], params=pairs[:PAIRS], tags=labels[:PAIRS])
@@ -297,7 +229,7 @@ class Publisher:
 
     def _summarise(self, final: bool) -> None:
         """The parent run: how far the study is, its best trial, and whether it goes on."""
-        trials, best, at = self._history.trials, self._history.best, _ms(time.time())
+        trials, best, at = self._history.trials, self._history.best, ms(time.time())
         ended = [t for t in trials if t.ended]
         winner = best_of(trials, self._objective)
         score = winner.score(self._objective) if winner else None
@@ -307,7 +239,7 @@ class Publisher:
             return
         metrics = [("trials", float(len(ended)), at, 0)]
         tags = {"data_fingerprint": ", ".join(self._history.data.values())}
-        for name, value in self._features().items():
+        for name, value in content.feature_metrics(self._history).items():
             metrics.append((name, value, at, 0))
         if self._history.features:
             tags["features_key"] = ", ".join({f["key"]: None for f in self._history.features})
@@ -315,7 +247,7 @@ class Publisher:
             metrics.append((f"best_{self._objective.metric}", score.value, at, 0))
             tags |= {"best_trial": str(winner.number), "best_run_id": self._runs[winner.number]}
             tags |= {"best_point": encode(winner.point)}
-        metrics += [(k, v, _ms(best["time"]), 0) for k, v in best.get("metrics", {}).items()]
+        metrics += [(k, v, ms(best["time"]), 0) for k, v in best.get("metrics", {}).items()]
         self._batch(self._parent, metrics, tags=tags)
         if final:
             whole = self._history.over and len(ended) == len(trials)
@@ -323,19 +255,6 @@ class Publisher:
         else:
             self.client.update_run(self._parent, status="RUNNING")
         self._summed = summary
-
-    def _features(self) -> dict[str, float]:
-        """What the features cost that all trials share, and whether this session found them there."""
-        made = self._history.features
-        if not made:
-            return {}
-        sizes = {f["key"]: f["bytes"] / 1e6 for f in made}
-        seconds = sum(f["took"] for f in made)
-        return {
-            "features_seconds": seconds,
-            "features_mb": sum(sizes.values()),
-            "features_warm": float(made[-1]["warm"]),
-        }
 
     def _register(self) -> str:
         """The best trial's model, logged in its run and registered under the study's name as @best."""
@@ -354,30 +273,18 @@ class Publisher:
         version = log(self._place / "best", run, name, self._history.study["versions"])
         trial = self._history.trial(number)
         # Logging needs an active run, and MLflow ends that run anew.
-        self.client.set_terminated(run, RUN_STATUS[trial.status], end_time=_ms(trial.finished))
+        self.client.set_terminated(run, RUN_STATUS[trial.status], end_time=ms(trial.finished))
         tables = self._place / "best" / "tables"
         if tables.is_dir():
             self.client.log_artifacts(run, str(tables), "tables")
         self._batch(
-            run, [(k, v, _ms(best["time"]), 0) for k, v in best["metrics"].items()], tags={"best": "true"}
+            run, [(k, v, ms(best["time"]), 0) for k, v in best["metrics"].items()], tags={"best": "true"}
         )
         # Last, for by the mark a publisher that comes later knows that all of it is there.
-        for key, value in {"raysweep": mark, "study": name, "trial": str(number), "run_id": run}.items():
-            self.client.set_model_version_tag(name, version, key, value)
+        for tag, value in {"raysweep": mark, "study": name, "trial": str(number), "run_id": run}.items():
+            self.client.set_model_version_tag(name, version, tag, value)
         self.client.set_registered_model_alias(name, "best", version)
         return f"models:/{name}@best"
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[^\w\-. /]", "_", name)[:250]
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
 
 
 def farewell(place: Path, terminal: int) -> None:

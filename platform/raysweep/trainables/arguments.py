@@ -25,60 +25,58 @@ class Training:
     """How a network is trained, whatever it looks like."""
 
     optimizer: Optimizer = "adam"
-    lr: Positive = 1e-3
+    lr: Positive = 1e-3  # the learning rate
     momentum: Share = 0.0  # of sgd and rmsprop
-    nesterov: bool = False
+    nesterov: bool = False  # Nesterov's momentum, of sgd
     weight_decay: NotNegative = 0.0
-    l1: NotNegative = 0.0  # the penalty on the weights' absolute sum
-    schedule: Schedule = "constant"  # of lr
-    warmup: Natural = 0  # epochs in which lr grows
+    l1: NotNegative = 0.0  # the weight of the L1 penalty
+    schedule: Schedule = "constant"  # of the learning rate
+    warmup: Natural = 0  # epochs in which the learning rate grows
     batch_size: Count = 64
     label_smoothing: Annotated[float, Ge(0.0), Le(1.0)] = 0.0
     epochs: Count = 5
-    patience: Count | None = None  # epochs without a lower validation loss that end training
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: the GPU that the trial holds
+    patience: Count | None = None  # stop after so many epochs without a lower validation loss
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: the GPU that the trial holds, else the CPU
 
 
 @dataclass(frozen=True, kw_only=True)
 class MLP(Training):
     """A multilayer perceptron."""
 
-    layers: Natural | None = None  # hidden layers
-    units: Count | list[Count] = 64  # of all of them, or of each
+    layers: Natural | None = None  # how many hidden layers; by default one, or as many as `units` lists
+    units: Count | list[Count] = 64  # the width of every hidden layer, or a list of widths
     activation: Activation = "relu"
     dropout: Share = 0.0  # after every hidden layer
-    batch_norm: bool = False
+    batch_norm: bool = False  # in every hidden layer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer(Training):
-    """A network for images that makes use of one that was trained before."""
+    """A network for images that makes use of a pretrained one."""
 
-    transfer: Literal["feature", "model", "relation", "scratch"] = "feature"
-    backbone: str = "mobilenet_v2"  # of torchvision, timm:NAME, or cnn, which is small
-    weights: str = "default"  # or a name of torchvision's, a file with a state dict, models:/STUDY@best, none
-    size: Count | None = None  # pixels; as the weights want it when not given
-    student: str | None = None  # of relation: the architecture that learns; the backbone's when not given
-    relation: NotNegative = 1.0  # of relation: the weight of its loss
-    unfreeze: Natural | None = None  # of model: the last blocks that learn; all when not given
-    backbone_lr: Positive = 0.1  # of model: the backbone's learning rate, times lr
-    layer_decay: Annotated[float, Gt(0.0), Le(1.0)] = 1.0  # of model: of that rate, block by block downwards
-    gradual: Natural = 0  # of model: epochs until the next block below begins to learn
-    norm: Literal["batch", "frozen"] = (
-        "batch"  # of model: whether batch norm's statistics go on to be learned
-    )
-    augment: Literal["none", "flip", "crop"] = "none"  # images changed at random; not for frozen features
-    views: Literal["plain", "flip"] = "plain"  # of frozen features: those of mirrored images as well
+    transfer: Literal["feature", "model", "relation", "scratch"] = "feature"  # see above
+    backbone: str = "mobilenet_v2"  # a classification model of torchvision, `timm:NAME`, or the small `cnn`
+    weights: str = "default"  # or a name of torchvision's, a file of weights, `models:/STUDY@best`, none
+    size: Count | None = None  # the images' size in pixels; by default what the weights expect
+    student: str | None = None  # relation: the architecture that learns; by default the backbone's
+    relation: NotNegative = 1.0  # relation: the weight of its loss
+    unfreeze: Natural | None = None  # model: how many of the last blocks are trained; by default all
+    backbone_lr: Positive = 0.1  # model: the learning rate of the backbone, as a factor on `lr`
+    layer_decay: Annotated[float, Gt(0.0), Le(1.0)] = 1.0  # model: a factor on that, block by block downwards
+    gradual: Natural = 0  # model: epochs until the next lower block is trained as well
+    norm: Literal["batch", "frozen"] = "batch"  # model: frozen keeps the statistics of batch norm
+    augment: Literal["none", "flip", "crop"] = "none"  # random changes of images; not with feature
+    views: Literal["plain", "flip"] = "plain"  # feature: flip adds the features of mirrored images
     pooling: Literal["average", "flatten"] = "average"  # of the backbone's output
-    layers: Natural | None = None  # hidden layers of the head; none when neither they nor units are given
-    units: Count | list[Count] | None = None
+    layers: Natural | None = None  # hidden layers of the head; by default none
+    units: Count | list[Count] | None = None  # their width, or a list of widths
     activation: Activation = "relu"
-    dropout: Share = 0.0
-    batch_norm: bool = False
+    dropout: Share = 0.0  # in the head
+    batch_norm: bool = False  # in the head
     batch_size: Count = 32
-    cache_dir: str | None = None  # where features are kept; ~/.cache/raysweep/features when not given
-    cache_gb: Positive = 20.0
-    cache_dtype: Literal["float32", "float16"] = "float32"
+    cache_dir: str | None = None  # where features are kept; by default ~/.cache/raysweep/features
+    cache_gb: Positive = 20.0  # the largest size of that folder
+    cache_dtype: Literal["float32", "float16"] = "float32"  # of the features
 
 
 ADJUSTABLE = frozenset(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from raysweep.errors import DataError, did_you_mean
-from raysweep.storage.lock import locked
+from raysweep.storage.lock import file_lock
 from raysweep.trainables.images import Transform
 
 CNN = "cnn"
@@ -136,7 +136,7 @@ def _downloaded(backbone: str, weights: str) -> dict[str, Tensor]:
     named, folder = _named(backbone, weights), Path(torch.hub.get_dir()) / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / named.url.rpartition("/")[2]
-    with locked(folder / f"{file.name}.lock"):
+    with file_lock(folder / f"{file.name}.lock"):
         try:
             state: dict[str, Tensor] = named.get_state_dict(
                 progress=False, check_hash=True, weights_only=True, map_location="cpu"

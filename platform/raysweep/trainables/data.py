@@ -19,7 +19,7 @@ from annotated_types import Ge, Gt, Lt
 
 from raysweep.errors import DataError, did_you_mean
 from raysweep.trainables.encoding import encoder_of
-from raysweep.trainables.images import fits
+from raysweep.trainables.images import are_images
 from raysweep.trainables.readers import Array, Raw, read
 
 Part = Annotated[float, Gt(0.0), Lt(1.0)]
@@ -110,7 +110,7 @@ def load_images(
 ) -> Data:
     """The same of images for a network that has its own idea of their size: a folder's stay files, as paths."""
     found = load(data, data_dir, None, None, task, validation, test, split_seed, None, classes, skip_bad)
-    if not fits(found.x_train):
+    if not are_images(found.x_train):
         raise DataError(
             f"data: '{data}' holds no images. Give a folder of them, or arrays of uint8 [n, height, width] or"
             f" [n, height, width, 1 or 3], got {found.x_train.dtype} {list(found.x_train.shape)}"

@@ -17,7 +17,7 @@ class Ranks:
     rank: int = 0
     size: int = 1
 
-    def part(self, whole: Tensor) -> Tensor:
+    def shard(self, whole: Tensor) -> Tensor:
         """This rank's part of a batch. Of a batch smaller than there are ranks some have none."""
         return whole[self.rank :: self.size]
 
@@ -25,17 +25,17 @@ class Ranks:
         """Where this rank's part of `length` samples in order begins and ends."""
         return length * self.rank // self.size, length * (self.rank + 1) // self.size
 
-    def sum(self, tensor: Tensor) -> None:
+    def all_reduce(self, tensor: Tensor) -> None:
         """Replace a tensor, in place, by the sum over all ranks."""
         if self.size > 1:
             distributed.all_reduce(tensor)
 
-    def agree(self, model: nn.Module) -> None:
+    def broadcast_buffers(self, model: nn.Module) -> None:
         """Give every rank the first one's running statistics, of which each has seen its own samples only."""
         for buffer in model.buffers() if self.size > 1 else ():
             distributed.broadcast(buffer, 0)
 
-    def differ(self) -> None:
+    def reseed(self) -> None:
         """Let every rank draw random numbers of its own from now on: its samples are others."""
         if self.rank:
             torch.manual_seed(torch.initial_seed() + self.rank)

@@ -25,7 +25,7 @@ import numpy as np
 
 from raysweep.errors import DataError
 from raysweep.storage import disk
-from raysweep.storage.lock import locked
+from raysweep.storage.lock import file_lock
 from raysweep.trainables.trainable import SHARD
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -65,7 +65,7 @@ class Features:
         self.folder, self.count = root / self.key[:32], rows
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._use: int | None = None
-        with locked(root / "lock"):
+        with file_lock(root / "lock"):
             if not all((self.folder / name).exists() for name in ("about.json", "rows", "done")):
                 self._begin(about, *describe(), root, limit)
             known = json.loads((self.folder / "about.json").read_text())
@@ -79,8 +79,8 @@ class Features:
         size = self.count * int(np.prod(shape)) * np.dtype(dtype).itemsize
         self._refuse(size, limit)
         _evict(root, min(limit - size, _taken(root) + shutil.disk_usage(root).free - size - disk.FLOOR))
-        if shutil.disk_usage(root).free < size or not disk.room(root):
-            raise DataError(f"features: {size / 1e9:.1f} GB are needed in {root}; {disk.left(root)}")
+        if shutil.disk_usage(root).free < size or not disk.has_room(root):
+            raise DataError(f"features: {size / 1e9:.1f} GB are needed in {root}; {disk.space_left(root)}")
         # What a killed process has left, half-made or half-deleted.
         shutil.rmtree(self.folder, ignore_errors=True)
         (self.folder / "done").mkdir(parents=True, mode=0o700)

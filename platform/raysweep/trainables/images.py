@@ -37,19 +37,19 @@ class Transform:
         return np.asarray(F.center_crop(scaled, [self.size, self.size]), dtype=np.uint8)
 
 
-def opened(file: Path | str | BinaryIO) -> Image:
+def open_image(file: Path | str | BinaryIO) -> Image:
     """An image file in colour. Raises one of UNDECODABLE for what cannot be decoded."""
     from PIL import Image as images
 
     try:
         with images.open(file) as image:
             image.load()
-            return coloured(image)
+            return to_rgb(image)
     except images.DecompressionBombError as error:
         raise ValueError(str(error)) from error
 
 
-def coloured(image: Image) -> Image:
+def to_rgb(image: Image) -> Image:
     """Any image as 8-bit RGB: grey ones widened, 16 bits scaled (Pillow would cut them off), transparency ignored."""
     from PIL import Image as images
 
@@ -68,12 +68,12 @@ def pixels(x: Array, transform: Transform) -> Array:
     from PIL import Image as images
 
     if x.dtype.kind == "U":
-        return np.stack([transform(opened(str(path))) for path in x])
+        return np.stack([transform(open_image(str(path))) for path in x])
     x = x[..., 0] if x.ndim == 4 and x.shape[-1] == 1 else x
-    return np.stack([transform(coloured(images.fromarray(image))) for image in x])
+    return np.stack([transform(to_rgb(images.fromarray(image))) for image in x])
 
 
-def fits(x: Array) -> bool:
+def are_images(x: Array) -> bool:
     """Whether `pixels` can take such an array."""
     return x.dtype.kind == "U" or (
         x.dtype == np.uint8 and (x.ndim == 3 or (x.ndim == 4 and x.shape[-1] in {1, 3}))

@@ -35,7 +35,7 @@ def mlp(
         raise Infeasible("batch_norm needs a batch_size of 2 or more")
     found = data if isinstance(data, Data) else load(data)
     with torch.random.fork_rng():
-        torch.manual_seed(training.mixed(seed, 0))
+        torch.manual_seed(training.epoch_seed(seed, 0))
         hidden = widths(p.layers, p.units)
         model = network(found.x_train[0].size, found.outputs, hidden, p.activation, p.dropout, p.batch_norm)
     device = training.pick_device(p.device)

@@ -54,7 +54,7 @@ class FlatOptimizer:
 
     def sum(self, ranks: Ranks) -> None:
         """Add the gradients of all ranks: one message, however deep the network."""
-        ranks.sum(self._grad)
+        ranks.all_reduce(self._grad)
 
     @torch.no_grad()
     def step(self, lr: float) -> None:

@@ -83,7 +83,7 @@ class Predictor:
         made = []
         for i, content in enumerate(model_input["image"]):
             try:
-                made.append(transform(images.opened(io.BytesIO(content))))
+                made.append(transform(images.open_image(io.BytesIO(content))))
             except images.UNDECODABLE as error:
                 raise DataError(f"predict: image {i} cannot be decoded: {error}") from None
         return np.stack(made)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raysweep.errors import DataError, did_you_mean
-from raysweep.trainables.images import UNDECODABLE, opened
+from raysweep.trainables.images import UNDECODABLE, open_image
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -255,7 +255,7 @@ def _decoded(file: Path, size: int | None) -> Any:
         if size is not None:
             return read_image(file, [size, size, 3])
         content = file.read_bytes()
-        opened(io.BytesIO(content))
+        open_image(io.BytesIO(content))
         return hashlib.sha256(content).hexdigest()
     except UNDECODABLE:
         return None
@@ -266,5 +266,5 @@ def read_image(file: Path, shape: Sequence[int]) -> Array:
     from PIL import Image
 
     mode = "RGB" if len(shape) == 3 and shape[2] == 3 else "L"
-    scaled = opened(file).convert(mode).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    scaled = open_image(file).convert(mode).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
     return np.asarray(scaled, dtype=np.uint8).reshape(shape)

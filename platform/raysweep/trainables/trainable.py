@@ -25,13 +25,14 @@ from raysweep.trainables.code import digest
 # Each built-in trainable is a module that holds a generator of the same name, and may hold
 #   load(...)                                    the data, which the trials of a node then share
 #   export(point, state, data, folder) -> dict   writes the trained model into folder, returns its test metrics
-#   ADJUSTABLE                                   the arguments with other values of which a state can go on
-#   FETCHED                                      the arguments that may name a model in MLflow, or a relative path:
-#                                                they get its folder, or the whole path
-#   PREPARES, prepares(points) -> [arguments]    what many trials will need, by the arguments that decide it;
-#   check(arguments)                             raises DataError when it cannot be had,
-#   pending(arguments, data) -> dict             what of it is missing: `key`, `folder`, `rows`, `bytes`, `shards`,
-#   extract(arguments, data) -> int              and how to make it, with whoever else does; how many rows it made
+#   ADJUSTABLE                                   the arguments that may change during training
+#   LOCATIONS                                    the arguments that may name a model in MLflow, or a relative path:
+#                                                they get its folder, or the absolute path
+#   FEATURE_ARGUMENTS                            the arguments on which features depend that many trials share,
+#   feature_sets(points) -> [arguments]          which sets of them trials with these points will need,
+#   check(arguments)                             raises DataError when a set cannot be computed,
+#   pending(arguments, data) -> dict             what of a set is missing: `key`, `folder`, `rows`, `bytes`, `shards`,
+#   extract(arguments, data) -> int              computes that, together with whoever else does; how many rows it did
 BUILTIN = {"mlp": "raysweep.trainables.mlp", "transfer": "raysweep.trainables.transfer"}
 
 SHARD = 64
@@ -51,11 +52,11 @@ class Trainable:
     export: Callable[..., dict[str, float]] | None = None
     adjustable: frozenset[str] = frozenset()
     """Hyperparameters that may change in the middle of a training."""
-    fetched: frozenset[str] = frozenset()
+    locations: frozenset[str] = frozenset()
     """Hyperparameters that may name a model in MLflow, or a relative path."""
-    decisive: tuple[str, ...] = ()
+    feature_arguments: tuple[str, ...] = ()
     """Hyperparameters that decide what is made once for many trials."""
-    prepares: Callable[[Iterable[dict[str, Any]]], list[dict[str, Any]]] | None = None
+    feature_sets: Callable[[Iterable[dict[str, Any]]], list[dict[str, Any]]] | None = None
     """What that is, for points of which it is given these parts."""
     file: str = ""
     sha256: str = ""
@@ -88,7 +89,7 @@ class Trainable:
         """The names of the arguments it takes."""
         return frozenset(inspect.signature(self.function).parameters)
 
-    def shared(self) -> list[str]:
+    def data_arguments(self) -> list[str]:
         """The hyperparameters that only say which data to load."""
         return list(inspect.signature(self.load).parameters) if self.load else []
 
@@ -111,9 +112,9 @@ def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Tra
             getattr(module, "load", None),
             getattr(module, "export", None),
             getattr(module, "ADJUSTABLE", frozenset()),
-            getattr(module, "FETCHED", frozenset()),
-            getattr(module, "PREPARES", ()),
-            getattr(module, "prepares", None),
+            getattr(module, "LOCATIONS", frozenset()),
+            getattr(module, "FEATURE_ARGUMENTS", ()),
+            getattr(module, "feature_sets", None),
             found.file,
             found.sha256,
         )

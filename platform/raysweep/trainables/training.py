@@ -37,12 +37,12 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def mixed(seed: int, epoch: int) -> int:
+def epoch_seed(seed: int, epoch: int) -> int:
     """The seed of one epoch: randomness depends on (seed, epoch) alone, so resuming needs no generator."""
     return random.Random(f"{seed}/{epoch}").getrandbits(63)
 
 
-def rate(schedule: str, epoch: int, epochs: int, warmup: int) -> float:
+def lr_factor(schedule: str, epoch: int, epochs: int, warmup: int) -> float:
     """The factor on the learning rate in `epoch` (from 1): `warmup` epochs of warm-up, then the schedule."""
     if epoch <= warmup:
         return epoch / (warmup + 1)
@@ -78,7 +78,7 @@ class Tensors:
         x = self.x[index.to(self.x.device) if isinstance(index, Tensor) else index].to(self.y.device)
         return (x.float() / 255 if x.dtype == torch.uint8 else x.float()), self.y[index]
 
-    def in_order(self, among: Ranks = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, among: Ranks = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
         """All of it, or a rank's part, in as few batches as memory allows."""
         samples, numbers = EVALUATE_AT_ONCE
         step = max(1, min(samples, numbers // max(1, self.x[:1].numel())))
@@ -99,12 +99,12 @@ def evaluate(model: nn.Module, split: Tensors, data: Data, prefix: str) -> dict[
     """Loss and accuracy (or rmse and r2, in the target's own units) of `model` on a split."""
     model.eval()
     among = ranks()
-    among.agree(model)
+    among.broadcast_buffers(model)
     totals = torch.zeros(2, device=split.y.device, dtype=torch.float64)
     with torch.inference_mode():
-        for x, y in split.in_order(among):
+        for x, y in split.batches(among):
             totals += _totals(model(x), y, bool(data.classes))
-    among.sum(totals)
+    among.all_reduce(totals)
     return _metrics(totals.tolist(), len(split), prefix, data, split)
 
 
@@ -117,7 +117,7 @@ def write_tables(model: nn.Module, split: Tensors, data: Data, folder: Path) -> 
     model.eval()
     counts = torch.zeros(data.outputs, data.outputs, dtype=torch.int64)
     with torch.inference_mode():
-        for x, y in split.in_order():
+        for x, y in split.batches():
             for truth, said in zip(y.tolist(), model(x).argmax(1).tolist(), strict=True):
                 counts[truth, said] += 1
     (folder / "tables").mkdir(parents=True, exist_ok=True)
@@ -172,11 +172,11 @@ def fit(
     cuda = [device] if device.type == "cuda" else []
     while epoch < p.epochs and (p.patience is None or waited < p.patience):
         epoch += 1
-        now = p.lr * rate(p.schedule, epoch, p.epochs, p.warmup)
+        now = p.lr * lr_factor(p.schedule, epoch, p.epochs, p.warmup)
         optimizer.begin(epoch)
         # Several executions may take turns in one process: each leaves the global generator as it was.
         with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed(mixed(seed, epoch))
+            torch.manual_seed(epoch_seed(seed, epoch))
             totals, seen = _one_epoch(model, train, optimizer, p, now, bool(data.classes), penalty)
         metrics = _metrics(totals.tolist(), seen, "train", data, train) | evaluate(model, val, data, "val")
         waited = 0 if metrics["val_loss"] < lowest else waited + 1
@@ -206,7 +206,7 @@ def _one_epoch(
     device, among = train.y.device, ranks()
     model.train()
     order = torch.randperm(len(train)).to(device)
-    among.differ()
+    among.reseed()
     totals = torch.zeros(2, device=device, dtype=torch.float64)
     # Not for a number that is predicted, which would be rounded to eight bits before its loss.
     half = classes and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -217,7 +217,7 @@ def _one_epoch(
         if len(whole) < among.size * (2 if normalised else 1):
             continue  # batch norm cannot learn from a last batch of one, and no rank from none
         seen += len(whole)
-        index = among.part(whole)
+        index = among.shard(whole)
         x, y = train.batch(index)
         with torch.autocast("cuda", torch.bfloat16) if half else nullcontext():
             output = model(x)
@@ -237,7 +237,7 @@ def _one_epoch(
         optimizer.sum(among)
         optimizer.step(lr)
         totals += _totals(output.detach(), y, classes)
-    among.sum(totals)
+    among.all_reduce(totals)
     if not seen:
         why = "batch norm cannot learn from batches of one" if normalised else "each process needs a sample"
         raise Infeasible(f"batch_size {p.batch_size}: {why}")

@@ -37,7 +37,7 @@ __all__ = ["export", "load", "transfer"]
 
 load = load_images
 
-FETCHED = frozenset({"weights", "cache_dir"})
+LOCATIONS = frozenset({"weights", "cache_dir"})
 ADJUSTABLE = SHARED | {"backbone_lr", "layer_decay", "relation", "augment"}
 
 
@@ -97,7 +97,7 @@ def _built(images: Data, p: Transfer, seed: int, held: ExitStack) -> _Built:
     learner = source if p.transfer in {"feature", "model"} else Source(p.student or p.backbone, "none")
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(training.mixed(seed, 0))
+        torch.manual_seed(training.epoch_seed(seed, 0))
         blocks = learner.network() if p.transfer != "feature" else None
         frozen = (
             0 if blocks is None or p.transfer != "model" or p.unfreeze is None else len(blocks) - p.unfreeze
@@ -213,7 +213,7 @@ def _with(images: Data, x: Array) -> Data:
 
 # --- before the trials ------------------------------------------------------------------------------------------
 
-PREPARES = (
+FEATURE_ARGUMENTS = (
     "transfer",
     "backbone",
     "weights",
@@ -228,9 +228,9 @@ PREPARES = (
 """The arguments that say which features a trial wants."""
 
 
-def prepares(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def feature_sets(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """What has to be there before trials of which these are parts: arguments for `check`, `pending` and `extract`."""
-    defaults = {n: v for n, v in asdict(Transfer()).items() if n in PREPARES}
+    defaults = {n: v for n, v in asdict(Transfer()).items() if n in FEATURE_ARGUMENTS}
     found: list[dict[str, Any]] = []
     for point in points:
         one = defaults | point

@@ -161,7 +161,7 @@ def _distribution(coordinate: Coordinate) -> BaseDistribution:
     return IntDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
 
 
-def enough(space: Space, objective: Objective, trials: Iterable[Trial]) -> bool:
+def should_terminate(space: Space, objective: Objective, trials: Iterable[Trial]) -> bool:
     """Whether Optuna's terminator would end a search of these trials (Ishibashi et al. 2023): an upper bound of what
     one more trial may gain is less than the median of what was gained."""
     from optuna import terminator  # imports torch

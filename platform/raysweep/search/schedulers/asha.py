@@ -85,7 +85,7 @@ class Promotion(Scheduler):
         self._left(number)
         self._count(number, 1)
 
-    def again(self, number: int) -> None:
+    def retried(self, number: int) -> None:
         self._count(number, -1)
 
     def _count(self, number: int, more: int) -> None:
@@ -165,8 +165,8 @@ class Hyperband(Scheduler):
     def ended(self, number: int) -> None:
         self._of(number).ended(number)
 
-    def again(self, number: int) -> None:
-        self._of(number).again(number)
+    def retried(self, number: int) -> None:
+        self._of(number).retried(number)
 
     def promote(self, last: bool = False) -> int | None:
         found = (bracket.promote(last) for bracket in self._brackets)

@@ -11,7 +11,7 @@ MANY_EPOCHS = 100_000  # rungs up to here, where the study does not say how many
 
 
 class Scheduler:
-    """Told what happened to trials, in order: `report`, `paused`, `resumed`, `ended`, `again`. Its answers depend on
+    """Told what happened to trials, in order: `report`, `paused`, `resumed`, `ended`, `retried`. Its answers depend on
     nothing else, and cost at most the logarithm of the number of trials (and the moving of a list's tail)."""
 
     milestones: frozenset[int] = frozenset()
@@ -31,7 +31,7 @@ class Scheduler:
     def ended(self, number: int) -> None:
         """A trial is over."""
 
-    def again(self, number: int) -> None:
+    def retried(self, number: int) -> None:
         """A trial that had ended is tried again."""
 
     def promote(self, last: bool = False) -> int | None:
