@@ -2,30 +2,39 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JOBS ?= 3  # tests at once: a third uses the time in which the others wait for processes to start
 
-.PHONY: run test faults soak cluster-test lint bench clean
+.PHONY: help run test faults soak cluster-test lint format bench clean
+.DEFAULT_GOAL := help
 
-run: $(VENV)/run       ## the main job: search a perceptron on real digits, about a minute
+help:                  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */:/' | awk -F: '{printf "  %-14s %s\n", $$1, substr($$0, length($$1) + 2)}'
+
+run: $(VENV)/run       ## the main job: tune a perceptron on real digits, about a minute
 	$(BIN)/raysweep run search_spaces/digits_mlp.yaml
 
-test: $(VENV)/dev      ## the tests, about twelve minutes on two cores
-	$(BIN)/python -m pytest
+test: $(VENV)/dev      ## the tests, about seven minutes on two cores
+	$(BIN)/python -m pytest -n $(JOBS)
 
-faults: $(VENV)/dev    ## the slow ones: nodes and heads that die, full disks, memory, MLflow away, and the benchmarks; about twenty minutes
+faults: $(VENV)/dev    ## the slow tests: lost nodes, full disks, memory, an MLflow that is down, the benchmarks; half an hour
 	$(BIN)/python -m pytest -m slow
 
-soak: $(VENV)/dev      ## random kills of random things for ten minutes
+soak: $(VENV)/dev      ## kill random processes for ten minutes
 	$(BIN)/python tests/faults/soak.py
 
-cluster-test: $(VENV)/cluster  ## `ray up` on machines made of namespaces, as root; about eleven minutes
+cluster-test: $(VENV)/cluster  ## `ray up` on hosts made of namespaces, as root; eleven minutes
 	$(BIN)/python -m pytest -m cluster -s
 
-lint: $(VENV)/dev
+lint: $(VENV)/dev      ## ruff and mypy
 	$(BIN)/ruff check platform tests
 	$(BIN)/ruff format --check platform tests
 	$(BIN)/mypy
 
-bench: $(VENV)/dev     ## against Ray Tune alone, side by side
+format: $(VENV)/dev    ## format the code
+	$(BIN)/ruff check --fix platform tests
+	$(BIN)/ruff format platform tests
+
+bench: $(VENV)/dev     ## beside Ray Tune alone, in one run
 	$(BIN)/python tests/benchmarks/overhead.py
 	$(BIN)/python tests/benchmarks/throughput.py
 
@@ -43,5 +52,5 @@ $(VENV)/cluster: $(VENV)/dev
 	$(BIN)/python -m pip install --quiet --editable '.[dev,cluster]'
 	touch $@
 
-clean:
+clean:                 ## delete the environment and all caches
 	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis

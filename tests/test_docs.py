@@ -1,34 +1,58 @@
-"""Documents run: what the README and the commands' help say is there, is there."""
+"""Documents run: what they and the commands' help say is there, is there."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 import yaml
 from click.testing import CliRunner
 
+import raysweep
+import reference
 from conftest import ROOT
 from raysweep import Study
 from raysweep.cli import cli
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
-    line.split("#")[0].strip()
-    for language, block in BLOCKS
-    if language == "sh"
-    for line in block.splitlines()
-    if line.startswith("raysweep ")
+DOCUMENTS = {
+    name: (ROOT / name).read_text()
+    for name in (
+        "README.md",
+        "search_spaces/README.md",
+        "platform/raysweep/README.md",
+        "cluster/README.md",
+        "tests/README.md",
+    )
+}
+BLOCKS = [
+    (name, language, block)
+    for name, text in DOCUMENTS.items()
+    for language, block in re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
 ]
+COMMANDS = sorted(
+    {
+        line.split("#")[0].strip()
+        for _, language, block in BLOCKS
+        if language == "sh"
+        for line in block.splitlines()
+        if line.startswith("raysweep ")
+    }
+)
 SHOWN = {name for name, command in cli.commands.items() if not command.hidden}
 
 
+def blocks(language: str, name: str = "") -> list[str]:
+    return [b for n, lang, b in BLOCKS if lang == language and name in {"", n}]
+
+
 @pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_in_the_readme_is_one(line: str) -> None:
+def test_every_command_in_the_documents_is_one(line: str) -> None:
     _, name, *arguments = shlex.split(re.split(r"[>|]", line)[0])
     command = cli.commands[name]
     if isinstance(command, click.Group):
@@ -39,29 +63,82 @@ def test_every_command_in_the_readme_is_one(line: str) -> None:
         assert (ROOT / file).exists()
 
 
-def test_every_command_is_in_the_readme() -> None:
+def test_every_command_is_in_the_documents() -> None:
     assert {line.split()[1] for line in COMMANDS} == SHOWN
 
 
-@pytest.mark.parametrize("text", [b for language, b in BLOCKS if language == "yaml"])
-def test_every_study_in_the_readme_loads(text: str, tmp_path: Path) -> None:
-    file = tmp_path / "readme.yaml"
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_every_study_in_the_documents_loads(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "documented.yaml"
     file.write_text(text)
     Study.load(file)
 
 
-@pytest.mark.parametrize("code", [b for language, b in BLOCKS if language == "python"])
-def test_every_program_in_the_readme_compiles_and_its_names_are_there(code: str) -> None:
+def test_the_first_study_of_the_readme_is_the_one_that_it_names() -> None:
+    read = yaml.safe_load(blocks("yaml", "README.md")[0])
+    assert read == yaml.safe_load((ROOT / "search_spaces" / "digits_mlp.yaml").read_text())
+
+
+def test_the_readme_s_own_training_runs(ray: Any, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, study = blocks("python", "README.md")
+    (here / "train.py").write_text(train)
+    monkeypatch.syspath_prepend(str(here))
+    names: dict[str, Any] = {}
+    exec(study, names)
+    result = names["result"]
+    assert len(result.trials) == 20 and not result.interrupted
+    assert max(t.last.epoch for t in result.trials if t.last) == 10
+    sys.modules.pop("train", None)
+
+
+def test_the_loop_by_hand_runs(here: Path) -> None:
+    (code,) = [b for b in blocks("python", "search_spaces/README.md") if "Loop" in b]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert len(names["loop"].journal.trials) == 10
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_every_program_compiles_and_what_it_imports_is_there(code: str) -> None:
     compile(code, "README", "exec")
     head = "\n".join(line for line in code.splitlines() if line.startswith(("import ", "from ")))
     exec(head, {})
 
 
-def test_the_map_in_the_readme_names_every_file_and_no_other() -> None:
-    (block,) = [b for language, b in BLOCKS if language == "text" and "platform/raysweep/" in b]
-    told = {name for line in block.splitlines() for name in re.findall(r"^ +(\S+\.py)\b", line)}
-    there = {str(p.relative_to(ROOT / "platform" / "raysweep")) for p in (ROOT / "platform").rglob("*.py")}
+def test_the_tables_of_the_language_are_those_of_the_code() -> None:
+    text = DOCUMENTS["search_spaces/README.md"]
+    found = dict(re.findall(r"<!-- ([\w ]+) -->\n(.*?)\n<!-- end -->", text, re.DOTALL))
+    assert found == reference.tables(), "python tests/reference.py writes them anew"
+
+
+def test_every_example_is_in_the_list() -> None:
+    told = set(re.findall(r"`(\w+\.yaml)`", DOCUMENTS["search_spaces/README.md"]))
+    assert told == {p.name for p in (ROOT / "search_spaces").glob("*.yaml")}
+
+
+def test_the_map_names_every_file_and_no_other() -> None:
+    package = ROOT / "platform" / "raysweep"
+    (block,) = blocks("text", "platform/raysweep/README.md")
+    told: set[str] = set()
+    above: list[str] = []
+    for indent, name in re.findall(r"^( *)(\S+)", block, re.MULTILINE):
+        above = [*above[: len(indent) // 2], name.rstrip("/")]
+        if name.endswith(".py"):
+            told.add("/".join(above))
+    there = {str(p.relative_to(package)) for p in package.rglob("*.py")}
     assert told == {t for t in there if not t.endswith(("__init__.py", "__main__.py"))}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_leads_somewhere(name: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", DOCUMENTS[name])
+    assert [x for x in links if "://" not in x and not ((ROOT / name).parent / x).exists()] == []
+
+
+def test_every_test_that_is_named_is_there() -> None:
+    code = "\n".join(p.read_text() for p in (ROOT / "tests").rglob("test_*.py"))
+    named = re.findall(r"`(?:\w+/)*(test_\w+)`", "\n".join(DOCUMENTS.values()))
+    assert named and [n for n in named if f"def {n}(" not in code] == []
 
 
 def test_the_help_names_every_command() -> None:
@@ -69,22 +146,14 @@ def test_the_help_names_every_command() -> None:
     assert all(re.search(rf"^  {name} ", shown, re.MULTILINE) for name in SHOWN)
 
 
-def test_the_makefile_has_the_two_commands_of_the_readme() -> None:
+def test_the_makefile_has_every_target_that_is_named() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in ("run", "test"):
-        assert f"make {target}" in README
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    named = set(re.findall(r"`?make ([a-z-]+)", "\n".join(DOCUMENTS.values())))
+    assert {"run", "test"} <= named
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named)
 
 
 def test_the_versions_agree() -> None:
-    import tomllib
-
-    import raysweep
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == raysweep.__version__
     assert f"## {raysweep.__version__}" in (ROOT / "CHANGELOG.md").read_text()
-
-
-def test_yaml_in_the_readme_is_yaml() -> None:
-    assert all(yaml.safe_load(b) for language, b in BLOCKS if language == "yaml")

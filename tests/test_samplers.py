@@ -167,7 +167,7 @@ def test_start_up_is_exactly_as_many_quasi_random_points_however_parallel(name: 
 
 
 @EVERY
-def test_trials_that_wait_and_then_end_in_any_way_are_imported(name: str) -> None:
+def test_trials_that_wait_and_then_end_in_any_way_are_taken(name: str) -> None:
     sampler = make(name, 5)
     for number in range(8):
         point = sampler.ask(number)
