@@ -64,7 +64,7 @@ def saved(state: Any) -> Any:
 def command(here: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """`raysweep ARGUMENTS` in a process of its own, in an empty folder."""
 
-    def run(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             (sys.executable, "-m", "raysweep", *arguments),
             capture_output=True,

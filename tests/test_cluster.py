@@ -268,8 +268,9 @@ def test_a_folder_that_is_too_large_is_not_shipped(tmp_path: Path) -> None:
 
 def test_a_study_is_looked_at_and_ended_from_another_process(here: Path, ray: Any) -> None:
     """stop lets what runs run to its end; the study then goes on where it was left."""
-    space = {"x": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "epochs": 8, "pause": 0.1}
-    study = quick("long", trials=6, concurrency=1, scheduler="none", space=space)
+    gate = here / "gate"
+    space = {"x": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "epochs": 8, "gate": str(gate)}
+    study = quick("long", "trainables:gated", trials=6, concurrency=1, scheduler="none", space=space)
     place = here / "studies" / "long"
     results: list[raysweep.Result] = []
     run = threading.Thread(target=lambda: results.append(raysweep.run(study)))
@@ -281,7 +282,11 @@ def test_a_study_is_looked_at_and_ended_from_another_process(here: Path, ray: An
     assert json.loads(invoke(cli, ["status", "long", "--json"]).stdout)["state"] == "runs"
     assert "1 running" in invoke(cli, ["status", "long"]).stdout
     assert invoke(cli, ["stop", "long"]).exit_code == 0
-    run.join(60)
+    while "Asked to end" not in (place / FILE).read_text():
+        assert run.is_alive()
+        time.sleep(0.05)
+    gate.touch()
+    run.join(600)
     trials = results[0].trials
     assert results[0].interrupted and all(t.status == "completed" for t in trials) and len(trials) < 6
     assert queue.requested_end(place) == ""

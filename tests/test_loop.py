@@ -57,6 +57,23 @@ def test_a_loop_of_ones_own_asks_and_tells(tmp_path: Path) -> None:
     assert by_hand(quick(trials=25, algorithm=algorithm), tmp_path) == trials, "complete"
 
 
+MODELS = [{"name": "optuna", "startup": 1}, {"name": "hyperopt", "startup": 1}]
+
+
+@pytest.mark.parametrize("algorithm", MODELS, ids=lambda a: a["name"])
+def test_a_small_space_is_tried_whole_and_no_point_twice(algorithm: Any, tmp_path: Path) -> None:
+    space = {"x": {"float": [0.0, 1.0], "step": 0.25}, "epochs": [1, 2]}
+    trials = by_hand(quick(trials=30, algorithm=algorithm, space=space), tmp_path)
+    assert len(trials) == len({str(t.point) for t in trials}) == 10
+
+
+@pytest.mark.parametrize("algorithm", MODELS, ids=lambda a: a["name"])
+def test_known_points_are_tried_first(algorithm: Any, tmp_path: Path) -> None:
+    trials = by_hand(quick(trials=4, algorithm=algorithm, points=[{"x": 0.5}, {"x": -0.25}]), tmp_path)
+    assert [t.point for t in trials[:2]] == [{"x": 0.5, "epochs": 3}, {"x": -0.25, "epochs": 3}]
+    assert len({t.point["x"] for t in trials}) == 4
+
+
 def test_a_loop_that_broke_off_goes_on(tmp_path: Path) -> None:
     algorithm = {"name": "optuna", "sampler": "cmaes", "startup": 4}
     whole = by_hand(quick(trials=20, algorithm=algorithm), tmp_path / "whole")

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.xdist_group("nodes")  # one cluster, which grows and sh
 CLUSTER = """
 import json, sys
 from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 nodes = []
 print(cluster.address, flush=True)
 for line in sys.stdin:
@@ -114,12 +114,13 @@ def study(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_a_study_follows_its_cluster_as_it_grows_and_shrinks(
-    nodes: Nodes, study: Callable[..., Path]
+    nodes: Nodes, study: Callable[..., Path], tmp_path: Path
 ) -> None:
     nodes.add(BOX)
-    space = {"x": {"float": [-1.0, 1.0]}, "epochs": 25, "pause": 0.2}
+    gate = tmp_path / "gate"
+    space = {"x": {"float": [-1.0, 1.0]}, "epochs": 4, "gate": str(gate)}
     file = study(
-        trainable="trainables:parabola", minimize="loss", trials=3, per_trial={"custom": {"box": 1}},
+        trainable="trainables:gated", minimize="loss", trials=3, per_trial={"custom": {"box": 1}},
         checkpoint_every=0.1, space=space,
     )  # fmt: skip
     place = file.parent / "studies" / "spread"
@@ -133,7 +134,10 @@ def test_a_study_follows_its_cluster_as_it_grows_and_shrinks(
     nodes.add(BOX)
     until(lambda: running() == 2)
     nodes.take()
-    said, _ = process.communicate(timeout=120)
+    until(lambda: any(t.losses for t in history(place).trials))
+    until(lambda: "holds 1 trials at once now (it was 2)" in (place / FILE).read_text())
+    gate.touch()
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
     assert "holds 2 trials at once now (it was 1)" in said and "holds 1 trials at once now (it was 2)" in said
     told = assert_invariants(place, interval=2)
@@ -142,21 +146,24 @@ def test_a_study_follows_its_cluster_as_it_grows_and_shrinks(
 
 
 def test_what_waits_for_a_node_that_does_not_come_is_taken_back(
-    nodes: Nodes, study: Callable[..., Path]
+    nodes: Nodes, study: Callable[..., Path], tmp_path: Path
 ) -> None:
     """An autoscaler is said to have more nodes, and has none: a trial waits for one when the study is to end."""
-    space = {"x": {"float": [-1.0, 1.0]}, "epochs": 12, "pause": 0.5}
+    gate = tmp_path / "gate"
+    space = {"x": {"float": [-1.0, 1.0]}, "gate": str(gate)}
     file = study(
-        trainable="trainables:parabola", minimize="loss", trials=9, per_trial={"custom": {"box": 1}}, space=space
+        trainable="trainables:gated", minimize="loss", trials=9, per_trial={"custom": {"box": 1}}, space=space
     )  # fmt: skip
     place = file.parent / "studies" / "spread"
     more = json.dumps({"box": {"resources": {"CPU": 1, "box": 1}, "max_workers": 4}})
     process = nodes.run(file, RAYSWEEP_NODES=more)
     until(lambda: (place / FILE).exists() and any(t.reports for t in history(place).trials))
-    until(lambda: len(history(place).trials) == 2, 10)
+    until(lambda: len(history(place).trials) == 2)
     command = (sys.executable, "-m", "raysweep", "stop", "spread")
     subprocess.run(command, cwd=file.parent, env=nodes.environment, check=True)
-    said, _ = process.communicate(timeout=60)
+    until(lambda: "Asked to end" in (place / FILE).read_text())
+    gate.touch()
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 130 and "Asked to end" in said, said
     assert sorted(t.status for t in history(place).trials) == ["completed", "waiting"]
 
@@ -169,7 +176,7 @@ def test_a_trial_on_two_gpus_is_one_trial(nodes: Nodes, study: Callable[..., Pat
         space={"data": "digits", "epochs": 4, "units": 32, "lr": [0.003, 0.01], "batch_norm": True},
     )  # fmt: skip
     process = nodes.run(file)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
     place = file.parent / "studies" / "spread"
     assert assert_invariants(place, interval=4).trials[0].status == "completed"
@@ -184,6 +191,6 @@ def test_what_no_node_has_is_said_before_anything_waits_for_it(
         space={"x": 0.5},
     )  # fmt: skip
     process = nodes.run(file)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "a trial needs 1 CPU, 1 GPU, A100, but no node has it" in said

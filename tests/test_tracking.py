@@ -11,6 +11,7 @@ import pytest
 
 import raysweep
 from conftest import quick
+from faults.conftest import until
 from raysweep import TrackingError
 from raysweep.journal.journal import Journal
 from raysweep.journal.records import FILE, read
@@ -317,7 +318,8 @@ def test_a_publisher_that_cannot_publish_says_so_and_loses_nothing(here: Path) -
     journal = write(place)
     process.start_publisher(place, "sqlite:////dev/null/all.db")
     said: list[str] = []
-    shown = process.wait_for_publisher(place, said.append, patience=12)
+    until(lambda: process.publisher_status(place).error)
+    shown = process.wait_for_publisher(place, said.append, patience=0.1)
     assert not shown.over and "/dev/null" in shown.error
     assert "MLflow is behind" in said[-1] and "Nothing is lost: raysweep sync quick" in said[-1]
     journal.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,14 @@ def parabola(
         epoch += 1
         time.sleep(pause)
         yield {"loss": x * x + 1 / epoch + seed * 1e-12}, {"epoch": epoch}
+
+
+def gated(x: float, gate: str, epochs: int = 3, state: Any = None, pause: float = 0.0) -> Iterator[Step]:
+    """The same, but that after its first epoch it waits until the file `gate` is there."""
+    for step in parabola(x, epochs, state=state, pause=pause):
+        yield step
+        while not os.path.exists(gate):
+            time.sleep(0.02)
 
 
 def bowl(x: float, y: float = 0.0, epochs: int = 3, state: Any = None) -> Iterator[Step]:
@@ -94,6 +103,12 @@ def drawing(x: float, epochs: int = 1) -> Iterator[Step]:
 def silent(x: float) -> Iterator[Step]:
     """Never reports anything."""
     yield from ()
+
+
+def troubled(trouble: str, x: float, seed: int = 0) -> Iterator[Step]:
+    """One of those above."""
+    functions = {"heavy": heavy, "impossible": impossible, "greedy": greedy, "silent": silent}
+    yield from halves(x, seed) if trouble == "halves" else functions[trouble](x)
 
 
 def diverging(config: dict[str, Any]) -> None:

@@ -76,7 +76,7 @@ def history(place: Path) -> History:
     return History(read(place / FILE)[0])
 
 
-def until(condition: Callable[[], Any], seconds: float = 90) -> None:
+def until(condition: Callable[[], Any], seconds: float = 600) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -161,7 +161,7 @@ def test_a_head_that_is_lost_with_its_disk_costs_the_last_seconds(
     process = raysweep("run", "faulty_study.yaml", "-q", "--mirror", s3(port))
     until(lambda: reports(place) > 60)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     lost, killed = history(place), time.time()
     shutil.rmtree(here / "studies")
     said = finished(raysweep("resume", "faulty_study", "--mirror", s3(port)), seconds=200)
