@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where it stands (`space.lr.low`) and the rule it breaks."""
+    """One thing that is wrong: where it is (`space.lr.low`) and the rule it breaks."""
 
     where: str
     what: str
@@ -25,14 +25,14 @@ class Problem:
 
 
 class RaysweepError(Exception):
-    """Something the user can mend; the message says how. The command line exits with `code`."""
+    """Something the user can fix; the message says how. The command line exits with `code`."""
 
     code = 1
 
 
 class Infeasible(Exception):
     """Raised by a trainable whose point cannot be trained ("a kernel larger than the image"): the trial ends
-    without counting as an error, and the search learns to keep away."""
+    without counting as an error, and the search learns to avoid such points."""
 
 
 class StudyError(RaysweepError):
@@ -51,7 +51,7 @@ class StudyError(RaysweepError):
 
 
 class DataError(RaysweepError):
-    """The data cannot be had, or is not what the study says it is."""
+    """The data cannot be obtained, or is not what the study says it is."""
 
     code = 2
 
@@ -65,7 +65,7 @@ class JournalError(RaysweepError):
 
 
 class StorageError(RaysweepError):
-    """The place where a study is to be mirrored cannot be used."""
+    """The storage for a study's mirror cannot be used."""
 
 
 class TrackingError(RaysweepError):
@@ -73,19 +73,19 @@ class TrackingError(RaysweepError):
 
 
 HIDDEN = "***"
-_USER = re.compile(r"//(?:[^\s/]*@|[^\s/:@]+:\S*@)")  # a password may hold what should have been escaped
+_USER = re.compile(r"//(?:[^\s/]*@|[^\s/:@]+:\S*@)")  # a password may hold unescaped characters
 _QUERY = re.compile(
     r"([?&;][^=&;\s]*(?:pass|pwd|token|secret|key|sig|auth|cred)[^=&;\s]*=)[^&;\s]*", re.IGNORECASE
 )
 
 
 def scrubbed(text: str) -> str:
-    """A text with the password taken out of every URI in it, from before its host and from its query."""
+    """The text with the passwords removed from every URI in it, both before the host and in the query."""
     return _QUERY.sub(rf"\1{HIDDEN}", _USER.sub(f"//{HIDDEN}@", text))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """` Did you mean 'lr'?`, or the list of what is known when nothing is near."""
+    """` Did you mean 'lr'?`, or the list of known names if none is close."""
     names = sorted(known)
     near = get_close_matches(word, names, n=1)
     return f" Did you mean '{near[0]}'?" if near else f" One of: {', '.join(names)}."

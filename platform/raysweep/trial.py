@@ -1,4 +1,4 @@
-"""Trial: what one point did. A record, and the one rule by which the best of many is chosen."""
+"""A trial: the record of what one point did, and the one rule that picks the best of many trials."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ Status = Literal[
     "timeout",
     "failed",
 ]
-"""waiting (for a worker, for the first time or again), running and paused (by the scheduler, until it is promoted
-or beaten) are not over; completed ran all its epochs; stopped was ended by the scheduler or by a rule of the study;
-diverged reported a number that is not finite; out of memory is what it says; infeasible is what the trainable said
-of the point; timeout took longer than the study allows; failed raised another error or never reported the metric."""
+"""Not ended: waiting (for a worker, for the first time or again), running, and paused (by the scheduler,
+until the trial is promoted or beaten). Ended: completed (ran all its epochs), stopped (by the scheduler or by
+a rule of the study), diverged (reported a number that is not finite), out of memory, infeasible (the
+trainable said so of the point), timeout (took longer than the study allows), failed (raised another error, or
+never reported the metric)."""
 
 ENDED: frozenset[str] = frozenset(
     {"completed", "stopped", "diverged", "out of memory", "infeasible", "timeout", "failed"}
 )
 NO_RESULT: frozenset[str] = frozenset({"diverged", "out of memory", "infeasible"})
-"""Ends that say something of the point, from which a search learns. An error in the code says nothing of it."""
+"""Ends that tell something about the point, so a search learns from them. An error in the code does not."""
 RANKED: frozenset[str] = frozenset({"completed", "stopped"})
-"""Ends whose best epoch is the trial's result."""
+"""Ends after which the best epoch is the trial's result."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Report:
 
 
 Cause = Literal["code", "worker", "node"]
-"""Why an attempt ended early: an exception of the user's code, the death of its process, or of its whole node
-(or its being taken away), which is nobody's fault."""
+"""Why an attempt ended early: the user's code raised an exception, the worker process died, or the whole node
+died or was taken away. The loss of a node is nobody's fault."""
 
 
 @dataclass(frozen=True)
@@ -55,29 +56,29 @@ class Loss:
 
     cause: Cause
     epoch: int
-    """The last one that was reported."""
+    """The last epoch that was reported."""
     error: str
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a trial has shown so far: its best epoch of those that count."""
+    """A trial's result so far: the best of its epochs that count."""
 
     report: Report
     values: tuple[float, ...]
-    """Of every objective, the leading one first."""
+    """The value of every objective, the leading one first."""
     final: bool
     """Whether the trial has ended, so that nothing better can come."""
 
     @property
     def value(self) -> float:
-        """Of the leading objective."""
+        """The value of the leading objective."""
         return self.values[0]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of the space and what became of it; one execution of it for each seed."""
+    """One point of the space and what happened to it, with one execution for each seed."""
 
     number: int
     point: Point
@@ -94,7 +95,7 @@ class Trial:
     error: str = ""
     losses: tuple[Loss, ...] = ()
     parent: tuple[int, int] | None = None
-    """The trial, and its epoch, from whose checkpoint this one went on with another point."""
+    """The trial and epoch whose checkpoint this trial continued from, with another point."""
 
     @property
     def ended(self) -> bool:
@@ -105,7 +106,7 @@ class Trial:
         return self.reports[-1] if self.reports else None
 
     def best(self, objective: Objective) -> Report | None:
-        """The epoch whose leading metric is best (the earliest of equals) of those that count, or None."""
+        """The epoch with the best leading metric (the earliest if equal) among those that count, or None."""
         known = self.__dict__.get("_best")
         if known is None or known[0] != objective:  # a table asks for it again and again
             known = (objective, _best_of(self.reports, objective))
@@ -114,9 +115,9 @@ class Trial:
         return found
 
     def score(self, objective: Objective) -> Score | None:
-        """What the trial has shown so far. This is what ranks it, everywhere, and what a search learns from.
+        """The trial's result so far. Every ranking uses this score, and a search learns from it.
 
-        None if no epoch counts, or if it ended in a way by which none does.
+        None if no epoch counts, or if the trial ended in a way that makes none count.
         """
         if self.ended and self.status not in RANKED:
             return None
@@ -127,7 +128,7 @@ class Trial:
     def excess(self, objective: Objective) -> float:
         """How far an ended trial is from a result that counts, from 0 (it has one) to 1 (it broke down).
 
-        An error in the code, which says nothing of the point, counts as 0.
+        An error in the code counts as 0, because it tells nothing about the point.
         """
         if self.status in NO_RESULT:
             return 1.0
@@ -148,15 +149,16 @@ def _best_of(reports: Iterable[Report], objective: Objective) -> Report | None:
 
 
 def asked(trials: Iterable[Trial]) -> int:
-    """How many points were asked for: those that went on from another trial are not counted."""
+    """How many points were asked for, not counting trials that continued from another trial."""
     return sum(t.parent is None for t in trials)
 
 
 def ranking(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
-    """The trials that have a score, best first: of those that have not ended, as it is so far. Ties go to the earlier.
+    """The trials that have a score (so far, if they have not ended), best first. Ties go to the earlier
+    trial.
 
     With several objectives the Pareto front comes first, then the front of the rest, and so on (Deb et al. 2002),
-    each sorted by the leading one.
+    each sorted by the leading objective.
     """
     known, losses = {t.number: t for t in trials}, _losses(trials, objective)
     ranked: list[Trial] = []
@@ -169,13 +171,13 @@ def ranking(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
 
 
 def front(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
-    """The trials that none beats in every objective, sorted by the leading one."""
+    """The trials that no other trial dominates, sorted by the leading objective."""
     best = set(_undominated(_losses(trials, objective)))
     return [t for t in ranking(trials, objective) if t.number in best]
 
 
 def _losses(trials: Iterable[Trial], objective: Objective) -> dict[int, tuple[float, ...]]:
-    """The objectives of each trial that has a result, as numbers of which less is better."""
+    """The objectives of each trial that has a result, as numbers where less is better."""
     scores = ((t.number, t.score(objective)) for t in trials)
     return {
         number: tuple(o.loss(v) for o, v in zip(objective.all, score.values, strict=True))
@@ -185,9 +187,9 @@ def _losses(trials: Iterable[Trial], objective: Objective) -> dict[int, tuple[fl
 
 
 def _undominated(losses: Mapping[int, tuple[float, ...]]) -> list[int]:
-    """The numbers whose losses no other's are at most as high as, in all, and lower in one."""
+    """The trials that no other dominates: none has losses at most as high in all, and lower in one."""
     found: list[int] = []
-    for number in sorted(losses, key=lambda n: (losses[n], n)):  # who dominates comes first
+    for number in sorted(losses, key=lambda n: (losses[n], n)):  # a trial that dominates comes first
         mine = losses[number]
         beaten = any(
             all(a <= b for a, b in zip(losses[n], mine, strict=True)) and losses[n] != mine for n in found

@@ -1,1 +1,1 @@
-"""What happened in a study: the journal and its fold, its mirror, what is kept, what a person queues."""
+"""What happened in a study: the journal, its history and mirror, checkpoint retention, and the queue."""

@@ -23,22 +23,22 @@ class History:
         self.data: dict[str, str] = {}
         """The fingerprint of each data set, by the arguments that load it."""
         self.complete = False
-        """Whether the last session came to the study's end."""
+        """Whether the last session reached the study's end."""
         self.error = ""
-        """What ended the last session before the study's end, if it was something that is wrong."""
+        """The error that ended the last session before the study's end, if there was one."""
         self.over = False
         """Whether the last session ended by itself, complete or interrupted."""
         self.session: Record = {}
         self.warm: list[Record] = []
-        """What was taken over from each earlier study: its name, its trials, how many did not fit."""
+        """What was imported from each earlier study: its name, its trials, how many did not fit."""
         self.features: list[Record] = []
         """What was made once for all trials: `key`, `images`, `bytes`, the seconds it `took`, whether it was `warm`."""
         self.continued: dict[tuple[int, int], None] = {}
-        """The trials that are to have more epochs, and how many: a set, in order."""
+        """The trials that are to have more epochs, and how many (an ordered set)."""
         self.replaced: set[int] = set()
-        """The trials of which a later attempt has reported epochs again, and otherwise."""
+        """The trials for which a later attempt has reported epochs again, with different metrics."""
         self.computed = 0.0
-        """Seconds that all trials have computed, together."""
+        """Computing time of all trials together, in seconds."""
         self._elapsed, self._began, self._latest = 0.0, 0.0, 0.0
         self._trials: dict[int, Trial] = {}
         self._new: dict[int, list[Report]] = {}  # reports not yet in the frozen trials, to append in O(1)
@@ -46,7 +46,7 @@ class History:
             self.add(record)
 
     def add(self, record: Record) -> None:
-        """Fold one more record in. Kinds that this version does not know are passed over."""
+        """Fold one more record in. Kinds that this version does not know are ignored."""
         kind = record["kind"]
         if kind == "session":
             self._elapsed, self._began = self.elapsed(self._latest), record["time"]
@@ -112,7 +112,7 @@ class History:
         return self._latest
 
     def _lose(self) -> None:
-        """Nothing outlives the session that started it: what was running waits for the next."""
+        """No trial outlives the session that started it: running ones wait for the next session."""
         for number, trial in self._trials.items():
             if trial.status == "running":
                 self._trials[number] = replace(trial, status="waiting")
@@ -153,7 +153,7 @@ class History:
         return trial
 
     def continues(self, number: int) -> bool:
-        """Whether a trial is one that was given more epochs, and is to have them all."""
+        """Whether a trial continues another one with more epochs, and is to have them all."""
         trial = self._trials[number]
         return trial.parent is not None and (trial.parent[0], trial.point.get("epochs")) in self.continued
 
@@ -163,7 +163,7 @@ class History:
 
     @property
     def owed(self) -> list[tuple[Trial, int]]:
-        """The trials that are to have so many epochs, and have no successor yet that gets them."""
+        """The trials without a successor yet that are to have more epochs, and how many."""
         if not self.continued:
             return []
         given = {(t.parent[0], t.point.get("epochs")) for t in self.trials if t.parent}
@@ -178,8 +178,8 @@ class History:
 def _merged(reports: tuple[Report, ...], new: Iterable[Report]) -> tuple[tuple[Report, ...], bool]:
     """A trial's epochs with those reported since, and whether some of them were replaced.
 
-    A later attempt that started over from a checkpoint does epochs again: the same, and nothing has happened, or
-    different, and what was said of them and later ones no longer counts.
+    A later attempt that resumed from a checkpoint repeats epochs. If their metrics are the same, nothing
+    changes. If they differ, the earlier reports of those epochs and of later ones no longer count.
     """
     kept, replaced = list(reports), False
     for report in new:
@@ -201,8 +201,8 @@ class Reader:
         self.history = History()
 
     def update(self) -> list[Record]:
-        """What was written since the last time; `history` has it folded in."""
-        if self._path.stat().st_size < self._end:  # it was begun anew
+        """The records written since the last call; they are already folded into `history`."""
+        if self._path.stat().st_size < self._end:  # the journal was started over
             self.history, self._end = History(), 0
         records, self._end = read(self._path, self._end)
         for record in records:

@@ -1,8 +1,8 @@
-"""The append-only record of a study, open for writing. It is the truth: every table, MLflow run and resumed search is
-computed from it.
+"""The append-only record of a study, open for writing. It is the source of truth: every table, MLflow run and
+resumed search is computed from it.
 
-A line is handed to the operating system before `append` returns, so the death of the process loses nothing; a thread
-brings it to the disk within SYNC seconds, which is what a power failure may cost.
+A line is handed to the operating system before `append` returns, so nothing is lost if the process dies. A
+thread flushes it to disk within SYNC seconds; a power failure may lose that much.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Journal:
 
     @property
     def fence(self) -> int:
-        """How many have held this study, this process included."""
+        """How many processes have held this study, including this one."""
         return self._lock.fence
 
     def replay(self) -> Iterator[tuple[Record, History]]:
@@ -95,8 +95,9 @@ class Journal:
         return record
 
     def _see_that_it_is_ours(self) -> None:
-        """Raise JournalError when another has taken the study over. When the heartbeat is late, another may have: then
-        wait until it is said again that we are alive, for as long as a disk is full, or some minutes."""
+        """Raise JournalError if another process has taken the study over. When our heartbeat is late, one may
+        have: then wait until a heartbeat succeeds, for as long as the disk is full, or else for some
+        minutes."""
         while self._usurper is None and time.time() - self._beaten > STALE / 2:
             if self._heart.once():
                 continue
@@ -107,7 +108,7 @@ class Journal:
             raise JournalError(f"study '{self.path.parent.name}' was taken over by {self._usurper}")
 
     def _write(self, data: bytes) -> None:
-        """Write a line, whole; while the disk is full, wait for room: what happened must not be forgotten."""
+        """Write a whole line. While the disk is full, wait for room: no record may be lost."""
         told = False
         while True:
             try:
@@ -145,7 +146,7 @@ class Journal:
             self._end, self.history = 0, History()
 
     def close(self) -> None:
-        """Bring everything to the disk and let the study go."""
+        """Flush everything to disk and release the study."""
         with self.lock:
             if self._closed:
                 return
@@ -157,8 +158,8 @@ class Journal:
         os.close(self._file)
 
     def _sync(self) -> None:
-        """Bring what was written to the disk. An error is told, and tried again with what comes next: what could not be
-        brought there is still with the operating system, but a power failure may lose it."""
+        """Flush to disk what was written. An error is reported, and the flush is tried again after the next
+        write. Until then the operating system holds the data, but a power failure may lose it."""
         if self._dirty:
             self._dirty = False
             os.fsync(self._file)
@@ -169,7 +170,7 @@ class Journal:
             self._beaten = time.time()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Ray Tune pickles what it is given, for snapshots that we do not use. A copy of a journal reads, no more.
+        # Ray Tune pickles what it is given, for snapshots that we do not use. A copied journal can only read.
         return History, ()
 
 
@@ -178,7 +179,7 @@ def _warn(text: str) -> None:
 
 
 def _private(folder: Path) -> None:
-    """See that nobody else can write to a study: its journal decides what is run. Raises JournalError."""
+    """Check that nobody else can write to a study: its journal decides what is run. Raises JournalError."""
     about = folder.stat()
     if about.st_uid != os.getuid():
         raise JournalError(f"{folder} belongs to another user. Copy it, and run your copy")

@@ -1,9 +1,9 @@
-"""A copy of a study on other storage (`s3://`, `gs://`, another disk): its journal a few seconds behind, and the
-checkpoints that it keeps. A machine that is lost with its disk costs no more than that.
+"""A copy of a study on other storage (`s3://`, `gs://`, another disk): its journal, a few seconds behind, and
+the checkpoints that it keeps. If a machine is lost with its disk, only what was not copied yet is lost.
 
-The journal lies there in parts, since no object store appends: part i holds the bytes from i * PART on, so that
-only the last one is ever written again. It is not written to by two machines: `holder.json` says whose it is, and
-its age is told by the storage's own clock.
+The copy holds the journal in parts, because object stores cannot append. Part i holds the bytes from i * PART
+on, so only the last part is ever rewritten. Two machines never write to one copy: `holder.json` says whose it
+is, and the storage's own clock gives the age of that file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Mirror:
     """Keeps the copy at `uri`/NAME while the study in `place` is run by this process."""
 
     def __init__(self, place: Path, uri: str, say: Callable[[str], None]):
-        """Raises StorageError when it cannot be written to, is another study's or another machine's."""
+        """Raises StorageError when the copy cannot be written to, or belongs to another study or machine."""
         self._place, self._uri, self._say = place, scrubbed(uri), say
         self._files, self._base = _opened(uri, place.name)
         self._refuse_held()
@@ -56,7 +56,7 @@ class Mirror:
         self._copying.start()
 
     def close(self) -> None:
-        """Bring the rest over, and let the copy go. Says so if that takes too long."""
+        """Copy the rest, and release the copy. Says so if that takes too long."""
         if not self._copying.started:
             return
         end = time.monotonic() + DRAIN
@@ -74,7 +74,7 @@ class Mirror:
         try:
             self._hold(0)
         except (OSError, ValueError) as error:
-            self._say(f"The mirror at {self._uri} was not let go ({error}): it is free in {STALE:.0f} s.")
+            self._say(f"The mirror at {self._uri} was not released ({error}): it is free in {STALE:.0f} s.")
 
     def _step(self) -> None:
         behind, self._behind = self._behind, True
@@ -95,10 +95,10 @@ class Mirror:
                 start += len(data)
                 self._sent = start
                 if start % PART:
-                    break  # what has come meanwhile is for the next look: a part begins at a multiple of its size
+                    break  # the next look copies what came meanwhile: a part begins at a multiple of its size
 
     def _checkpoints(self) -> None:
-        """What is new goes over, data before the manifest that makes it count; what was deleted is deleted."""
+        """Copy new files, data before the manifest that makes it count; delete what was deleted here."""
         found = {
             p.relative_to(self._place).as_posix(): p
             for k in KEPT
@@ -106,7 +106,7 @@ class Mirror:
             if p.is_file() and p.suffix != ".part"
         }
         for name in sorted(found, key=lambda n: (n.endswith(".json"), n)):
-            with suppress(FileNotFoundError):  # beaten in this instant
+            with suppress(FileNotFoundError):  # it has just been deleted
                 about = found[name].stat()
                 seen = (about.st_size, about.st_mtime_ns)
                 if self._known.get(name) != seen:
@@ -137,7 +137,7 @@ class Mirror:
     # --- whose it is -------------------------------------------------------------------------------------------
 
     def _hold(self, pid: int) -> None:
-        """Say that it is ours, unless another has taken it over: then leave it alone. Raises OSError."""
+        """Mark the copy as ours. If another machine has taken it over, leave it alone and raise OSError."""
         who = {"host": platform.node(), "place": str(self._place), "pid": pid}
         if self._held:
             held = self._files.get_file_info(f"{self._base}/holder.json")
@@ -148,7 +148,7 @@ class Mirror:
         self._write("holder.json", json.dumps(who).encode())
 
     def _refuse_held(self) -> None:
-        """Raise StorageError while another machine keeps this copy. Writing is tried by the way."""
+        """Raise StorageError while another machine holds this copy, or if the copy cannot be written to."""
         try:
             self._write("probe", b"")
             now, held = self._files.get_file_info([f"{self._base}/probe", f"{self._base}/holder.json"])
@@ -167,7 +167,7 @@ class Mirror:
 
 
 def _holder(data: bytes) -> dict[str, Any]:
-    """Who keeps a copy; empty when it cannot be read: a write that was torn, which the next one mends."""
+    """Who holds a copy; empty if that cannot be read: a torn write, which the next one repairs."""
     try:
         who = json.loads(data)
     except ValueError:
@@ -176,9 +176,9 @@ def _holder(data: bytes) -> dict[str, Any]:
 
 
 def fetch(place: Path, uri: str) -> bool:
-    """Bring the study in `place` up to its copy at `uri`, if that knows more. Whether it did.
+    """Update the study in `place` from its copy at `uri`, if the copy has more. Returns whether it did.
 
-    Raises StorageError when the storage cannot be read. What differs is left for `Mirror` to refuse.
+    Raises StorageError when the storage cannot be read. A copy that differs is left for `Mirror` to refuse.
     """
     path = place / FILE
     if path.exists() and in_use(path):
@@ -192,14 +192,12 @@ def fetch(place: Path, uri: str) -> bool:
         for name in _names(files, base):
             own = place / name
             if not own.resolve().is_relative_to(place.resolve()):
-                raise StorageError(
-                    f"{scrubbed(uri)} holds a file that is to lie outside of the study: {name}"
-                )
+                raise StorageError(f"{scrubbed(uri)} holds a file that would lie outside the study: {name}")
             own.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             disk.write(own, _read(files, f"{base}/{name}"))
     except OSError as error:
         raise StorageError(f"{scrubbed(uri)} cannot be read: {' '.join(str(error).split())[:300]}") from None
-    disk.write(path, there)  # last: a study that is here has what it needs
+    disk.write(path, there)  # last: a study whose journal is here has all that it needs
     return True
 
 

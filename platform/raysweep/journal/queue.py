@@ -1,5 +1,6 @@
-"""What a person hands to a search while it runs, as files in the study's folder, since its journal has one writer:
-points, a file each, which the search takes, oldest first, before it asks its sampler; and the wish that it end."""
+"""What a person sends to a running search: points to try, and a request to end. They are files in the study's
+folder, because the journal has only one writer. Each point is a file of its own. The search takes the oldest
+point first, before it asks its sampler."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from raysweep.study.space import Point, Space, decode, encode
 FOLDER = "queue"
 END = "end"
 How = Literal["stop", "cancel"]
-"""`stop`: no trial begins any more, and what runs runs to its end. `cancel`: at once, in order."""
+"""`stop`: no more trials begin, and running ones finish. `cancel`: at once, but in an orderly way."""
 
 
 def put(study: Path, point: Point) -> Path:
@@ -26,9 +27,10 @@ def put(study: Path, point: Point) -> Path:
 
 
 def oldest(study: Path, space: Space) -> tuple[Path, Point] | None:
-    """The point that was queued first, in its file, which whoever takes it deletes; None when there is none.
+    """The point that was queued first, with its file, which the caller deletes; None when there is none.
 
-    What is no point of the space (a person's own file, a study since changed) is set aside as `.refused`.
+    A file that holds no point of the space (a person's own file, or the study has changed since) is set aside
+    as `.refused`.
     """
     for path in sorted(p for p in (study / FOLDER).glob("*.json") if p.is_file()):
         try:
@@ -47,7 +49,7 @@ def request_end(study: Path, how: How) -> None:
 
 
 def requested_end(study: Path) -> str:
-    """How a person wants it to end: "", "stop" or "cancel"."""
+    """How a person wants the study to end: "", "stop" or "cancel"."""
     try:
         return (study / END).read_text()
     except FileNotFoundError:
@@ -55,5 +57,5 @@ def requested_end(study: Path) -> str:
 
 
 def clear_end(study: Path) -> None:
-    """Nobody wants it to end: a session begins, or has ended as it was wanted."""
+    """Remove the request to end: a session begins, or has ended as requested."""
     (study / END).unlink(missing_ok=True)

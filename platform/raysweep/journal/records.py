@@ -1,6 +1,6 @@
 """The journal's file: one line a record, the CRC-32 of the text in hexadecimal, a space, the text (JSON).
 
-What follows the first line that is torn or does not match its CRC does not count.
+From the first line that is torn or does not match its CRC, everything is ignored.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Retention:
         return self._journal.path.parent / "trials" / f"{number:06d}"
 
     def ended(self, number: int) -> None:
-        """Keep a trial that has just ended, or not."""
+        """Keep the checkpoints of a trial that has just ended if it is one of the best; else delete them."""
         those = [self._journal.trial(n) for n in {*self._best, number}]
         ranked = [t.number for t in ranking(those, self._objective)]
         self._best = ranked[:KEPT]
@@ -36,7 +36,7 @@ class Retention:
             checkpoints.discard(self.folder(beaten))
 
     def _wanted(self) -> set[int]:
-        """The best, and those that are to go on."""
+        """The best trials, and those that are to have more epochs."""
         return {*self._best, *(parent.number for parent, _ in self._journal.history.owed)}
 
     def sweep(self) -> None:
@@ -47,11 +47,11 @@ class Retention:
                 shutil.rmtree(self.folder(trial.number), ignore_errors=True)
 
     def newest_checkpoint(self, number: int, among: Collection[int]) -> int | None:
-        """The newest of the epochs `among` of which a trial has a checkpoint."""
+        """The newest epoch in `among` for which a trial has a checkpoint, or None."""
         return next((e for e in checkpoints.epochs(self.folder(number)) if e in among), None)
 
     def copy_checkpoint(self, parent: int, epoch: int, child: int) -> bool:
-        """Give a new trial the checkpoint that it is to go on from; whether it was still there."""
+        """Give a new trial the checkpoint that it continues from. Returns whether that was still there."""
         folder = self.folder(child)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:

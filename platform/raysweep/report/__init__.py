@@ -1,1 +1,1 @@
-"""What a study came to, for a person: tables, the live view, events."""
+"""A study's results for a person to read: tables, the live view, events."""

@@ -12,8 +12,8 @@ BRIEF = {"said", "lost", "ended", "best", "over"}
 
 
 def events(records: Iterable[Record], of_trial: int | None = None, brief: bool = False) -> Iterator[str]:
-    """What a journal's records tell, a line each; of one trial with its epochs, if `of_trial` says which; without
-    trials' comings and goings, if `brief`."""
+    """A line for each event in a journal's records. With `of_trial`, only that trial's events, and its epochs
+    too. With `brief`, without events such as the start or pause of a trial."""
     for record in records:
         number = record.get("trial")
         if of_trial is not None and (number != of_trial or record["kind"] == "best"):

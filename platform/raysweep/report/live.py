@@ -37,8 +37,8 @@ class Progress:
         began: float | None = None,
         now: Callable[[], float] = time.time,
     ):
-        """`trials` as they stand whenever they are asked for; `began` is when the search did, if not now; `now` stands
-        still for one that is over."""
+        """`trials` returns the trials as they are at the time of the call. `began` is when the search began,
+        if not now. `now` is constant for a search that is over."""
         self._study, self.trials, self._now = study, trials, now
         self._began = began or time.time()
         self._before = sum(t.ended and t.finished < self._began for t in trials())
@@ -62,7 +62,8 @@ class Progress:
         return " · ".join([*parts, f"{duration(seconds)} so far"])
 
     def view(self, how: str = "") -> Group:
-        """The live table: the best trials, then those that run; `how` it stands, for who did not start it."""
+        """The live table: the best trials, then the running ones. `how` is the state of the search, for
+        viewers that did not start it."""
         objective = self._study.objective
         trials = self.trials()
         running = [t for t in trials if t.status == "running"][:SHOWN]

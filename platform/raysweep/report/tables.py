@@ -25,7 +25,7 @@ STYLE = {
 
 
 def number(value: float | None) -> str:
-    """A metric in as few characters as tell it apart."""
+    """A metric in just enough characters to tell it apart."""
     return (
         "" if value is None else f"{value:.4g}" if abs(value) < 1e-3 or abs(value) >= 1e4 else f"{value:.4f}"
     )
@@ -43,7 +43,7 @@ def value_text(value: Any) -> str:
 def rows(trials: Iterable[Trial], objective: Objective) -> list[dict[str, Any]]:
     """Trials as flat records: number, status, the metric at its best epoch, seconds, error, parameters.
 
-    A parameter that is called as one of our own columns gets `point.` before its name.
+    A parameter that has the name of one of our own columns gets the prefix `point.`.
     """
     found = []
     for trial in trials:

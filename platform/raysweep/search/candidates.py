@@ -1,5 +1,5 @@
-"""Which trial comes next: one that was left unfinished, one that is to go on, one that is promoted, a queued point, a
-point of the sampler's; in an order that depends on the journal alone."""
+"""Which trial comes next: an unfinished one, one that is to have more epochs, a promoted one, a queued point,
+or a point from the sampler. The order depends on the journal alone."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Candidates:
         trials = journal.trials
         self._seen = {encode(t.point) for t in trials}
         self._next = len(trials)
-        self._unreadable = False  # whether it was said that the queue cannot be read
+        self._unreadable = False  # whether it was already reported that the queue cannot be read
         self.unfinished: deque[Trial] = deque()
-        """Trials of an earlier session, or that were lost: the next ones."""
+        """Trials that an earlier session left unfinished, or that were lost. They come first."""
         self.continued = deque(journal.history.owed)
         """Trials that are to have more epochs, and how many."""
         self.asked = asked(trials)
@@ -38,7 +38,7 @@ class Candidates:
 
     @property
     def waiting(self) -> bool:
-        """Whether a trial waits to be taken up."""
+        """Whether a trial is waiting to be resumed or continued."""
         return bool(self.unfinished or self.continued)
 
     @property
@@ -51,14 +51,15 @@ class Candidates:
         trial = self._resumed() or self._continuation()
         if trial is not None:
             return trial, None
-        if isinstance(self._state.scheduler, Population):  # which is filled first
+        if isinstance(self._state.scheduler, Population):  # a population is filled first
             fresh = self._fresh_trial()
             return (fresh, None) if fresh else self.promoted()
         promoted, replaced = self.promoted()
         return (promoted, replaced) if promoted else (self._fresh_trial(), None)
 
     def promoted(self, last: bool = False) -> tuple[Trial | None, int | None]:
-        """A trial that has paused and may go on; or its successor in a population, and the one that this replaces."""
+        """A paused trial that may go on; or, in a population, its fork and the trial that the fork
+        replaces."""
         scheduler = self._state.scheduler
         number = scheduler.promote(last)
         if number is None:
@@ -78,7 +79,7 @@ class Candidates:
         return None
 
     def _continuation(self) -> Trial | None:
-        """A successor of a trial that is to have more epochs: the same executions, from its last checkpoint."""
+        """A successor that gives a trial more epochs: the same executions, from its last checkpoint."""
         if not self.continued:
             return None
         parent, epochs = self.continued.popleft()
@@ -109,13 +110,14 @@ class Candidates:
             path, point = queued
             known = encode(point) in self._seen
             trial = None if known else self._journalled(point, source="queue")
-            path.unlink()  # only now: what is killed in between is not lost
+            path.unlink()  # only now: a kill in between must not lose the point
             if trial is not None:
                 return trial
         return None
 
     def _oldest(self) -> tuple[Path, Point] | None:
-        """The point that was queued first; none while the queue cannot be read: a share that is away ends no search."""
+        """The point queued first; None while the queue cannot be read: a missing share must not end a
+        search."""
         try:
             return queue.oldest(self._journal.path.parent, self._study.space)
         except OSError as error:
@@ -146,16 +148,16 @@ class Candidates:
                 return found, source
         if (self._study.space.cardinality or GRID_LIMIT + 1) > GRID_LIMIT:
             return found, source
-        # A small space, of which the sampler likes what it knows: what is left of it, in order.
+        # A small space, where the sampler keeps proposing known points: take the remaining ones in order.
         every = self._study.space.without_grids().grid()
         return next((p for p in every if encode(p) not in self._seen), None), source
 
     def _saved(self, number: int) -> int | None:
-        """The epoch of a trial's newest checkpoint where it paused, from which another can go on."""
+        """The epoch of a trial's newest checkpoint at a milestone, from which another trial can continue."""
         return self._retention.newest_checkpoint(number, self._state.scheduler.milestones)
 
     def _forked(self, fork: Fork, seeds: Sequence[int] = (), **more: Any) -> Trial | None:
-        """The new trial, with a copy of its parent's checkpoint; None if that was deleted in this instant."""
+        """The new trial, with a copy of its parent's checkpoint; None if that has just been deleted."""
         if not self._retention.copy_checkpoint(fork.parent, fork.epoch, self._next):
             return None
         parent = [fork.parent, fork.epoch]

@@ -1,4 +1,4 @@
-"""The search, whoever runs its trials: which comes next, what became of it, when it is over.
+"""The search, whatever runs its trials: which trial comes next, how each one ended, when the search is over.
 
 Ray Tune's searcher (search.py) is one user; a person with a loop of their own is another:
 
@@ -34,12 +34,12 @@ from raysweep.study.study import Study
 from raysweep.tracking.store import store_of
 from raysweep.trial import ENDED, Cause, Loss, Status, Trial
 
-NODES = 10  # that a trial may lose one after the other without an epoch in between
+NODES = 10  # that a trial may lose in a row without an epoch in between
 
 
 class Loop:
-    """A study whose journal is open: hands out trials, unfinished ones of an earlier session first, and takes
-    in what became of them."""
+    """A study with its journal open: hands out trials, first those that an earlier session left unfinished,
+    and takes in their results."""
 
     def __init__(self, study: Study, journal: Journal):
         self.study, self.journal = study, journal
@@ -50,10 +50,10 @@ class Loop:
         self._failures = FirstFailures()
         self._running: set[int] = set()
         self.paused = False
-        """Whether no trial is handed out for now: the disk is full."""
+        """Whether no trials are handed out for now, because the disk is full."""
         self.ending = False
-        """Whether no trial is handed out any more: a person wants it to end."""
-        self._turn = threading.RLock()  # of who asks or tells, where a person's loop has threads
+        """Whether no more trials are handed out, because a person wants the search to end."""
+        self._turn = threading.RLock()  # one ask or tell at a time, where a person's loop has threads
         for trial in journal.trials:
             if not trial.ended:
                 self._take_up(trial)
@@ -61,7 +61,8 @@ class Loop:
 
     @property
     def failing(self) -> str:
-        """Why no trial is handed out any more: the first ones of this session all failed, without a result."""
+        """Why no more trials are handed out, if the first trials of this session all failed without a
+        result."""
         return self._failures.reason
 
     def _take_up(self, trial: Trial) -> None:
@@ -71,7 +72,7 @@ class Loop:
             self.end(trial.number, "stopped", "")
         elif decision != "pause":
             self._candidates.unfinished.append(trial)
-        elif trial.status != "paused":  # nor was it said that it had paused
+        elif trial.status != "paused":  # its pause was not journalled
             self._pause(trial.number)
 
     @classmethod
@@ -79,9 +80,9 @@ class Loop:
     def open(cls, study: Study, folder: str | Path = "studies", store: str | None = None) -> Iterator[Loop]:
         """The loop of a study whose trials you run yourself; its journal is in `folder`/NAME, as with `run`.
 
-        `raysweep trials`, `best` and `sync` (which brings it to MLflow, at `store`) work on it. When to stop a
-        trial is for you to say, so the study must have no scheduler. Threads may ask and tell at the same time.
-        Raises a RaysweepError when the study is another's or is being run.
+        `raysweep trials`, `best` and `sync` (which publishes it to MLflow, at `store`) work on it. You decide
+        when to stop a trial, so the study must have no scheduler. Threads may ask and tell at the same time.
+        Raises a RaysweepError when the journal belongs to another study or the study is being run.
         """
         study = study.without_scheduler()
         place = Path(folder).resolve() / study.name
@@ -92,7 +93,7 @@ class Loop:
                 what = f"the code of '{study.name}' has changed since its trials were run"
                 warnings.warn(what, stacklevel=3)
             open_session(study, journal, uri, new_code=True)
-            queue.clear_end(place)  # what was wanted of an earlier session
+            queue.clear_end(place)  # a request to end an earlier session
             for _ in import_trials(study, journal, uri):
                 pass
             loop = cls(study, journal)
@@ -120,11 +121,11 @@ class Loop:
         status: Status = "completed",
         error: str = "",
     ) -> None:
-        """What became of a trial: the metrics of its one epoch or of each, and how it ended.
+        """Report the result of a trial: the metrics of its one epoch or of each epoch, and how it ended.
 
-        A metric that is not finite makes it `diverged`; `infeasible` and `out of memory` are learned from,
-        `failed` is not held against the point. Raises RaysweepError when a trial that is said to have completed
-        reports no objective, or has been told before.
+        A metric that is not finite makes the trial `diverged`. The search learns from `infeasible` and
+        `out of memory`, but does not hold `failed` against the point. Raises RaysweepError when a trial said
+        to have completed does not report an objective, or when the trial has been told before.
         """
         with self._turn:
             self._told(trial, metrics, status, error)
@@ -162,7 +163,7 @@ class Loop:
         """The trial that comes next, or None: for now if the study is `blocked`, else for good."""
         if self.paused or self.ending or self.failing:
             return None
-        if self.rules.reason:  # what was begun in an earlier session is not taken up again
+        if self.rules.reason:  # trials that an earlier session began are not resumed
             self._candidates.continued.clear()
             while self._candidates.unfinished:
                 self.end(self._candidates.unfinished.popleft().number, "stopped", "")
@@ -183,8 +184,8 @@ class Loop:
         return found if found[0] or self.blocked else self._candidates.promoted(last=True)
 
     def attempt(self, trial: Trial) -> int:
-        """A number for the attempt at a trial that begins now, higher than that of any before it, of this session
-        or an earlier one: by it a worker that was cut off knows that it must write no more."""
+        """A number for the attempt at a trial that begins now, higher than that of any earlier attempt, in
+        this session or before. It tells a worker that was cut off that it must not write any more."""
         return self.journal.fence * 1_000_000 + trial.attempts + len(trial.losses) + 1
 
     @property
@@ -195,18 +196,18 @@ class Loop:
 
     @property
     def blocked(self) -> bool:
-        """Whether there may be more when one that runs comes to wait, makes room for another, or is lost."""
+        """Whether more trials may come once a running one pauses, makes room for another, or is lost."""
         more = self._candidates.waiting or self.paused
         return bool(self._running or (more and not self.ending and not self.failing))
 
     @property
     def hands_out(self) -> bool:
-        """Whether there may be a trial to begin. If not, those that were given out and have not begun are to be
-        taken back."""
+        """Whether trials may still begin. If not, those that were handed out and have not begun must be taken
+        back."""
         return not (self.ending or self.failing or self.rules.reason)
 
     def take_back(self, number: int) -> None:
-        """A trial that was given out has not begun, and is not to."""
+        """A trial that was handed out has not begun, and must not begin."""
         self._running.discard(number)
         self._candidates.unfinished.appendleft(self.journal.trial(number))
 
@@ -215,17 +216,18 @@ class Loop:
         self._state.record("started", trial=number, worker=worker, epoch=epoch)
 
     def reported(self, number: int, epoch: int, metrics: Metrics, seconds: float) -> Decision:
-        """A trial has reported an epoch, which took so many seconds. What is to become of it."""
+        """A trial has reported an epoch, which took so many seconds. Returns what the trial does next."""
         self._state.record("report", trial=number, epoch=epoch, metrics=metrics, seconds=seconds)
         self._failures.none()
         return "stop" if self.rules.reason else self._state.decisions.get(number, "go on")
 
     def check_rules(self) -> None:
-        """See whether the study has had enough, though nothing happened."""
+        """Check whether the study has had enough, even though nothing happened."""
         self.rules.look(self.journal.history)
 
     def released(self, number: int) -> None:
-        """A trial's runner has let it go. If it did not say how it ended, it was stopped, or has to pause."""
+        """A runner has released its trial. If the trial did not say how it ended, it was stopped, or must
+        pause."""
         if number not in self._running:
             return  # it was lost, or ended from here
         self._running.discard(number)
@@ -245,13 +247,13 @@ class Loop:
             self._end(number, "stopped", "")
 
     def lost(self, number: int, cause: Cause, error: str, seconds: float = 0.0) -> None:
-        """An attempt at a trial is over before the trial is. It is taken up again, from its newest checkpoint,
+        """An attempt at a trial ended before the trial did. The trial is retried from its newest checkpoint,
         unless it has failed in the same way at the same epoch before, or too often.
 
-        The loss of a node counts for nothing, until it is one after the other without an epoch in between.
+        The loss of a node does not count, unless too many are lost in a row without an epoch in between.
         """
         if self._state.decisions.get(number, "go on") != "go on":
-            self.released(number)  # it was not to go on anyway
+            self.released(number)  # it was to pause or stop anyway
             return
         self._running.discard(number)
         trial = self.journal.trial(number)
@@ -272,7 +274,7 @@ class Loop:
         return sum(loss.cause != "node" for loss in trial.losses) < self.study.retries
 
     def end(self, number: int, status: str, error: str, seconds: float = 0.0) -> None:
-        """Journal the end of a trial, unless the journal has it."""
+        """Journal the end of a trial, unless the journal already has it."""
         self._end(number, status, error, seconds)
         self._stop_beaten()
 

@@ -1,4 +1,4 @@
-"""A session of a study: its journal, opened for writing by this process, begun or seen to be this study's."""
+"""A session of a study: begin the open journal, or check that it belongs to this study."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ MAY_CHANGE = (
     "trials", "concurrency", "per_trial", "stop", "trial_timeout", "no_progress_timeout", "retries",
     "checkpoint_every",
 )  # fmt: skip
-"""What a study may say differently when it is continued; all else would make it another study."""
+"""The options that may change when a study is continued. Any other change would make it another study."""
 
 
 EXTENDABLE = (*MAY_CHANGE, "algorithm", "scheduler", "space")
-"""What it may say differently when it is extended on purpose: the space by its bounds."""
+"""The options that may change when a study is extended on purpose; of the space, only the bounds."""
 
 
 def open_session(
@@ -41,12 +41,12 @@ def open_session(
     mirror: str = "",
     new_code: bool = False,
 ) -> None:
-    """Begin the study's journal, or see that it is this study's. Raises JournalError when it is another's, or when its
-    code is another, unless `new_code` may be.
+    """Begin the study's journal, or check that it belongs to this study. Raises JournalError when it belongs
+    to another study, or when the study's code has changed, unless `new_code` allows that.
 
-    `uri` is MLflow's and `mirror` the mirror's, for the sessions to come."""
+    `uri` is the URI of MLflow and `mirror` that of the mirror; later sessions use them."""
     if not journal.trials:
-        journal.reset()  # it was refused before its first trial: what it said then binds nobody
+        journal.reset()  # it was refused before its first trial, so its records do not matter
     known = journal.history.study
     if not known:
         journal.append(
@@ -82,8 +82,10 @@ def open_session(
 
 
 def restored(place: Path, history: History, fetched: bool = False) -> Study:
-    """The study of a journal, with its code, which is looked for where it was. Raises StudyError if it is gone, or is
-    not to be run: what lies among a study's results, or, of one that was `fetched` from a mirror, is another."""
+    """The study of a journal, with its code, which must still be where it was.
+
+    Raises StudyError if the code is gone or must not be run: it lies among the study's results, or the study
+    was `fetched` from a mirror and the code here is not the same."""
     code, raw = Path(history.study["code"]["file"]), history.study["study"]
     try:
         if ":" in str(raw.get("trainable")):
@@ -94,29 +96,30 @@ def restored(place: Path, history: History, fetched: bool = False) -> Study:
 
 
 def _see_that_it_may_run(place: Path, code: Path, sha256: str) -> None:
-    """Raise StudyError where a journal, which others may have written, names code that its owner did not put there."""
+    """Raise StudyError if the journal, which others may have written, names code its owner did not put
+    there."""
     whole, results = code.resolve(), place.resolve()
     if whole.is_relative_to(results) and not whole.is_relative_to(results / CODE):
         raise StudyError([Problem("trainable", f"its code, {code}, lies among the results. It is not run")])
     if sha256 and (not code.is_file() or hashlib.sha256(code.read_bytes()).hexdigest() != sha256):
         what = (
-            f"its code, {code}, is not here as the mirror's study has it. Bring that, or say --code-changed"
+            f"its code, {code}, is not here as the mirror's study has it. Copy it here, or use --code-changed"
         )
         raise StudyError([Problem("trainable", what)])
 
 
 def code_changed(study: Study, history: History) -> bool:
-    """Whether a person's code is another than that of the session before."""
+    """Whether a person's code differs from that of the previous session."""
     if not history.study or study.found.builtin:
         return False
     known: str | None = history.session.get("code")
-    if known is None:  # 0.1 knew of one file, and of none in a notebook
+    if known is None:  # version 0.1 recorded one file, and none for a notebook
         return str(history.study["code"]["sha256"]) != study.found.sha256
     return known != study.found.digest
 
 
 def _other_spaces(known: Record, study: Study) -> Iterator[str]:
-    """What of a changed space is more than its bounds."""
+    """The changes to a space that are more than new bounds."""
     old = Space(known["study"]["space"])
     if list(old) != list(study.space):
         yield (

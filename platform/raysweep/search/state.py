@@ -1,7 +1,8 @@
-"""What a search knows: its scheduler, its rules and its sampler, told of every record of the journal in order.
+"""What a search knows: its scheduler, stopping rules and sampler, which are told every record of the journal
+in order.
 
-The living search and one that is resumed take it in by the same code: what was decided before a kill is decided
-after it.
+A running search and a resumed one use the same code, so that what was decided before a kill is decided after
+it.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from raysweep.study.study import Study
 from raysweep.trial import Trial
 
 ATTEMPTS = 20
-"""Asks for a point that no trial has had."""
+"""How often a sampler is asked for a point that no trial has had."""
 
 
 class State:
-    """Told of what a journal holds, and then of each record by `record`, which journals it."""
+    """Replays a journal, then takes in each new record through `record`, which also journals it."""
 
     def __init__(self, study: Study, journal: Journal):
         self._study, self._journal = study, journal
         self.scheduler, self.rules = scheduler_of(study), StoppingRules(study)
         self.decisions: dict[int, Decision] = {}
-        """What the scheduler said of each trial's last report, until the trial goes on or ends."""
+        """The scheduler's decision on each trial's last report, until the trial goes on or ends."""
         self._sampler: Sampler | None = None
         for record, history in journal.replay():
             self._decide(record, history)
@@ -46,7 +47,7 @@ class State:
 
     @property
     def sampler(self) -> Sampler:
-        """The sampler. It is made when it is first asked: a study that is complete does without."""
+        """The sampler, created when it is first used: a complete study never needs one."""
         if self._sampler is None:
             earlier = [t for t in imported(self._journal.history) if self.fits(t)]
             sampler = sampler_of(self._study, earlier)
@@ -68,7 +69,7 @@ class State:
             self.decisions[number] = self.scheduler.report(number, record["epoch"], value)
         elif kind == "paused":
             self.scheduler.paused(number)
-        elif kind in {"started", "lost"}:  # what is lost had been promoted, though it may not have begun
+        elif kind in {"started", "lost"}:  # a lost trial had been promoted, though it may not have begun
             self.decisions.pop(number, None)
             self.scheduler.resumed(number)
         elif kind == "ended":
@@ -77,7 +78,8 @@ class State:
         elif kind == "again":
             self.scheduler.retried(number)
         elif "instead" in record:
-            # A member of a population gave way: it is over, though that is journalled a moment later.
+            # A fork replaced a member of a population: that one is over, though its end is journalled a
+            # moment later.
             self.decisions[record["instead"]] = "stop"
         self.rules.add(record, history)
 
@@ -89,10 +91,10 @@ class State:
             sampler.tell(trial)
 
     def _ask_again(self, sampler: Sampler, record: Record) -> None:
-        """Ask a sampler that remembers its asks what the one that was killed was asked for this trial."""
+        """Repeat, to a sampler that remembers its asks, what the killed one was asked for this trial."""
         number, last = record["trial"], record.get("attempt")
         if last is None and ("source" in record or number < len(self._study.points)):
             return  # the point came from elsewhere
-        for attempt in range(ATTEMPTS if last is None else last + 1):  # 0.1 did not write down which it was
+        for attempt in range(ATTEMPTS if last is None else last + 1):  # version 0.1 did not record it
             if sampler.ask(number, attempt) == record["point"] and last is None:
                 break

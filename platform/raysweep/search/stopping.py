@@ -1,5 +1,5 @@
-"""When a study has had enough: the rules under its `stop`, each a fold of the journal, so that a search that was
-killed and goes on comes to the same end."""
+"""The stopping rules under a study's `stop`. Each is a fold over the journal, so that a search that was
+killed and resumed ends in the same way."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from raysweep.study.options import duration
 from raysweep.study.study import Study
 from raysweep.trial import Trial
 
-TERMINATOR = 20  # trials that Optuna's terminator wants to have seen
-FAILING = 5  # trials that fail, before any has a result, until a session is given up
-ROUNDS = 20  # it is asked when a twentieth more trials have come, since it takes seconds
+TERMINATOR = 20  # trials that must be there before Optuna's terminator is asked
+FAILING = 5  # trials that fail, before any has a result, before a session gives up
+ROUNDS = 20  # the terminator takes seconds, so it is asked when there are a twentieth more trials
 
 
 class StoppingRules:
@@ -24,7 +24,7 @@ class StoppingRules:
         self._best: float | None = None
         self._since = 0  # trials that have come since the best one
         self._shown: dict[int, Trial] = {}  # as they were when they paused or ended
-        self._due: list[Trial] = []  # those that the terminator is to be asked about
+        self._due: list[Trial] = []  # trials to ask the terminator about
         self.reason = ""
 
     def add(self, record: Record, history: History) -> None:
@@ -36,7 +36,7 @@ class StoppingRules:
             self._show(history.trial(record["trial"]))
 
     def look(self, history: History) -> None:
-        """See whether time is up, or what else takes a while to see."""
+        """Check whether time is up, and the other rules that take a while to check."""
         rules = self._rules
         if rules.time is not None and history.elapsed(time.time()) >= rules.time:
             self._say(f"its time, {duration(rules.time)}, is up")
@@ -76,14 +76,14 @@ class StoppingRules:
 
 
 class FirstFailures:
-    """Gives a session up whose first trials all fail: then it is the code that is wrong, and not some points."""
+    """Gives up a session whose first trials all fail: then the code is wrong, not just some points."""
 
     def __init__(self) -> None:
         self.reason = ""
         self._failed: list[Trial] | None = []  # until a trial does something else
 
     def none(self) -> None:
-        """Some trial gets somewhere."""
+        """A trial has got somewhere, so the session is not given up."""
         self._failed, self.reason = None, ""
 
     def ended(self, trial: Trial) -> None:

@@ -21,10 +21,10 @@ MLFLOW = "mlflow:"
 
 
 def import_trials(study: Study, journal: Journal, store: str) -> Iterator[str]:
-    """Journal the trials of every study under `warm_start`, those that fit; say for each how many did.
+    """Journal the trials that fit from every study under `warm_start`; say for each study how many did.
 
     A source is the name of a study in the same folder, the path of a study's folder, or `mlflow:NAME`, a study
-    in the MLflow store at `store`. What is in the journal already stays as it was taken.
+    in the MLflow store at `store`. A source that is already in the journal is not read again.
     """
     known = {record["source"] for record in journal.history.warm}
     for source in study.warm_start:
@@ -46,7 +46,7 @@ def import_trials(study: Study, journal: Journal, store: str) -> Iterator[str]:
 
 
 def imported(history: History) -> list[Trial]:
-    """The trials taken over, with numbers below 0: a sampler learns from them, and nothing else sees them."""
+    """The imported trials, with numbers below 0: a sampler learns from them, and nothing else sees them."""
     rows = [row for record in history.warm for row in record["trials"]]
     return [
         Trial(-i, row["point"], row["status"], (Report(1, row["metrics"], 0.0),) if row["metrics"] else ())
@@ -55,7 +55,8 @@ def imported(history: History) -> list[Trial]:
 
 
 def fitted(space: Space, point: Point) -> Point | None:
-    """`point` as one of `space`: its values where there is freedom, or None when one is missing or outside."""
+    """`point` as a point of `space`: its values for the free parameters, or None if one is missing or
+    outside."""
     found: Point = {}
     for name, p in space.items():
         if not space.active(name, found):
@@ -68,11 +69,11 @@ def fitted(space: Space, point: Point) -> Point | None:
 
 
 def _row(trial: Trial, study: Study) -> Record | None:
-    """What is kept of an earlier trial, or None if it does not fit or says nothing."""
+    """The part of an earlier trial that is kept, or None if it does not fit or tells nothing."""
     point, status = fitted(study.space, trial.point), trial.status
-    if not trial.ended and trial.score(study.objective):  # it may go on, or never: what it has shown counts
+    if not trial.ended and trial.score(study.objective):  # it may or may not go on: its result so far counts
         status = "stopped"
-    # Where no epoch meets what is required, it is to be learned from that none does.
+    # If no epoch meets the requirements, the sampler should learn just that.
     report = trial.best(study.objective) or trial.best(replace(study.objective, require=()))
     if point is None or status not in RANKED | NO_RESULT or (status in RANKED and report is None):
         return None
@@ -96,7 +97,7 @@ def _of_mlflow(source: str, objective: Objective, store: str) -> Iterator[Trial]
     for run in runs(client, experiments, f"tags.role = 'trial' and tags.study = '{name}'"):
         found = True
         if "point" not in run.data.tags:
-            continue  # of a version that did not write it down
+            continue  # from a version that did not record it
         metrics = {
             m: run.data.metrics[f"best_{m}"] for m in objective.names if f"best_{m}" in run.data.metrics
         }

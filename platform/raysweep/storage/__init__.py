@@ -1,1 +1,1 @@
-"""Files that are whole or not there, locks, checkpoints, and background threads that do not die unseen."""
+"""Atomic file writes, locks, checkpoints, and background threads that do not die silently."""

@@ -1,4 +1,4 @@
-"""Steps that are repeated beside the search, in a thread each, and cannot end it unseen."""
+"""Steps that repeat beside the search, each in its own thread, which no error ends silently."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Callable
 class Background:
     """Repeats `step` every `every` seconds, or as soon as it is woken, until it is closed.
 
-    A step that raises is told to `say`, once until one goes well again, and tried again: nothing that one can meet
-    (a share that is away, a torn file, a bug) ends the thread. `failures` counts them, `error` is the last one, None
-    when all is well.
+    When a step raises, it is retried, and `say` gets the first error of a series of failures. No error (an
+    unavailable share, a torn file, a bug) ends the thread. `failures` counts the errors; `error` is the last
+    one, or None after a success.
     """
 
     def __init__(self, name: str, step: Callable[[], None], every: float, say: Callable[[str], None]):
@@ -20,7 +20,7 @@ class Background:
         self.error: Exception | None = None
         self._name, self._step, self._every, self._say = name, step, every, say
         self._woken, self._over = threading.Event(), threading.Event()
-        self._turn = threading.Lock()  # two steps at once would be in each other's way
+        self._turn = threading.Lock()  # two steps must not run at once
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> Background:
@@ -36,7 +36,7 @@ class Background:
         self._woken.set()
 
     def close(self, patience: float | None = None) -> bool:
-        """Let the step that runs be the last one, and wait for its end; whether it came within so many seconds."""
+        """Stop after the current step and wait up to `patience` seconds for it. Return whether it ended."""
         self._over.set()
         self._woken.set()
         if self.started:
@@ -44,7 +44,7 @@ class Background:
         return not self._thread.is_alive()
 
     def once(self) -> bool:
-        """One step, in the thread of who calls; whether it went well."""
+        """Run one step in the calling thread. Return whether it succeeded."""
         try:
             with self._turn:
                 self._step()
@@ -58,11 +58,11 @@ class Background:
         return True
 
     def _tell(self, problem: Exception) -> None:
-        if not isinstance(problem, OSError):  # not the world, but us
+        if not isinstance(problem, OSError):  # a bug, not the environment
             traceback.print_exception(problem)
         try:
             self._say(f"{self._name}: {' '.join(str(problem).split())[:300]} ({type(problem).__name__})")
-        except Exception:  # whoever was to be told may be gone, and must not take the thread along
+        except Exception:  # the receiver may be gone; that must not end the thread
             traceback.print_exc()
 
     def _run(self) -> None:

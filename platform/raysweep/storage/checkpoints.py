@@ -1,10 +1,10 @@
-"""The checkpoints of one trial: files that are whole or do not count.
+"""The checkpoints of one trial. Incomplete or damaged files do not count.
 
 `epoch-000003.pt` holds tensors and plain types only; `epoch-000003.json`, written after it, holds its SHA-256.
-A file that does not match is passed over for the one before it. (Ray Tune's own checkpoints are not used: their
-numbering starts over with every driver, writing over older ones in place, and a flipped byte goes unseen.)
+If a file does not match, the checkpoint before it is used. (Ray Tune's own checkpoints are not used: their
+numbering restarts with every driver and overwrites older ones in place, and a flipped byte goes unnoticed.)
 
-torch is imported where it is needed: a search, which only deletes checkpoints, does without.
+torch is imported only where it is needed: a search only deletes checkpoints and does not need it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from raysweep.storage import disk
 
 SUFFIXES = (".pt", ".json")
 CLAIM = "attempt"
-OVER = 10**15  # an attempt after all others: nobody writes any more
+OVER = 10**15  # later than every attempt: nobody may write any more
 CHUNK = 1 << 20
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
@@ -35,8 +35,8 @@ def file_names(epoch: int) -> list[str]:
 
 
 def save(folder: Path, epoch: int, content: dict[str, Any]) -> None:
-    """Write `content` as the checkpoint of `epoch`. Raises TypeError when it holds anything but tensors and plain
-    types, which could not be loaded again."""
+    """Write `content` as the checkpoint of `epoch`. Raises TypeError when it holds anything but tensors and
+    plain types: other types could not be loaded again."""
     import torch
 
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -70,8 +70,8 @@ class _Hashed:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a state is of the types that every torch loads. Exactly these: a NumPy float is a float, too; and with
-    nothing attached to them but what PyTorch attaches to a state dict."""
+    """Whether a state holds only types that every torch loads. Types must match exactly, since a NumPy float
+    is a float, too. Values may carry no attributes except those that PyTorch adds to a state dict."""
     import torch
 
     if type(value) in {dict, OrderedDict}:
@@ -127,9 +127,9 @@ def _digest(path: Path) -> str:
 
 
 def newest(folder: Path, at_most: int) -> dict[str, Any] | None:
-    """The newest checkpoint that is whole and not of an epoch after `at_most`, or None.
+    """The newest intact checkpoint of an epoch up to `at_most`, or None.
 
-    Those after it that are damaged are set aside as `.bad`, for a person to look at.
+    Newer ones that are damaged are renamed to `.bad`, for a person to inspect.
     """
     for epoch in epochs(folder):
         if epoch > at_most:
@@ -144,14 +144,14 @@ def newest(folder: Path, at_most: int) -> dict[str, Any] | None:
 
 
 def claim(folder: Path, attempt: int) -> None:
-    """Make the checkpoints of a trial those of this attempt: an earlier one that still runs somewhere, cut off
-    from the search, must write no more."""
+    """Claim a trial's checkpoints for this attempt. An earlier attempt that still runs somewhere, cut off
+    from the search, must not write any more."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     disk.write(folder / CLAIM, str(attempt), sync=False)
 
 
 def claimed(folder: Path) -> int:
-    """The attempt whose checkpoints these are; 0 when nobody said."""
+    """The attempt that has claimed the checkpoints; 0 if none has."""
     try:
         return int((folder / CLAIM).read_text())
     except (OSError, ValueError):
@@ -159,7 +159,7 @@ def claimed(folder: Path) -> int:
 
 
 def discard(folder: Path) -> None:
-    """Delete a trial's checkpoints; a worker that still holds its last epoch is not to write it."""
+    """Delete a trial's checkpoints. A worker that still holds its last epoch must not write it."""
     if not folder.exists():
         return
     for path in folder.glob("epoch-*"):
@@ -170,11 +170,11 @@ def discard(folder: Path) -> None:
 
 
 def settle(folder: Path, kept: Collection[int], replaced: Collection[int]) -> None:
-    """Bring the checkpoints of the epochs `kept` to the disk, and only then delete those that they have `replaced`:
-    not all others, since a newer one may be there by then.
+    """Flush the checkpoints of the epochs `kept` to disk, and only then delete those that they have
+    `replaced`. Others stay, since a newer one may exist by then.
 
-    Apart from `save`, since a disk may take its time and a training need not wait for it: what a power failure
-    tears is seen by its hash, and the checkpoint before it is still there.
+    Separate from `save`, since a disk may be slow and training need not wait for it. If a power failure tears
+    a checkpoint, its hash shows it, and the checkpoint before it is still there.
     """
     for name in (name for epoch in kept for name in file_names(epoch)):
         with suppress(FileNotFoundError), (folder / name).open("rb") as file:

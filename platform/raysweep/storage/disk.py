@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and whether there is room for them."""
+"""Atomic file writes, and checks of free disk space."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 FLOOR = 200 << 20
-"""Bytes that are to stay free, or a twentieth of a disk that is small: a search pauses before a disk is full."""
+"""Bytes to keep free, or a twentieth of a small disk: a search pauses before the disk is full."""
 
 
 def has_room(folder: Path) -> bool:
@@ -21,11 +21,9 @@ def has_room(folder: Path) -> bool:
 
 
 def space_left(folder: Path) -> str:
-    """What is left and what is to stay, as a person says it."""
+    """The free space and the space to keep free, as readable text."""
     disk = shutil.disk_usage(folder)
-    return (
-        f"{disk.free / 2**20:,.0f} MB free, {min(FLOOR, disk.total // 20) / 2**20:,.0f} MB are to stay free"
-    )
+    return f"{disk.free / 2**20:,.0f} MB free, {min(FLOOR, disk.total // 20) / 2**20:,.0f} MB must stay free"
 
 
 def is_full(error: BaseException | None) -> bool:
@@ -34,9 +32,9 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def write(path: Path, data: bytes | str, sync: bool = True) -> None:
-    """Write a file whole: whoever reads it sees what it was or what it is to be. Readable by its owner alone.
+    """Write a file atomically: readers see its old content or its new one. Only its owner can read it.
 
-    `sync`: bring it to the disk first, so that this holds for a power failure, too.
+    `sync`: flush it to disk first, so that this also holds after a power failure.
     """
     with replacing(path, sync) as file:
         file.write(data.encode() if isinstance(data, str) else data)
@@ -44,7 +42,7 @@ def write(path: Path, data: bytes | str, sync: bool = True) -> None:
 
 @contextmanager
 def replacing(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
-    """A new file, which takes the place of `path` when all is written, and leaves nothing when something goes wrong."""
+    """A new file that replaces `path` once it is written. If an error occurs, it is removed."""
     part = path.with_name(f"{path.name}.part")
     try:
         with open(part, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
@@ -62,4 +60,4 @@ def _remove(part: Path) -> None:
     try:
         part.unlink(missing_ok=True)
     except OSError:
-        return  # a share that is away: the error that led here says so
+        return  # an unavailable share: the original error says so

@@ -1,5 +1,5 @@
-"""One writer for a study, wherever it runs: a file lock, which the death of its holder releases on one machine, and a
-heartbeat with a fencing number for machines that share a folder, where file locks may not be shared."""
+"""One writer per study, wherever it runs. On one machine, a file lock, which is released when its holder
+dies; between machines that share a folder but perhaps not file locks, a heartbeat with a fencing number."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from raysweep.errors import JournalError
 from raysweep.storage import disk
 
 FILE = "lock.json"
-HEARTBEAT = 5.0  # seconds between two
-STALE = 30.0  # seconds without one after which another machine's holder counts as dead
+HEARTBEAT = 5.0  # seconds between two heartbeats
+STALE = 30.0  # seconds without a heartbeat until another machine's holder counts as dead
 ME = uuid.uuid4().hex
-"""This process. Two containers may have the same host name, and the same process id in each."""
+"""Identifies this process: two containers may have the same host name and the same process id."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who runs a study: the last one, if `pid` is 0."""
+    """The process that runs a study, or ran it last if `pid` is 0."""
 
     host: str
     pid: int
@@ -33,7 +33,7 @@ class Holder:
     """Grows by one with every holder."""
     heartbeat: float
     token: str = ""
-    """Of the process, whatever its host and id."""
+    """Identifies the process, independently of its host and id."""
 
     def __str__(self) -> str:
         return (
@@ -59,7 +59,7 @@ class Lock:
             who = last or "another process"
             raise JournalError(f"study '{folder.name}' is being run by {who}. Wait for it, or stop it")
         self._folder, self.fence = folder, (last.fence if last else 0) + 1
-        # Where locks are not shared, flock gave it to us though another machine has it.
+        # Where locks are not shared, flock succeeds even if another machine holds the study.
         elsewhere = last is not None and last.pid and last.host != platform.node()
         if last is not None and elsewhere and self._age() < STALE:
             raise JournalError(
@@ -69,34 +69,34 @@ class Lock:
         try:
             self._write(os.getpid())
         except OSError as error:
-            if not disk.is_full(error):  # of which the journal speaks when it is written to
+            if not disk.is_full(error):  # a full disk is reported when the journal is written
                 raise
 
     def _age(self) -> float:
-        """Seconds since the last heartbeat, by the clock of whoever keeps the files: machines' clocks differ."""
+        """Seconds since the last heartbeat, by the file server's clock: machines' clocks differ."""
         probe, held = self._folder / f"{FILE}.{ME}.probe", (self._folder / FILE).stat().st_mtime
         try:
             disk.write(probe, "", sync=False)
             now = probe.stat().st_mtime
             probe.unlink()
             return now - held
-        except OSError:  # a disk that is full: then by our own
+        except OSError:  # the disk is full: use our own clock
             return time.time() - held
 
     def beat(self) -> Holder | None:
-        """Say that we are alive; or who has taken the study over, for then we must not write any more. Raises OSError
-        when it cannot be said."""
+        """Write a heartbeat. If another process has taken over the study, return its holder instead: we must
+        not write any more. Raises OSError when the heartbeat cannot be written."""
         now = holder(self._folder)
         if now is not None and now.fence >= self.fence and now.token != ME:
-            return now  # of two that took it in the same instant, who wrote last has it
+            return now  # if two took it at the same instant, the last to write has it
         self._write(os.getpid())
         return None
 
     def release(self) -> None:
-        """Let the study go, unless another has it already."""
+        """Release the study, unless another process already has it."""
         now = holder(self._folder)
         if now is None or now.fence == self.fence:
-            with suppress(OSError):  # who comes next finds a heartbeat that grows old
+            with suppress(OSError):  # the next process sees the heartbeat grow old
                 self._write(0)
 
     def _write(self, pid: int) -> None:
@@ -106,7 +106,7 @@ class Lock:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Alone among the processes of this machine that lock the same path."""
+    """Hold an exclusive lock on `path` among the processes of this machine."""
     import fcntl  # where an exported model is loaded on Windows, nothing is locked
 
     with path.open("w") as file:
@@ -115,7 +115,7 @@ def file_lock(path: Path) -> Iterator[None]:
 
 
 def try_flock(file: int, tries: int = 5, shared: bool = False) -> bool:
-    """Take the file's lock, which the death of its holder releases. `in_use` may hold it for an instant."""
+    """Take the file's lock, which is released when its holder dies. `in_use` may hold it briefly."""
     import fcntl
 
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -131,5 +131,5 @@ def try_flock(file: int, tries: int = 5, shared: bool = False) -> bool:
 def in_use(path: Path) -> bool:
     """Whether a process of this machine has the journal at `path` open for writing."""
     with path.open("rb") as file:
-        # Shared, since NFS gives the other kind only to who may write.
+        # Shared, since NFS gives an exclusive lock only to processes that may write.
         return not try_flock(file.fileno(), tries=1, shared=True)

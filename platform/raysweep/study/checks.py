@@ -1,4 +1,4 @@
-"""What is wrong with a study, beyond the form of its parts: each function yields problems, in words for a person."""
+"""Checks of a study that go beyond the form of its parts. Each function yields problems in plain words."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from raysweep.study.space import Point, Space
 from raysweep.trainables.trainable import Trainable
 
 GRID_LIMIT = 10_000
-"""More points than this are a mistake more often than a wish."""
+"""A larger grid is more often a mistake than intended."""
 
 
 def budget(
     space: Space, algorithm: Algorithm, trials: int | None, stop: Stop, warm: bool
 ) -> Iterator[Problem]:
-    """How many trials, and whether the algorithm can make use of them. `warm`: it starts from earlier studies."""
+    """Check the number of trials, and that the algorithm can use them. `warm`: earlier studies are used."""
     if algorithm.name == "grid":
         yield from _grid(space, trials)
     elif trials is None and space.free and not stop.bounded:
@@ -43,9 +43,9 @@ def budget(
 def scheduler(
     plan: Scheduler, space: Space, target: int, vary: list[str], found: Trainable | None
 ) -> Iterator[Problem]:
-    """Whether the scheduler can do with this trainable and so many epochs what it is there for.
+    """Check that the scheduler can work with this trainable and this number of epochs.
 
-    `target` is the number of trials, `vary` what a population may change.
+    `target` is the number of trials, `vary` the hyperparameters that a population may change.
     """
     grace, epochs = getattr(plan, "grace", 1), space.most_epochs
     if epochs is not None and grace >= epochs and grace > 1:
@@ -56,9 +56,7 @@ def scheduler(
         )
     takes = found.takes if found is not None else frozenset({"state"})
     if "state" not in takes and (plan.name == "hyperband" or getattr(plan, "kind", "") == "promotion"):
-        yield Problem(
-            "scheduler", f"{plan.name} pauses trials and resumes them, for which a trainable must take state"
-        )
+        yield Problem("scheduler", f"{plan.name} pauses and resumes trials, so the trainable must take state")
     if isinstance(plan, PopulationScheduler):
         yield from _population(plan, space, target, vary, found)
 
@@ -114,7 +112,7 @@ def _grid(space: Space, trials: int | None) -> Iterator[Problem]:
 
 
 def objective(raw: Mapping[str, Any]) -> Iterator[Problem]:
-    """What a study as written says is best, and what it requires."""
+    """Check the objectives and requirements of a study as written."""
     try:
         objective = Objective.of({**raw, "require": {}})
     except TypeError:
@@ -134,7 +132,7 @@ def objective(raw: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def several(raw: Mapping[str, Any], algorithm: str, scheduler: str, stop: Stop) -> Iterator[Problem]:
-    """What does not go with several objectives."""
+    """Check for settings that do not work with several objectives."""
     if algorithm == "hyperopt":
         yield Problem("algorithm", "hyperopt has one objective only. Use optuna for several")
     if scheduler != "none":
@@ -145,7 +143,7 @@ def several(raw: Mapping[str, Any], algorithm: str, scheduler: str, stop: Stop) 
 
 
 def trainable(found: Trainable, space: Space, repeats: Any) -> Iterator[Problem]:
-    """What the trainable, whose signature is the schema of its space, says against a study."""
+    """Check a study against its trainable, whose signature is the schema of the search space."""
     if isinstance(repeats, int) and repeats > 1 and "seed" not in found.takes:
         yield Problem("repeats", f"'{found.name}' takes no seed, so its executions would all be the same")
     arguments = found.arguments
@@ -169,7 +167,7 @@ def _values(where: str, p: Param, annotation: Any) -> Iterator[Problem]:
     try:
         schema: TypeAdapter[Any] = TypeAdapter(annotation)
     except (pydantic.PydanticSchemaGenerationError, pydantic.PydanticUserError):
-        return  # a type of the user's own; what it takes is not for us to say
+        return  # a user-defined type: we cannot tell which values it accepts
     values = p.options if isinstance(p, Choice) else [p.low, p.high]  # type: ignore[attr-defined]
     for value in values:
         try:

@@ -1,4 +1,4 @@
-"""What a study optimises: metrics, and what is required of others."""
+"""What a study optimises: its metrics, and the requirements on other metrics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Requirement:
 
     @classmethod
     def read(cls, metric: str, text: str) -> Requirement:
-        """The requirement that a study writes as `metric: "< 1e6"`. Raises ValueError when it is none."""
+        """Parse a requirement such as `metric: "< 1e6"`. Raises ValueError when `text` is not one."""
         sign = next((s for s in _SIGNS if text.strip().startswith(s)), "")
         bound = float(text.strip().removeprefix(sign) if sign else "nan")
         if not math.isfinite(bound):
@@ -31,7 +31,7 @@ class Requirement:
         return cls(metric, sign, bound)
 
     def met(self, metrics: Metrics) -> bool:
-        """Whether the metric is there and is what it must be."""
+        """Whether the metric is present and meets the requirement."""
         return self.metric in metrics and bool(_SIGNS[self.sign](metrics[self.metric], self.bound))
 
     def excess(self, metrics: Metrics) -> float:
@@ -46,10 +46,10 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Objective:
-    """What is optimised: the name of a metric, and whether more of it is better.
+    """What is optimised: the name of a metric, and whether higher values are better.
 
-    `more` are further objectives, which then make a Pareto front; `metric` is the leading one, whose best epoch
-    stands for the trial. Epochs that do not meet what is required do not count.
+    `more` holds further objectives, which give a Pareto front. `metric` is the leading one: its best epoch
+    represents the trial. Epochs that do not meet the requirements do not count.
     """
 
     metric: str
@@ -59,8 +59,8 @@ class Objective:
 
     @classmethod
     def of(cls, study: Mapping[str, Any]) -> Objective:
-        """What a study, as a file or a journal has it, optimises. Of several objectives the one written first leads;
-        where some are maximised and some minimised, a maximised one."""
+        """The objective of a study, from a file or a journal. The first of several objectives leads; if some
+        are maximised and some minimised, a maximised one leads."""
 
         def named(key: str) -> list[str]:
             given = study.get(key) or []
@@ -73,7 +73,7 @@ class Objective:
 
     @property
     def names(self) -> frozenset[str]:
-        """Every metric that it looks at."""
+        """Every metric that the objectives or requirements use."""
         return frozenset({o.metric for o in self.all} | {r.metric for r in self.require})
 
     @property
@@ -86,7 +86,7 @@ class Objective:
         return a > b if self.maximize else a < b
 
     def loss(self, value: float) -> float:
-        """The value as a number of which less is better."""
+        """The value with its sign set so that lower is better."""
         return -value if self.maximize else value
 
     def values(self, metrics: Metrics) -> tuple[float, ...] | None:
@@ -101,7 +101,7 @@ class Objective:
         return values[0] if values else None
 
     def excess(self, metrics: Metrics) -> float:
-        """How far metrics are from what is required, from 0 (all met) to 1."""
+        """How far the metrics are from the requirements, from 0 (all met) to 1."""
         return max((r.excess(metrics) for r in self.require), default=0.0)
 
     def __str__(self) -> str:

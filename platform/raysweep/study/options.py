@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from raysweep.errors import did_you_mean
 from raysweep.study.params import show
 
-KIND = 0.001  # of the resource by which Ray marks a node that has a kind of GPU: it counts nothing
+KIND = 0.001  # amount of Ray's marker resource for a kind of GPU, which counts nothing
 
 
 class Resources(BaseModel):
@@ -50,7 +50,7 @@ class Resources(BaseModel):
 
     @property
     def threads(self) -> int:
-        """How many a trial may compute with."""
+        """The number of threads that a trial may use."""
         return max(1, int(self.cpu))
 
     @property
@@ -63,7 +63,8 @@ class Resources(BaseModel):
         return int(self.gpu) if self.gpu >= 2 else 1
 
     def bundles(self) -> list[dict[str, float]]:
-        """What each of its ranks is given: a GPU, and a share of the CPUs; the first what cannot be shared out."""
+        """Each rank's resources: a GPU and a share of the CPUs. The first also gets what cannot be
+        divided."""
         share = self.cpu // self.ranks
         first = {"CPU": self.cpu - share * (self.ranks - 1), "GPU": 1.0, **self._kind, **self.custom}
         return [first] + [{k: v for k, v in {"CPU": share, "GPU": 1.0, **self._kind}.items() if v}] * (
@@ -71,12 +72,12 @@ class Resources(BaseModel):
         )
 
     def request(self) -> dict[str, float]:
-        """What is asked for, by the names Ray Tune gives it."""
+        """The resources to request, under Ray Tune's names."""
         return {k: v for k, v in {"cpu": self.cpu, "gpu": self.gpu, **self._kind, **self.custom}.items() if v}
 
 
 def amounts(resources: Mapping[str, float]) -> str:
-    """Resources as a person says them: `1 cpu, 0.25 gpu, H100`."""
+    """Resources as readable text: `1 cpu, 0.25 gpu, H100`."""
     told = {k.removeprefix("accelerator_type:"): v for k, v in resources.items()}
     return ", ".join(k if v == KIND else f"{v:g} {k}" for k, v in told.items())
 
@@ -110,7 +111,7 @@ Seconds = Annotated[
 
 
 class Stop(BaseModel):
-    """When the whole study has had enough. What still runs is stopped at the end of its epoch, and counts."""
+    """When the whole study stops. Running trials are stopped at the end of their epoch, and count."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -130,7 +131,7 @@ class Stop(BaseModel):
 
     @property
     def bounded(self) -> bool:
-        """Whether it ends any study, whatever its trials bring."""
+        """Whether the rules end every study, whatever its trials' results."""
         return self.time is not None or self.gpu_hours is not None
 
 
@@ -143,7 +144,7 @@ class _Algorithm(BaseModel):
 
     @property
     def remembers(self) -> bool:
-        """Whether what it asks depends on what it asked before, and not on results alone."""
+        """Whether its proposals depend on its earlier proposals and not only on results."""
         return False
 
 
@@ -180,7 +181,7 @@ class OptunaAlgorithm(_Algorithm):
 
     @property
     def remembers(self) -> bool:
-        """Whether what it asks depends on what it asked before, and not on results alone."""
+        """Whether its proposals depend on its earlier proposals and not only on results."""
         return self.sampler in {"cmaes", "nsga2"}
 
 
@@ -243,8 +244,9 @@ class MedianScheduler(_Scheduler):
 
 
 class PopulationScheduler(_Scheduler):
-    """pbt: every `interval` epochs the worst of the `trials` give up, and go on from the checkpoint of one of the
-    best with other hyperparameters (Jaderberg et al. 2017). pb2 chooses these by a bandit (Parker-Holder et al. 2020).
+    """pbt: every `interval` epochs, the worst `trials` continue from the checkpoint of one of the best, with
+    other hyperparameters (Jaderberg et al. 2017). pb2 chooses these with a bandit (Parker-Holder et al.
+    2020).
     """
 
     name: Literal["pbt", "pb2"] = "pbt"

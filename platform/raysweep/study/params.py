@@ -124,11 +124,11 @@ class Range(Param):
         return int((_exact(self.high) - _exact(self.low)) / _exact(self.step)) + 1
 
     def _spread(self, n: int) -> list[float]:
-        """n numbers from low to high, evenly on the parameter's scale, both ends exactly."""
+        """n numbers from low to high, evenly spaced on the parameter's scale, with both ends exact."""
         return [self.low, *(self._scaled(i / (n - 1)) for i in range(1, n - 1)), self.high]
 
     def _scaled(self, u: float) -> float:
-        """The number at the share `u` of the way from low to high, on the parameter's scale."""
+        """The number a fraction `u` of the way from low to high, on the parameter's scale."""
         if self.log:
             return float(self.low * math.exp(u * math.log(self.high / self.low)))
         return float(self.low + u * (self.high - self.low))
@@ -292,13 +292,13 @@ class Choice(Param):
 
 
 KINDS: dict[str, type[Param]] = {"float": Float, "int": Int, "choice": Choice}
-_FORMS = frozenset({"log", "step", "grid", "when", "each"})  # the keys that stand beside a kind
+_FORMS = frozenset({"log", "step", "grid", "when", "each"})  # the keys allowed beside a kind
 
 
 def param(form: Any) -> Param:
-    """The parameter that a study file's `form` writes: a value, a list of options, or `{kind: ...}`.
+    """Parse a parameter in its study-file form: a value, a list of options, or `{kind: ...}`.
 
-    Raises StudyError with everything that is wrong with it.
+    Raises StudyError with every problem found.
     """
     if isinstance(form, Param):
         return form

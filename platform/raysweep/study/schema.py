@@ -1,4 +1,4 @@
-"""The JSON Schema of study files, from which editors complete."""
+"""The JSON Schema of study files, which editors use for completion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the trials of a study share, as its space says it: data sets, and features of a frozen backbone."""
+"""What the trials of a study share, by its search space: data sets and features of frozen backbones."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from raysweep.study.space import Point
 from raysweep.study.study import Study
 
 REMOTE = ("models:/", "runs:/")
-"""How the name of a model in MLflow begins."""
-PARTS = 10_000  # combinations of what decides which features there are, that are looked at
+"""Prefixes of the names of models in MLflow."""
+PARTS = 10_000  # at most so many combinations of the feature arguments are looked at
 
 
 def data_arguments(study: Study) -> list[Point]:
-    """The arguments of every data set that a point of the space may ask for."""
+    """The arguments of every data set that a point of the search space may use."""
     names = [n for n in study.space if n in study.found.data_arguments()]
     options = [study.space[n].values() for n in names]
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*options)]
 
 
 def batch_problems(study: Study, train: int) -> Iterator[Problem]:
-    """Batches larger than the `train` samples there are."""
+    """Check for batches larger than the training set of `train` samples."""
     p = study.space.get("batch_size")
     largest = max(p.options) if isinstance(p, Choice) else p.high if isinstance(p, Int) else 0
     if largest > train:
@@ -33,8 +33,8 @@ def batch_problems(study: Study, train: int) -> Iterator[Problem]:
 
 
 def feature_sets(study: Study, fetched: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """The arguments of every set of features that trials of this space will ask for, as the trainable says; what was
-    `fetched` from elsewhere is named by its folder."""
+    """The arguments of every feature set that trials of this search space will need, as the trainable reports
+    them. Whatever was `fetched` from elsewhere is named by its folder."""
     if study.found.feature_sets is None:
         return
     parts = itertools.islice(study.space.part(study.found.feature_arguments), PARTS)
@@ -43,7 +43,7 @@ def feature_sets(study: Study, fetched: Mapping[str, str]) -> Iterator[dict[str,
 
 
 def check_features(study: Study) -> None:
-    """Check that the features can be computed, but for weights that are in MLflow. Raises DataError."""
+    """Check that the features can be computed, except those with weights in MLflow. Raises DataError."""
     for arguments in feature_sets(study, {}):
         if not any(isinstance(v, str) and v.startswith(REMOTE) for v in arguments.values()):
             importlib.import_module(study.found.function.__module__).check(arguments)

@@ -1,7 +1,7 @@
-"""The search space: an ordered mapping of names to parameters, with one meaning on every algorithm.
+"""The search space: an ordered mapping of names to parameters, with the same meaning for every algorithm.
 
-A parameter may depend on those above it: `when` says for which of their
-values it exists at all, `each` gives it one value for each unit of another (a width for every layer).
+A parameter may depend on those above it: with `when` it exists only for some of their values; with `each` it
+has one value for each unit of another parameter (a width for every layer).
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _RESERVED = frozenset(
     {"config", "trial_id", "done", "pid", "training_iteration", "time_total_s", "seed", "state"}
 )
 LONGEST = 1_000
-"""Values of a list, by `each`: more is a mistake, and takes for ever to count."""
+"""The most values of a list made by `each`. More is a mistake, and would take too long to count."""
 SECRET = re.compile(r"password|passwd|secret|api_?key|credential|(^|_)token$", re.IGNORECASE)
 
 
 class Space(Mapping[str, Param]):
-    """An ordered mapping of names to parameters, and all that can be said of their points.
+    """An ordered mapping of names to parameters, with the operations on their points.
 
-    Takes parameters, or what a study file writes for them: `Space({"lr": Float(1e-4, 1e-1, log=True),
-    "optimizer": ["adam", "sgd"], "epochs": 5})`. Raises StudyError with everything that is wrong.
+    Takes parameters, or their form in a study file: `Space({"lr": Float(1e-4, 1e-1, log=True),
+    "optimizer": ["adam", "sgd"], "epochs": 5})`. Raises StudyError with every problem found.
     """
 
     _params: dict[str, Param]
@@ -47,7 +47,7 @@ class Space(Mapping[str, Param]):
 
     @classmethod
     def read(cls, params: Any) -> tuple[Space, list[Problem]]:
-        """The space of those parameters that are right, and what is wrong with the others."""
+        """The space of the valid parameters, and the problems of the others."""
         space = cls.__new__(cls)
         space._params = {}
         if not isinstance(params, Mapping):
@@ -116,7 +116,7 @@ class Space(Mapping[str, Param]):
         return point
 
     def check(self, point: Mapping[str, Any]) -> list[Problem]:
-        """What is wrong with `point`: values that are not legal, names too many, names that are missing."""
+        """The problems of `point`: illegal values, unknown names, missing names."""
         if not isinstance(point, Mapping):
             return [Problem("", f"must map names to values, got {show(point)}")]
         problems = [
@@ -154,13 +154,13 @@ class Space(Mapping[str, Param]):
         return [n for n, p in self.items() if p.size() is None]
 
     def without_grids(self) -> Space:
-        """The same space, where an integer range counts all its values and not only those of its grid."""
+        """The same space without grids: integer ranges count all their values, not only their grids'."""
         return Space({n: replace(p, grid=None) if isinstance(p, Range) else p for n, p in self.items()})
 
     def size(self) -> int:
         """The exact number of different points of the grid, conditions counted once."""
         names = list(self)
-        # Only what later conditions look at has to be told apart; the rest multiplies.
+        # Only parameters that later conditions use need separate counts; the sizes of the others multiply.
         needed = [
             {a for later in names[i:] for a in (*(self[later].when or {}), self[later].each) if a}
             for i in range(len(names) + 1)
@@ -199,7 +199,7 @@ class Space(Mapping[str, Param]):
             yield from self._grid(rest, {**point, name: value})
 
     def part(self, names: Iterable[str]) -> Iterator[Point]:
-        """What those of `names` that can be counted may be together. (A combination may come again.)"""
+        """The value combinations of those `names` that can be counted. (A combination may be repeated.)"""
         wanted = {n for n in names if n in self}
         for name in reversed(list(self)):
             if name in wanted:
@@ -211,7 +211,7 @@ class Space(Mapping[str, Param]):
 
     @property
     def most_epochs(self) -> int | None:
-        """The most `epochs` that a point may have, where the space says so."""
+        """The largest `epochs` that a point may have; None if the space does not say."""
         p = self.get("epochs")
         if isinstance(p, Choice):
             numbers = [o for o in p.options if type(o) is int]
@@ -225,7 +225,8 @@ class Space(Mapping[str, Param]):
         return None if space.continuous() else space.size()
 
     def completed(self, given: Point) -> Point:
-        """`given` with the space's fixed values, which may be left out, in its order; whole numbers for floats, too."""
+        """`given` plus omitted fixed values, in the space's order; whole numbers become floats where
+        needed."""
         given = {n: _floats(self.get(n), v) for n, v in given.items()}
         fixed = {n: p.options[0] for n, p in self.items() if isinstance(p, Choice) and len(p.options) == 1}
         return {n: given[n] if n in given else fixed[n] for n in self if n in given or n in fixed} | {
@@ -233,12 +234,12 @@ class Space(Mapping[str, Param]):
         }
 
     def fixed(self, point: Point) -> Space:
-        """The space that holds `point` and nothing else: what `best` prints, and any sampler can run."""
+        """The space that holds only `point`: `best` prints it, and any sampler can run it."""
         return Space({name: Choice([value]) for name, value in point.items()})
 
 
 def _floats(p: Param | None, value: Any) -> Any:
-    """A value whose whole numbers stand for floats, where the parameter is one."""
+    """`value`, with whole numbers converted to float if the parameter is a Float."""
     if not isinstance(p, Float):
         return value
     if isinstance(value, list):

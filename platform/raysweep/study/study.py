@@ -1,4 +1,4 @@
-"""Study: one file as one value, checked. Output is input: what `best` prints is a study that loads."""
+"""Study: one file as one checked value. Output is valid input: `best` prints a study that loads."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from raysweep.trainables.trainable import Trainable, find
 
 Metric = Annotated[str, Field(min_length=1)]
 UNBOUNDED = 10**9
-"""How many trials a study may have whose end is a matter of time."""
+"""The limit on trials of a study that only its stop rules end."""
 SEARCH = frozenset({"algorithm", "scheduler", "trials", "points", "warm_start", "stop"})
-"""What of a study says how to search, and means nothing for one point."""
+"""The keys that say how to search. They mean nothing for a single point."""
 
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -176,7 +176,7 @@ class Study(BaseModel):
 
     @classmethod
     def load(cls, path: str | Path) -> Study:
-        """The study in a YAML file; its name is the file's unless it says another."""
+        """Load a study from a YAML file. It is named after the file unless it gives a name."""
         path = Path(path)
         try:
             raw = {"name": path.stem, **read_yaml(path)}
@@ -189,7 +189,8 @@ class Study(BaseModel):
 
     @classmethod
     def recorded(cls, raw: Mapping[str, Any]) -> Study:
-        """A study as a journal holds it: to read, without its code, which may have changed or be elsewhere."""
+        """A study from a journal, for reading only: its code, which may have changed or moved, is not
+        loaded."""
         return cls(**raw, _recorded=True)
 
     @property
@@ -205,8 +206,8 @@ class Study(BaseModel):
 
     @cached_property
     def target(self) -> int:
-        """How many trials make the study complete; UNBOUNDED where only its rules do. A population's trials
-        count once, however often they go on from one another."""
+        """The number of trials that completes the study; UNBOUNDED if only its stop rules do. Each trial of a
+        population counts once, however often it continues from another."""
         if self.algorithm.name == "grid":
             return self.space.size()
         most = self.trials or (UNBOUNDED if self.space.free else 1)
@@ -214,11 +215,11 @@ class Study(BaseModel):
 
     @property
     def epochs(self) -> int | None:
-        """The most epochs that a trial may have, where the space says so."""
+        """The most epochs that a trial may have; None if the space does not say."""
         return self.space.most_epochs
 
     def without_scheduler(self) -> Study:
-        """This study for who stops trials by other means. Raises StudyError if it names a scheduler."""
+        """This study for callers that stop trials themselves. Raises StudyError if it names a scheduler."""
         if self.scheduler.name != "none" and "scheduler" not in self._implicit:
             what = "a loop of your own decides itself when a trial stops. Remove scheduler"
             raise StudyError([Problem("scheduler", what)])
@@ -226,7 +227,7 @@ class Study(BaseModel):
 
     @property
     def task(self) -> str:
-        """The MLflow experiment: what is trained on what, unless the study names one."""
+        """The MLflow experiment: the one the study names, or else the trainable and its data."""
         if self.experiment:
             return self.experiment
         data = self.space.get("data")
@@ -238,7 +239,7 @@ class Study(BaseModel):
         return self.trainable if isinstance(self.trainable, str) else self.found.name
 
     def to_dict(self) -> dict[str, Any]:
-        """The study as a file writes it: how it searches, and else only what differs from the defaults."""
+        """The study in file form: how it searches, and otherwise only what differs from the defaults."""
         raw = self.model_dump(exclude_defaults=True, exclude={"space", "algorithm", "scheduler"})
         raw["name"] = self.name
         raw["trainable"] = self._called
@@ -249,13 +250,13 @@ class Study(BaseModel):
         return {**{k: raw[k] for k in type(self).model_fields if k in raw}, "space": self.space.forms()}
 
     def fixed(self, point: Point) -> Study:
-        """This study of one point only: no freedom, one trial."""
+        """This study with one point only: nothing varies, one trial."""
         raw = {k: v for k, v in self.to_dict().items() if k not in SEARCH}
         raw |= {"name": f"{self.name[:59]}_best", "space": self.space.fixed(point).forms()}
         return Study.recorded(raw)
 
     def only(self, points: list[Point]) -> Study:
-        """This study of these points and no others."""
+        """This study with only these points."""
         raw = {k: v for k, v in self.to_dict().items() if k not in SEARCH}
         raw |= {"name": f"{self.name[:58]}_front", "trials": len(points), "points": points}
         return Study.recorded(raw)
@@ -268,7 +269,7 @@ class Study(BaseModel):
 
     @property
     def vary(self) -> list[str]:
-        """What a population's trials may change in the middle of a training."""
+        """The hyperparameters that a population may change during training."""
         plan = self.scheduler
         if not isinstance(plan, PopulationScheduler):
             return []
@@ -282,8 +283,8 @@ class Study(BaseModel):
 
 
 def _defaults(raw: Mapping[str, Any], space: Space, found: Trainable | None) -> dict[str, Any]:
-    """How a study searches that does not say so: what came first where tuning tables were replayed
-    (tests/benchmarks/quality.py). Where a trial cannot wait and go on, it is not stopped either.
+    """The default algorithm and scheduler: those that ranked first when tuning tables were replayed
+    (tests/benchmarks/quality.py). If trials cannot pause and resume, none is stopped early.
     """
     if not space.free:
         return {}

@@ -1,4 +1,4 @@
-"""Study files: YAML as people read it, safely, and written so that it reads back equal."""
+"""Study files: YAML parsed safely and as people expect, and written so that it reads back equal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGEST = 1 << 20  # bytes
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people read it: 1e-4 is a number, on is a word, a key stands once."""
+    """YAML as people expect it: 1e-4 is a number, `on` is a string, and a key may occur only once."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -40,9 +40,9 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a study file, safely: plain types only, no key twice, at most 1 MiB.
+    """Read the mapping in a study file safely: plain types only, no duplicate keys, at most 1 MiB.
 
-    Raises StudyError with the lines of what is wrong.
+    Raises StudyError with the line of each problem.
     """
     try:
         if path.stat().st_size > LARGEST:
@@ -125,7 +125,7 @@ _Dumper.add_representer(
 
 
 def on_one_line(value: Any) -> Any:
-    """`value`, its mappings to be written on one line each."""
+    """`value`, with each of its mappings marked to be written on one line."""
     return _Line({k: on_one_line(v) for k, v in value.items()}) if isinstance(value, dict) else value
 
 

@@ -1,4 +1,4 @@
-"""What MLflow is told of a study and of its trials, as values: tags, parameters, metrics."""
+"""The values that MLflow gets for a study and its trials: tags, parameters, metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raysweep.study.objective import Objective
 from raysweep.study.space import encode, flat
 from raysweep.trial import Trial
 
-TAG = 5000  # characters that every MLflow store takes in a tag
+TAG = 5000  # length of a tag, in characters, that every MLflow store accepts
 
 RUN_STATUS = {
     "waiting": "SCHEDULED",
@@ -71,14 +71,14 @@ def study_tags(history: History, objective: Objective) -> dict[str, str]:
 
 
 def study_params(history: History) -> dict[str, str]:
-    """The study as it was at first: MLflow's parameters do not change, and the file beside them says what it is now."""
+    """The study as it was at first: MLflow's parameters cannot change. The file beside them is current."""
     first = history.begun["study"]
     space = {f"space_{k}": text(v) for k, v in first["space"].items()}
     return {**{k: text(v) for k, v in first.items() if k not in {"space", "name"}}, **space}
 
 
 def feature_metrics(history: History) -> dict[str, float]:
-    """What the features cost that all trials share, and whether this session found them there."""
+    """The cost of the features that all trials share, and whether this session found them already made."""
     made = history.features
     if not made:
         return {}
@@ -112,8 +112,8 @@ def trial_tags(history: History, trial: Trial, parent: str) -> dict[str, str]:
 
 
 def trial_params(history: History, trial: Trial) -> dict[str, str]:
-    """The point, flat; `log10_lr` beside a log-scaled `lr`, for MLflow's axes are linear. A parameter of that name
-    stays what it is, as do metrics that are called like ours."""
+    """The point, flattened, with `log10_lr` beside a log-scaled `lr`, because MLflow's axes are linear. A
+    parameter that already has that name is kept, as are metrics with the same names as ours."""
     logs = {
         f"log10_{name}": round(math.log10(trial.point[name]), 6)
         for name, form in history.study["study"]["space"].items()
@@ -123,7 +123,7 @@ def trial_params(history: History, trial: Trial) -> dict[str, str]:
 
 
 def status_tags(trial: Trial, stopped: bool) -> dict[str, str]:
-    """How a trial stands. `stopped`: the search has ended before it."""
+    """The status of a trial. `stopped`: the search ended before the trial did."""
     return {
         "stop_reason": "interrupted" if stopped and trial.status != "paused" else trial.status,
         "attempts": str(trial.attempts),
@@ -133,7 +133,7 @@ def status_tags(trial: Trial, stopped: bool) -> dict[str, str]:
 
 
 def best_metrics(trial: Trial, objective: Objective) -> list[Metric]:
-    """The best epoch of a trial that has ended or paused, beside its last: what MLflow sorts by."""
+    """The best epoch of a trial that has ended or paused, in addition to its last one. MLflow sorts by it."""
     report = trial.best(objective)
     if report is None or trial.status == "running":
         return []

@@ -1,4 +1,4 @@
-"""What is wrong with a study and its surroundings, and what of it can be mended."""
+"""What is wrong with a study and its surroundings, and which of those things can be fixed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from raysweep.trial import best
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, and whether it was mended."""
+    """One thing that is wrong, and whether it was fixed."""
 
     what: str
     mended: bool = False
@@ -29,7 +29,7 @@ class Finding:
 
 
 def examine(place: Path, uri: str, mend: bool) -> Iterator[Finding]:
-    """Look at a study's folder, and at what MLflow at `uri` holds of it; mend what needs no decision."""
+    """Check a study's folder and its runs in MLflow at `uri`. With `mend`, fix what needs no decision."""
     records, end = read(place / FILE)
     history = History(records)
     torn = (place / FILE).stat().st_size - end
@@ -52,7 +52,7 @@ def _folder(place: Path) -> Iterator[Finding]:
     if place.stat().st_mode & 0o022:
         yield Finding(f"{place} can be written to by others: chmod go-w {place}")
     for refused in (place / "queue").glob("*.refused"):
-        yield Finding(f"{refused} was queued, but is no point of the space")
+        yield Finding(f"{refused} was queued, but is not a point of the space")
     for bad in (place / "trials").glob("*/*.bad"):
         yield Finding(f"{bad} was damaged, and was set aside")
     holder = lock.holder(place)
@@ -62,7 +62,7 @@ def _folder(place: Path) -> Iterator[Finding]:
 
 
 def _best(place: Path, history: History) -> Iterator[Finding]:
-    """Whether the best trial's checkpoint is whole, where it has files at all."""
+    """Whether the best trial's checkpoint is complete, if the study has such files at all."""
     study = Study.recorded(history.study["study"])
     winner = best([t for t in history.trials if t.ended], study.objective)
     report = winner.best(study.objective) if winner else None
@@ -73,7 +73,7 @@ def _best(place: Path, history: History) -> Iterator[Finding]:
 
 
 def _runs(place: Path, history: History, uri: str, mend: bool) -> Iterator[Finding]:
-    """Runs that are there twice, or run though nothing does."""
+    """Runs that exist twice, or that MLflow shows as running though nothing runs."""
     from mlflow import MlflowClient
 
     pending = publisher_status(place).pending

@@ -32,7 +32,7 @@ def log(folder: Path, run: str, name: str, versions: dict[str, str]) -> str:
     """Log the model in `folder` to `run` and register it as `name`. Returns its version.
 
     Nothing is pickled: MLflow gets the files, and the code that reads them. The requirements are written
-    out, since inferring them would import the model in a fresh process, for seconds.
+    out, because inferring them would import the model in a fresh process, which takes seconds.
     """
     about = json.loads((folder / "model.json").read_text())
     signature, example = _signature(about)
@@ -56,7 +56,8 @@ def log(folder: Path, run: str, name: str, versions: dict[str, str]) -> str:
 
 
 def predict(name: str, uri: str, inputs: Sequence[Path]) -> pd.DataFrame:
-    """What the registered best model of study `name` says of a table, or of images (and folders of them)."""
+    """Predictions of study `name`'s registered best model for a table, or for images (and folders of
+    them)."""
     mlflow.set_tracking_uri(uri)
     try:
         model = mlflow.pyfunc.load_model(f"models:/{name}@best")
@@ -87,7 +88,7 @@ def predict(name: str, uri: str, inputs: Sequence[Path]) -> pd.DataFrame:
 
 def download(name: str, uri: str, folder: Path) -> None:
     """Bring the files of an MLflow model that raysweep has logged (`models:/NAME@best`, `runs:/ID/model`) to
-    `folder`. Raises DataError when there is none, or it is no such model."""
+    `folder`. Raises DataError when there is none, or raysweep did not log it."""
     mlflow.set_tracking_uri(uri)
     with tempfile.TemporaryDirectory() as scratch:
         try:
@@ -96,10 +97,10 @@ def download(name: str, uri: str, folder: Path) -> None:
             raise DataError(f"weights: {name} is not in {scrubbed(uri)}: {error}") from None
         about = next(root.rglob("model.json"), None)
         if about is None:
-            raise DataError(f"weights: {name} is no model that raysweep has trained")
+            raise DataError(f"weights: {name} is not a model that raysweep has trained")
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         shutil.copytree(about.parent, folder.with_suffix(".part"), dirs_exist_ok=True)
-        folder.with_suffix(".part").replace(folder)  # last: a folder that is there is whole
+        folder.with_suffix(".part").replace(folder)  # last, so that a folder that exists is complete
 
 
 def _content(file: Path) -> bytes:
@@ -119,7 +120,7 @@ def _picture(file: Path, shape: Sequence[int]) -> Any:
 
 
 def _columns(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
-    """The model's columns in its own types; MLflow takes no whole number for a number."""
+    """The model's columns in its own types; MLflow does not accept an integer as a double."""
     missing = [c for c in schema.input_names() if c not in frame.columns]
     if missing:
         raise DataError(f"predict: the table lacks the columns {', '.join(missing)}")

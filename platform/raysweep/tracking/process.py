@@ -25,7 +25,7 @@ STATUS = "tracking.json"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the publisher has its own patience
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the publisher itself waits and retries
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "GIT_PYTHON_REFRESH": "quiet",
 }
@@ -36,7 +36,7 @@ class PublisherStatus:
     """How far MLflow is behind the journal; the publisher keeps it in the study's folder."""
 
     pending: int = 0
-    """How many trials MLflow does not hold as the journal does."""
+    """How many trials are not yet in MLflow as they are in the journal."""
     error: str = ""
     experiment: str = ""
     model: str = ""
@@ -44,7 +44,7 @@ class PublisherStatus:
 
 
 def publisher_status(place: Path) -> PublisherStatus:
-    """The publisher's last word."""
+    """The last status that the publisher wrote."""
     try:
         return PublisherStatus(**json.loads((place / STATUS).read_text()))
     except (OSError, ValueError, TypeError):
@@ -54,8 +54,8 @@ def publisher_status(place: Path) -> PublisherStatus:
 def start_publisher(place: Path, uri: str, watch: bool = False) -> None:
     """Start a publisher. It ends by itself when the study is no longer written to and all of it is published.
 
-    With `watch` it also says on our standard error how to go on, should this process die without a word: Ray ends
-    a driver that loses its head node so.
+    With `watch` it also says on our standard error how to resume, if this process dies without a message.
+    That is how Ray ends a driver that loses its head node.
     """
     (place / STATUS).unlink(missing_ok=True)
     if uri == OFF:

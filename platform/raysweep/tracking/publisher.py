@@ -1,7 +1,8 @@
-"""The process that brings one study's journal to MLflow: one parent run a study, one child run a trial, the best as
-a model. `python -m raysweep.tracking.publisher FOLDER` is started by `process.start_publisher`.
+"""The process that publishes one study's journal to MLflow: a parent run for the study, a child run for each
+trial, and the best trial as a model. `process.start_publisher` starts `python -m raysweep.tracking.publisher
+FOLDER`.
 
-It finds its runs by tag and may send anything twice.
+It finds its runs by tag, and may send anything twice.
 """
 
 from __future__ import annotations
@@ -31,22 +32,22 @@ from raysweep.trial import Report, Trial
 from raysweep.trial import best as best_of
 
 PERIOD = 1.0  # seconds between two looks at the journal
-METRICS, PAIRS = 800, 100  # what MLflow takes in one request: 100 parameters, 100 tags, 1000 of all together
+METRICS, PAIRS = 800, 100  # limits of one MLflow request: 100 parameters, 100 tags, 1000 items in all
 
 
 class Publisher:
-    """Brings one study's journal to MLflow. `step` may fail at any point and be called again."""
+    """Publishes one study's journal to MLflow. `step` may fail at any point and be called again."""
 
     def __init__(self, place: Path, client: Any):
         self._place, self.client = place, client
         self._history, self._offset = History(), 0
         self._changed: set[int] = set()
         self._runs: dict[int, str] = {}
-        self._sent: dict[int, tuple[Report, ...]] = {}  # of each trial, what MLflow has
-        self._shown: dict[int, str] = {}  # and the status that its run has
+        self._sent: dict[int, tuple[Report, ...]] = {}  # the reports of each trial that MLflow has
+        self._shown: dict[int, str] = {}  # the status of each trial's run in MLflow
         self._parent = self._experiment = self._model = ""
         self._registered: tuple[int, int] | None = None
-        self._known = False  # whether we have seen what runs there are
+        self._known = False  # whether we know which runs exist
         self._described = False  # whether the parent run says what the study is
         self._summed: Any = None
         self._objective_of: Any = None
@@ -58,14 +59,14 @@ class Publisher:
         for record in records:
             self._history.add(record)
         self._changed |= {r["trial"] for r in records if "trial" in r and r["kind"] != "best"}
-        if final:  # what was running when the search ended runs no longer
+        if final:  # trials that were running when the search ended no longer run
             self._changed |= {t.number for t in self._history.trials if not t.ended}
         if not self._history.trials:
             return PublisherStatus(over=final)  # a study that was refused leaves nothing in MLflow
         try:
             self._send(final)
         except Exception:
-            # A request may have been carried out all the same: look again before the next.
+            # The request may have succeeded all the same: look up the runs again before the next one.
             self._known = False
             raise
         return self.status(over=final)
@@ -103,8 +104,8 @@ class Publisher:
         found = list(runs(self.client, [self._experiment], f"tags.study_id = '{identity}'"))
         self._runs.clear()
         self._shown.clear()
-        self._sent.clear()  # what is sent twice stays the same; a run may have been deleted and begun anew
-        for run in sorted(found, key=lambda r: -int(r.info.start_time)):  # of doubles the oldest wins
+        self._sent.clear()  # sending twice changes nothing; a run may have been deleted and created anew
+        for run in sorted(found, key=lambda r: -int(r.info.start_time)):  # of duplicates, the oldest wins
             if run.data.tags.get("role") == "trial":
                 self._runs[int(run.data.tags["trial"])] = run.info.run_id
         parents = [r for r in found if r.data.tags.get("role") == "study"]
@@ -144,14 +145,14 @@ class Publisher:
         return identity
 
     def _describe(self) -> None:
-        """The study as the parent run's parameters and file, and its view. Sent again, it is the same."""
+        """Send the study's parameters, its file and its view. Sending again changes nothing."""
         record = self._history.study
         self._batch(self._parent, params=content.study_params(self._history))
         self.client.log_text(self._parent, (self._place / "study.yaml").read_text(), "study.yaml")
         views.write(self.client, self._experiment, record, Space(self._study["space"]), self._objective)
 
     def _publish(self, trial: Trial, final: bool) -> None:
-        """One trial: create its run if need be, send the epochs that are new, and how it stands."""
+        """Publish one trial: create its run if needed, send its new epochs and its status."""
         if trial.number in self._runs and self._given_up(trial):
             self._replace(trial)
         if trial.number not in self._runs:
@@ -179,7 +180,7 @@ class Publisher:
             self._shown[trial.number] = RUN_STATUS[trial.status]
 
     def _given_up(self, trial: Trial) -> bool:
-        """Whether MLflow holds epochs of an attempt that was given up: later ones have replaced them."""
+        """Whether MLflow holds epochs of an abandoned attempt, which later epochs have replaced."""
         sent = self._sent.get(trial.number)
         if sent is not None:
             return trial.reports[: len(sent)] != sent
@@ -190,14 +191,14 @@ class Publisher:
         return any((m.step, m.value) not in values for m in held)
 
     def _replace(self, trial: Trial) -> None:
-        """Give a trial a new run. Nothing that MLflow holds of a metric can be taken back, so the run with epochs that
+        """Give a trial a new run. MLflow cannot take back logged metric values, so the run with epochs that
         do not count goes to MLflow's trash."""
         run = self._runs.pop(trial.number)
         self.client.set_tag(run, "replaced", "true")
         self.client.delete_run(run)
         self._sent.pop(trial.number, None)
         self._shown.pop(trial.number, None)
-        self._registered = None  # of the best, whose model belongs to its run
+        self._registered = None  # the best trial's model belongs to its run
 
     def _create(self, trial: Trial) -> str:
         tags = content.trial_tags(self._history, trial, self._parent)
@@ -217,7 +218,7 @@ class Publisher:
         params: dict[str, str] | None = None,
         tags: dict[str, str] | None = None,
     ) -> None:
-        """Everything in as few requests as MLflow allows. Sent twice, it stays the same."""
+        """Send everything in as few requests as MLflow allows. Sending twice changes nothing."""
         from mlflow.entities import Metric, Param, RunTag
 
         values = [Metric(key(k), v, at, step) for k, v, at, step in metrics or []]
@@ -228,7 +229,7 @@ class Publisher:
             values, pairs, labels = values[METRICS:], pairs[PAIRS:], labels[PAIRS:]
 
     def _summarise(self, final: bool) -> None:
-        """The parent run: how far the study is, its best trial, and whether it goes on."""
+        """Update the parent run: the study's progress, its best trial, and whether the study goes on."""
         trials, best, at = self._history.trials, self._history.best, ms(time.time())
         ended = [t for t in trials if t.ended]
         winner = best_of(trials, self._objective)
@@ -257,7 +258,7 @@ class Publisher:
         self._summed = summary
 
     def _register(self) -> str:
-        """The best trial's model, logged in its run and registered under the study's name as @best."""
+        """Log the best trial's model in its run, and register it under the study's name as @best."""
         import mlflow
         import mlflow.pyfunc
 
@@ -272,7 +273,7 @@ class Publisher:
                 return f"models:/{name}@best"
         version = log(self._place / "best", run, name, self._history.study["versions"])
         trial = self._history.trial(number)
-        # Logging needs an active run, and MLflow ends that run anew.
+        # Logging needs an active run, and MLflow then ends that run again: restore its status and end time.
         self.client.set_terminated(run, RUN_STATUS[trial.status], end_time=ms(trial.finished))
         tables = self._place / "best" / "tables"
         if tables.is_dir():
@@ -280,7 +281,7 @@ class Publisher:
         self._batch(
             run, [(k, v, ms(best["time"]), 0) for k, v in best["metrics"].items()], tags={"best": "true"}
         )
-        # Last, for by the mark a publisher that comes later knows that all of it is there.
+        # Last, because the mark tells a later publisher that everything is there.
         for tag, value in {"raysweep": mark, "study": name, "trial": str(number), "run_id": run}.items():
             self.client.set_model_version_tag(name, version, tag, value)
         self.client.set_registered_model_alias(name, "best", version)
@@ -288,7 +289,7 @@ class Publisher:
 
 
 def farewell(place: Path, terminal: int) -> None:
-    """Say how to go on with a search whose process is gone without having said so itself."""
+    """Say how to resume a search whose process is gone and did not say so itself."""
     with os.fdopen(terminal, "w") as file:
         if not History(read(place / FILE)[0]).over:
             where = "" if place.parent == Path.cwd() / "studies" else f" --folder {place.parent}"
@@ -324,7 +325,7 @@ def main(place: Path, terminal: int | None = None) -> None:
         if shown.over:
             return
         if final and wait >= 30:
-            return  # the search is gone and MLflow is away; `raysweep sync` sends the rest
+            return  # the search is gone and MLflow does not answer; `raysweep sync` sends the rest
         time.sleep(wait if shown.error else PERIOD)
 
 

@@ -27,7 +27,7 @@ def store_of(place: Path, store: str | None = None) -> str:
 
 
 def check_store(uri: str) -> None:
-    """See that the store can be what it says, before anything is started. Raises TrackingError."""
+    """Check that the store's URI is valid and its server answers, before a start. Raises TrackingError."""
     if uri == OFF:
         return
     try:
@@ -43,7 +43,7 @@ def check_store(uri: str) -> None:
 
 
 def _ask(uri: str) -> None:
-    """See that the server answers, and to us."""
+    """Check that the server answers, and accepts us."""
     name, at, _ = urllib.parse.urlsplit(uri).netloc.rpartition("@")
     request = urllib.request.Request(f"{uri.replace(name + at, '', 1).rstrip('/')}/health")  # noqa: S310 - http(s) only
     if name:
@@ -67,7 +67,7 @@ def _ask(uri: str) -> None:
 
 
 def runs(client: Any, experiments: list[str], filters: str) -> Iterator[Any]:
-    """Every run that MLflow has in `experiments` and that its `filters` let through, page by page."""
+    """Every MLflow run in `experiments` that matches `filters`, fetched page by page."""
     token = None
     while True:
         page = client.search_runs(experiments, filters, max_results=1000, page_token=token)

@@ -1,8 +1,8 @@
 """A saved view of MLflow's own UI for each study: sorted trials, parallel coordinates, curves, scatter.
 
 MLflow opens an experiment on an empty page, with the trials folded away and no metric shown. Its UI can read
-a view from an experiment's tag; that format is MLflow's own affair, so with a version in which it was not seen
-to work the address holds a plain filter instead.
+a view from an experiment's tag. That format is internal to MLflow, so for versions where it was not seen to
+work, the address holds a plain filter instead.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def link(base: str, experiment: str, identity: str, study: str, objective: Objec
     """The address of a study's view in the MLflow UI at `base`."""
     query = {"workflowType": "machine_learning"}
     if metadata.version("mlflow").startswith(SEEN):
-        query["viewStateShareKey"] = key(identity)  # holds the filter too, and is ignored beside one
+        query["viewStateShareKey"] = key(identity)  # includes the filter; ignored if a filter is given too
     else:
         query["searchFilter"] = _filter(study)
         query["orderByKey"] = f"metrics.`best_{objective.metric}`"

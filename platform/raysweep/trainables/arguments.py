@@ -82,7 +82,7 @@ class Transfer(Training):
 ADJUSTABLE = frozenset(
     {"lr", "momentum", "weight_decay", "l1", "dropout", "label_smoothing", "batch_size", "schedule", "warmup"}
 )
-"""The arguments that may change during training: a state goes on with other values of them."""
+"""The arguments that may change during training: a state can be resumed with other values of them."""
 
 Epochs = Iterator[tuple[dict[str, float], dict[str, Any]]]
 
@@ -91,14 +91,14 @@ Record = TypeVar("Record")
 
 
 def of_point(record: type[Record], point: Mapping[str, Any]) -> Record:
-    """The record of what a point says; what it says of the data is left out."""
+    """The record of a point's values, without those that describe the data."""
     known = {f.name for f in fields(record)}  # type: ignore[arg-type]
     return record(**{k: v for k, v in point.items() if k in known})
 
 
 def keywords(record: type[Any]) -> Callable[[Callable[..., Epochs]], Callable[..., Epochs]]:
-    """Let a generator `f(p, data, seed, state)` take the fields of `record`, which makes its `p`, as keyword arguments:
-    they become its signature, by which studies are checked."""
+    """Let a generator `f(p, data, seed, state)` take the fields of `record` as keyword arguments, and pass
+    it the record as `p`. The fields become its signature, against which studies are checked."""
     hints = get_type_hints(record, include_extras=True)
 
     def keyword(name: str, default: Any, annotation: Any) -> inspect.Parameter:

@@ -1,7 +1,7 @@
-"""Pretrained networks as a row of blocks, so that a cut can be made between any two: what lies before it is frozen,
-what lies after is trained. Any classification model of torchvision, `timm:NAME`, and `cnn`, which is small.
+"""Pretrained networks as a sequence of blocks. A cut between any two separates frozen blocks (before it) from
+trained ones (after it). Supports any classification model of torchvision, `timm:NAME`, and the small `cnn`.
 
-Where the weights are from: torchvision's own (downloaded once a machine), a file with a state dict, the folder of a
+The weights come from torchvision (downloaded once per machine), a file with a state dict, the folder of a
 model that an earlier study exported, or nowhere.
 """
 
@@ -26,21 +26,21 @@ from raysweep.trainables.images import Transform
 
 CNN = "cnn"
 TIMM = "timm:"
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, where nothing else is said
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, by default
 SIZE = 224
 WEIGHTS, ABOUT = "weights.pt", "model.json"  # of an exported model
 
 
 @dataclass(frozen=True)
 class Source:
-    """A network that was trained for something: what it is, and with what."""
+    """A pretrained network: its backbone and its weights."""
 
     backbone: str
     weights: str
     """`none`, `default` or the name of torchvision's weights, a file, or the folder of an exported model."""
 
     def identity(self) -> str:
-        """What tells these weights from all others: part of the name of what was made with them."""
+        """A string that identifies these weights: part of the cache key of features computed with them."""
         path = Path(self.weights)
         if path.exists():
             file = path / WEIGHTS if path.is_dir() else path
@@ -51,7 +51,7 @@ class Source:
         return f"{self.backbone} {_named(self.backbone, self.weights).url.rpartition('/')[2]}"
 
     def transform(self, size: int | None = None) -> Transform:
-        """How images are made into inputs: as the weights want it, or scaled to `size` pixels square."""
+        """How images become inputs: as the weights expect them, or scaled to `size` x `size` pixels."""
         path = Path(self.weights)
         if path.is_dir():
             own = Transform(**_about(path)["inputs"]["transform"])
@@ -67,9 +67,9 @@ class Source:
         return own if size is None else Transform(**{**asdict(own), "size": size, "resize": size})
 
     def network(self) -> nn.Sequential:
-        """The blocks, with their weights; what an untrained one starts with is PyTorch's global generator's.
+        """The blocks with their weights. PyTorch's global generator initialises an untrained network.
 
-        Raises DataError when there are no such weights, or they do not fit.
+        Raises DataError when the weights do not exist or do not fit.
         """
         path = Path(self.weights)
         if path.is_dir():
@@ -83,13 +83,13 @@ class Source:
 
 
 def check(source: Source) -> None:
-    """See that there is such a network and that its weights can be had; download them if need be."""
+    """Check that the network exists and its weights are available. Downloads them if necessary."""
     source.transform()
     source.network()
 
 
 def _timm_transform(name: str) -> Transform:
-    """How timm's weights of that name want images: sizes, scale and colours differ from model to model."""
+    """The input transform of timm's weights `name`: sizes, scale and colours differ between models."""
     timm = _timm_with(name)
     known = timm.get_pretrained_cfg(name)
     wanted = timm.data.resolve_data_config(pretrained_cfg=known.to_dict() if known else {})
@@ -132,7 +132,7 @@ def _named(backbone: str, weights: str) -> Any:
 
 
 def _downloaded(backbone: str, weights: str) -> dict[str, Tensor]:
-    """Torchvision's weights, from its cache; downloaded to there by one process of a machine."""
+    """Torchvision's weights from its cache. One process per machine downloads them there."""
     named, folder = _named(backbone, weights), Path(torch.hub.get_dir()) / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / named.url.rpartition("/")[2]
@@ -150,7 +150,7 @@ def _downloaded(backbone: str, weights: str) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, also where it lies under `state_dict` or `model`, as trainers write it."""
+    """The state dict in a file, possibly nested under `state_dict` or `model`, as trainers write it."""
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, ValueError) as error:
@@ -165,7 +165,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _fill(model: nn.Module, blocks: nn.Sequential, state: dict[str, Tensor], source: Source) -> None:
-    """Load what belongs to the blocks; the rest, the old task's head, is of no use. All of it must fit."""
+    """Load the tensors of the blocks, all of which must fit. Ignore the rest, the old task's head."""
     own = {id(t) for t in (*blocks.parameters(), *blocks.buffers())}
     wanted = {name: t for name, t in model.state_dict(keep_vars=True).items() if id(t) in own}
     state = {_modern(name): t for name, t in state.items()}
@@ -182,7 +182,7 @@ def _fill(model: nn.Module, blocks: nn.Sequential, state: dict[str, Tensor], sou
 
 
 def _modern(name: str) -> str:
-    """DenseNet's files still have the names of before: `norm.1` for `norm1`."""
+    """DenseNet's files still use the old names: `norm.1` for `norm1`."""
     parts = name.split(".")
     for i, part in enumerate(parts[:-1]):
         if part in {"norm", "relu", "conv"} and parts[i + 1] in {"1", "2"} and "denselayer" in name:
@@ -205,12 +205,12 @@ def _about(folder: Path) -> dict[str, Any]:
         about: dict[str, Any] = json.loads((folder / ABOUT).read_text())
         about["network"]["backbone"]
     except (OSError, ValueError, KeyError):
-        raise DataError(f"weights: '{folder}' holds no model that `transfer` has exported") from None
+        raise DataError(f"weights: '{folder}' does not hold a model exported by `transfer`") from None
     return about
 
 
 def _exported(folder: Path, backbone: str) -> nn.Sequential:
-    """The blocks of a model that an earlier study found: its head belongs to the old task."""
+    """The blocks of a model from an earlier study, without its head, which belongs to the old task."""
     own = _about(folder)["network"]["backbone"]
     if own != backbone:
         raise DataError(f"weights: the model in '{folder}' is a {own}. Say backbone: {own}")
@@ -224,7 +224,7 @@ def _exported(folder: Path, backbone: str) -> nn.Sequential:
 
 
 def _blocks(model: nn.Module, backbone: str) -> nn.Sequential:
-    """A model without its head as a row of blocks; their composition is what its head is given, before pooling."""
+    """A model without its head, as a sequence of blocks. Their output is the head's input before pooling."""
     if backbone.startswith(TIMM):
         return nn.Sequential(nn.Sequential(model))
     rows = _ROWS.get(type(model).__name__)
@@ -233,7 +233,7 @@ def _blocks(model: nn.Module, backbone: str) -> nn.Sequential:
 
 
 def _grouped(layers: Iterable[nn.Module]) -> list[list[nn.Module]]:
-    """Single layers together, up to the pooling that ends them; what has layers of its own is a block."""
+    """Group single layers into blocks that end with pooling. A layer with layers of its own makes a block."""
     blocks: list[list[nn.Module]] = []
     current: list[nn.Module] = []
     for layer in layers:
@@ -292,11 +292,11 @@ _ROWS: dict[str, Callable[[Any], list[nn.Module]]] = {
     "VisionTransformer": _vit,
     "Sequential": list,
 }
-"""By the name of torchvision's class; all others keep their blocks under `features`."""
+"""By torchvision class name. All other classes keep their blocks in `features`."""
 
 
 class _Rescale(nn.Module):
-    """From ImageNet's mean and spread to -1 ... 1, which these two models' weights were trained with."""
+    """Converts ImageNet normalisation to -1 ... 1, with which these two models' weights were trained."""
 
     def forward(self, x: Tensor) -> Tensor:  # [n, 3, h, w]
         mean, std = (torch.tensor(v, device=x.device, dtype=x.dtype).view(3, 1, 1) for v in (MEAN, STD))
@@ -304,7 +304,7 @@ class _Rescale(nn.Module):
 
 
 class _Patches(nn.Module):
-    """A vision transformer up to its first layer: patches, the class token before them, where each one is."""
+    """A vision transformer up to its first layer: the class token, then patches, with position embeddings."""
 
     def __init__(self, vit: Any):
         super().__init__()
@@ -341,7 +341,7 @@ def _timm(name: str) -> nn.Module:
 
 
 def _timm_with(name: str) -> Any:
-    """The package, which has a model of that name, as `resnet18` or `resnet18.a1_in1k`."""
+    """The timm package, checked to have the model `name`, such as `resnet18` or `resnet18.a1_in1k`."""
     try:
         import timm
     except ImportError as error:

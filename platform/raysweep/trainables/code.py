@@ -1,4 +1,4 @@
-"""What a person's trainable is made of, as one digest: whether a study goes on with the code it began with."""
+"""A digest of the code of a user's trainable, to tell whether a study resumes with the code it began with."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ PLAIN = (bool, int, float, complex, str, bytes, tuple, type(None))
 
 
 def digest(function: Callable[..., Any]) -> str:
-    """SHA-256 of the module of `function` and of all that it imports from beside it (of an installed package: from that
-    package); of a function of a notebook or a script, of its source and of what it uses there and from beside it."""
+    """SHA-256 of the module of `function` and of everything it imports from the same source folder (in an
+    installed package: from that package). For a function of a notebook or a script: of its source and of
+    what it uses from there and from the same folder."""
     file = inspect.getsourcefile(function)
     module = str(getattr(function, "__module__", "__main__"))
     if module != "__main__" and file and Path(file).is_file():
@@ -37,8 +38,8 @@ def _texts(file: Path, root: Path) -> list[bytes]:
 
 
 def _imported(file: Path, root: Path) -> set[Path]:
-    """The files under `root` that `file` imports, and those that they do: seen by reading them, so that it is the same
-    in every process. Where packages are installed, those of its own package."""
+    """The files under `root` that `file` imports, directly or indirectly. They are found by parsing, so that
+    the result is the same in every process. For an installed package, only files of that package count."""
     found: set[Path] = set()
     inside = root / file.relative_to(root).parts[0] if INSTALLED & set(root.parts) else root
     left = [file]
@@ -58,7 +59,7 @@ def _imported(file: Path, root: Path) -> set[Path]:
 
 
 def _names(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """The modules that a file of `package` imports, and what may be modules of those that it imports names from."""
+    """The modules that a file of `package` imports. A name imported from a module may be a module, too."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (tuple(alias.name.split(".")) for alias in node.names)
@@ -70,7 +71,7 @@ def _names(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]
 
 
 def _files(root: Path, name: tuple[str, ...]) -> Iterator[Path]:
-    """Where a module would lie, and the packages that are imported with it."""
+    """The path where a module would be, and those of the packages imported with it."""
     for i in range(1, len(name) + 1):
         yield root.joinpath(*name[:i], "__init__.py")
     if name:
@@ -78,8 +79,8 @@ def _files(root: Path, name: tuple[str, ...]) -> Iterator[Path]:
 
 
 def _used(function: Any) -> Iterator[bytes]:
-    """The sources of a function, of the functions, classes and plain values of its own module that it uses, and of the
-    modules that lie beside it."""
+    """The sources of a function, of the functions, classes and plain values that it uses from its own module,
+    and of the modules it uses from the same folder."""
     seen: set[int] = set()
     beside = Path(getattr(sys.modules.get("__main__"), "__file__", None) or "x").resolve().parent
     left = [inspect.unwrap(function)]
@@ -104,7 +105,7 @@ def _used(function: Any) -> Iterator[bytes]:
 
 
 def _globals(function: FunctionType) -> set[str]:
-    """The names of its module that a function looks up, and not those of attributes."""
+    """The global names that a function looks up, without the names of attributes."""
     looked_up = (i for code in _codes(function.__code__) for i in dis.get_instructions(code))
     return {i.argval for i in looked_up if i.opname in {"LOAD_GLOBAL", "LOAD_NAME"}}
 
@@ -141,7 +142,7 @@ def _text(one: Any) -> str:
 
 
 def _stable(constant: Any) -> Any:
-    """A constant whose text is the same in every process, which that of a set is not."""
+    """A constant in a form whose text is the same in every process. (The text of a set is not.)"""
     return sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant
 
 

@@ -2,8 +2,8 @@
 
 What a name means: `digits` (scikit-learn's handwritten digits, no network needed), torchvision's `mnist`,
 `fashion_mnist`, `cifar10`, `cifar100`, or a path: a `.csv` or `.parquet` table, an `.npz` of arrays, a folder
-of images with one sub-folder for each class. All that is learned of the data (means, medians, categories) is
-learned from the training split alone.
+of images with one sub-folder for each class. Statistics of the data (means, medians,
+categories) come from the training split alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Part = Annotated[float, Gt(0.0), Lt(1.0)]
 Task = Literal["auto", "classification", "regression"]
 
 CLASSES_FROM_INTEGERS = 20
-"""A whole-number target of at most this many different values is taken for classes."""
+"""A whole-number target with at most this many different values is treated as classes."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Data:
 
     @property
     def outputs(self) -> int:
-        """How many numbers the network puts out: one for each class, or one."""
+        """The number of network outputs: one for each class, or one for a regression."""
         return len(self.classes) or 1
 
     def __str__(self) -> str:
@@ -81,14 +81,14 @@ def load(
     classes: str | None = None,
     skip_bad: bool = False,
 ) -> Data:
-    """The data called `data`, split by `split_seed`. Where it brings its own test split, that is kept.
+    """Load the data called `data`, split by `split_seed`. If it has its own test split, that is kept.
 
-    `data_dir` is where torchvision's copies lie (and are downloaded to). `target` is a table's column, by
-    name or number (the last when not given); `header` says whether a CSV has one, where its first line leaves
-    that open; `task` is auto, classification or regression. Images of a folder are scaled to `image_size` pixels square
-    (null: they stay files, as paths); those that cannot be decoded are left out with `skip_bad`.
-    `classes`, as "ants, bees", leaves all others out. Raises DataError when the data is missing, empty, corrupt
-    or does not fit together.
+    `data_dir` is where torchvision's copies are (and are downloaded to). `target` is a table's column, by
+    name or number (by default the last). `header` says whether a CSV has a header, if its first line leaves
+    that open. `task` is auto, classification or regression. Images of a folder are scaled to `image_size` x
+    `image_size` pixels (null: they stay files, as paths); with `skip_bad`, those that cannot be decoded are
+    left out. `classes`, such as "ants, bees", leaves out all other classes. Raises DataError when the data is
+    missing, empty, corrupt or inconsistent.
     """
     if validation + test >= 1:
         raise DataError(f"data: validation {validation} + test {test} leave nothing to train on")
@@ -108,7 +108,7 @@ def load_images(
     skip_bad: bool = False,
     task: Task = "auto",
 ) -> Data:
-    """The same of images for a network that has its own idea of their size: a folder's stay files, as paths."""
+    """Like `load`, but images only, for a network that sets their size: a folder's stay files, as paths."""
     found = load(data, data_dir, None, None, task, validation, test, split_seed, None, classes, skip_bad)
     if not are_images(found.x_train):
         raise DataError(
@@ -119,7 +119,7 @@ def load_images(
 
 
 def _only(raw: Raw, wanted: Sequence[str]) -> Raw:
-    """The samples of the classes `wanted`. Raises DataError when there are none of one."""
+    """The samples of the classes `wanted`. Raises DataError when a class has none."""
     known = {str(c) for c in np.unique(raw.y)}
     for name in wanted:
         if name not in known:
@@ -218,7 +218,7 @@ def _fingerprint(parts: dict[str, Array], classes: Sequence[str], files: dict[st
     digest = hashlib.sha256("\0".join(classes).encode())
     for name, array in sorted(parts.items()):
         if array.dtype.kind == "U" and files:
-            array = np.asarray([files[path].encode() for path in array])  # wherever they lie
+            array = np.asarray([files[path].encode() for path in array])  # independent of their location
         digest.update(f"{name}{array.shape}{array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -1,6 +1,7 @@
-"""One training on several devices of a machine: a process (rank) for each, with the whole network and its part of every
-batch; all of them move by the sum of their gradients (data parallelism, as Li et al. 2020 describe it for PyTorch).
-Whoever starts the processes joins them by torch.distributed; alone, everything here does nothing."""
+"""Data-parallel training on several devices of one machine, as Li et al. (2020) describe it for PyTorch. Each
+device has a process (rank) with the whole network and its part of every batch; the ranks sum their gradients.
+Whoever starts the processes joins them with torch.distributed. In a single process, nothing here has an
+effect."""
 
 from __future__ import annotations
 
@@ -12,13 +13,13 @@ from torch import Tensor, distributed, nn
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this one is."""
+    """The rank of this process and the number of processes."""
 
     rank: int = 0
     size: int = 1
 
     def shard(self, whole: Tensor) -> Tensor:
-        """This rank's part of a batch. Of a batch smaller than there are ranks some have none."""
+        """This rank's part of a batch. If a batch has fewer samples than there are ranks, some get none."""
         return whole[self.rank :: self.size]
 
     def bounds(self, length: int) -> tuple[int, int]:
@@ -31,12 +32,12 @@ class Ranks:
             distributed.all_reduce(tensor)
 
     def broadcast_buffers(self, model: nn.Module) -> None:
-        """Give every rank the first one's running statistics, of which each has seen its own samples only."""
+        """Copy rank 0's running statistics to all ranks: each rank has seen only its own samples."""
         for buffer in model.buffers() if self.size > 1 else ():
             distributed.broadcast(buffer, 0)
 
     def reseed(self) -> None:
-        """Let every rank draw random numbers of its own from now on: its samples are others."""
+        """From now on, draw different random numbers on each rank, since their samples differ."""
         if self.rank:
             torch.manual_seed(torch.initial_seed() + self.rank)
 

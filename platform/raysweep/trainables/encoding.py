@@ -1,4 +1,5 @@
-"""How raw inputs become a network's: scaled numbers and one-hot categories, by what the training split says."""
+"""Encode raw inputs for a network: scaled numbers and one-hot categories, as the training split defines
+them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the first blocks of a pretrained network make of images: how it is computed, and described in full."""
+"""The features that a pretrained network's first blocks extract from images: computation and full
+description."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ AT_ONCE = {"cpu": 16, "cuda": 64}  # images that go through a backbone together;
 
 
 class Extractor:
-    """Computes what the first blocks of a source make of images, always alike: the rows of the train, validation
-    and test split, one after the other."""
+    """Computes the outputs of a source's first blocks for images, always in the same way: the rows of the
+    train, validation and test splits, in this order."""
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class Extractor:
         p: Transfer,
         device: torch.device,
     ):
-        """`cut`: blocks before it; 0 for pixels, None for all of them, pooled, in each of the views."""
+        """`cut`: the number of blocks before it; 0 for pixels, None for all blocks, pooled, for each view."""
         self._data, self._source, self._transform, self._cut = data, source, transform, cut
         self._device, self._pooling = device, p.pooling
         self._views = ["plain", "flip"] if p.views == "flip" else ["plain"]
@@ -50,7 +51,7 @@ class Extractor:
 
     @property
     def about(self) -> dict[str, Any]:
-        """All that the numbers follow from."""
+        """Everything that determines the features."""
         transform = asdict(self._transform)
         told: dict[str, Any] = {"data": self._data.fingerprint, "dtype": self._dtype, "cut": self._cut}
         if self._cut == 0:  # mean and std are applied in the network
@@ -61,7 +62,7 @@ class Extractor:
         return told if self._cut is not None else told | {"pooling": self._pooling, "views": self._views}
 
     def check(self) -> None:
-        """See that the weights can be had. Raises DataError."""
+        """Check that the weights are available. Raises DataError."""
         _ = self._network  # kept for what is computed next
 
     def describe(self) -> tuple[tuple[int, ...], str]:
@@ -114,7 +115,7 @@ def entry_of(extractor: Extractor, p: Transfer) -> Features:
 
 
 def extracted(extractor: Extractor, p: Transfer, held: ExitStack) -> Array:
-    """The rows, computed as far as they are not there."""
+    """The rows. Those that are not cached yet are computed."""
     entry = entry_of(extractor, p)
     held.callback(entry.close)
     entry.complete(extractor.compute)

@@ -1,9 +1,10 @@
-"""What a frozen network makes of a data set, computed once and kept: an array on the disk that every trial maps.
+"""A cache of a frozen network's features of a data set, computed once: an array on disk that every trial
+maps.
 
-An entry is named by the hash of all that its numbers follow from (weights, cut, transform, data, versions ...), so it
-is never stale. It is filled shard by shard, and whoever needs it helps: each shard is claimed by a file lock, which
-the death of its owner releases, and what is finished is kept. So nothing needs to coordinate the trials of a study,
-or two studies, that want the same features at once.
+An entry is named by the hash of everything that determines it (weights, cut, transform, data, versions ...),
+so it is never stale. All processes that need it fill it, shard by shard. Each claims a shard with a file
+lock, which is released if the process dies; finished shards are kept. So trials of one study, or of two, that
+need the same features at once need no coordination.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from raysweep.trainables.trainable import SHARD
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-FORMAT = 1  # raised when the same description comes to mean other numbers: blocks cut elsewhere, say
-WAIT = 0.2  # seconds between two looks at shards that others have claimed
+FORMAT = 1  # increased when the same description gives other numbers: blocks cut elsewhere, say
+WAIT = 0.2  # seconds between two checks of shards that other processes have claimed
 CACHE = Path(os.environ.get("RAYSWEEP_CACHE") or Path.home() / ".cache" / "raysweep" / "features")
 VERSIONS = ("torch", "torchvision", "pillow", "numpy")
 
 
 class TooLargeError(DataError):
-    """An entry that the cache has no room for, however much else is deleted."""
+    """An entry that does not fit in the cache even if everything else is deleted."""
 
 
 class Features:
@@ -51,11 +52,11 @@ class Features:
         root: Path = CACHE,
         limit: float = float("inf"),
     ):
-        """The entry of `about` under `root`, begun if there is none: then `describe` says the shape and type of a
-        row. `packages` in it are more whose versions count. To make room below `limit` bytes, entries that nobody
-        uses are deleted, the least recently used first.
+        """Open the entry of `about` under `root`, or create it with the row shape and type from `describe`.
+        `packages` in `about` names further packages whose versions count. To stay below `limit` bytes, unused
+        entries are deleted, the least recently used first.
 
-        Raises TooLargeError when it would not fit at all, DataError when the disk has no room.
+        Raises TooLargeError when the entry would not fit at all, DataError when the disk has no room.
         """
         about = {"format": FORMAT, "shard": SHARD, **about}
         about["versions"] = {
@@ -81,7 +82,7 @@ class Features:
         _evict(root, min(limit - size, _taken(root) + shutil.disk_usage(root).free - size - disk.FLOOR))
         if shutil.disk_usage(root).free < size or not disk.has_room(root):
             raise DataError(f"features: {size / 1e9:.1f} GB are needed in {root}; {disk.space_left(root)}")
-        # What a killed process has left, half-made or half-deleted.
+        # Remove what a killed process has left half-written or half-deleted.
         shutil.rmtree(self.folder, ignore_errors=True)
         (self.folder / "done").mkdir(parents=True, mode=0o700)
         with (self.folder / "rows").open("wb") as file:
@@ -97,13 +98,13 @@ class Features:
             )
 
     def _hold(self) -> None:
-        """Say that this process uses the entry, until it ends."""
+        """Mark the entry as in use until this process ends."""
         self._use = os.open(self.folder / "use", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._use, fcntl.LOCK_SH)
         os.utime(self.folder / "use")
 
     def close(self) -> None:
-        """Let the entry go: it may be deleted to make room. What was mapped stays valid."""
+        """Release the entry, so that it may be deleted to make room. Mapped arrays stay valid."""
         if self._use is not None:
             os.close(self._use)
             self._use = None
@@ -120,9 +121,10 @@ class Features:
         return [i for i in range(-(-self.count // SHARD)) if f"{i:06d}" not in done]
 
     def fill(self, shard: int, compute: Callable[[slice], Array]) -> int:
-        """Compute a shard unless it is there, or another process is about it. The rows that were computed.
+        """Compute a shard unless it exists or another process computes it. Return the number of rows
+        computed.
 
-        Raises DataError when numbers come out that are not finite, or too large for the type.
+        Raises DataError when the results are not finite, or too large for the type.
         """
         mark = self.folder / "done" / f"{shard:06d}"
         with _claimed(self.folder / f"claim-{shard:06d}") as mine:
@@ -135,14 +137,14 @@ class Features:
                 raise DataError(f"features: numbers came out that {self.dtype} cannot hold. Use float32")
             with (self.folder / "rows").open("r+b") as file:
                 file.seek(shard * SHARD * data[0].nbytes)
-                file.write(data.data)  # written, not mapped: a disk that is full says so
+                file.write(data.data)  # not mapped, so that a full disk raises an error
                 file.flush()
                 os.fsync(file.fileno())
             disk.write(mark, str(zlib.crc32(data.data)), sync=False)
             return part.stop - part.start
 
     def complete(self, compute: Callable[[slice], Array]) -> int:
-        """Help until all is there. The rows that were computed here."""
+        """Compute shards until all exist. Return the number of rows computed here."""
         computed = 0
         while pending := self.pending():
             made = sum(self.fill(shard, compute) for shard in pending)
@@ -152,7 +154,7 @@ class Features:
         return computed
 
     def verify(self) -> None:
-        """Give up the shards whose bytes are not what was written."""
+        """Discard the shards whose bytes differ from what was written."""
         rows = np.memmap(self.folder / "rows", dtype=np.uint8, mode="r")
         step = SHARD * self.size // max(1, self.count)
         for mark in [m for m in (self.folder / "done").iterdir() if not m.suffix]:
@@ -167,7 +169,7 @@ class Features:
 
 @contextmanager
 def _claimed(path: Path) -> Iterator[bool]:
-    """Whether this is the one process that has it. The file goes with its claim."""
+    """Claim `path`: whether this process got it. The file is removed when the claim ends."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -184,7 +186,7 @@ def _evict(root: Path, limit: float) -> None:
         if _taken(root) <= limit:
             return
         with suppress(OSError), (entry / "use").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an OSError when someone maps it
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError if it is in use
             shutil.rmtree(entry)
 
 

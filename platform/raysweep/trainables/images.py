@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 UNDECODABLE = (OSError, SyntaxError, ValueError)
-"""What Pillow, and `opened`, raise for a file that cannot be decoded."""
+"""What Pillow and `open_image` raise for a file that cannot be decoded."""
 
 
 @dataclass(frozen=True)
 class Transform:
-    """The shorter side to `resize` pixels, then the `size` pixels square in the middle: as torchvision's presets,
-    of which `mean` and `std` (of pixels from 0 to 1) are applied in the network."""
+    """Scale the shorter side to `resize` pixels, then crop `size` x `size` pixels from the centre, as
+    torchvision's presets do. Their `mean` and `std` (of pixels from 0 to 1) are applied in the network."""
 
     size: int
     resize: int

@@ -1,4 +1,4 @@
-"""mlp: the textbook's multilayer perceptron on any of `data.py`'s data, classes or a number."""
+"""mlp: the textbook multilayer perceptron on any data of `data.py`, for classification or regression."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ def mlp(
 ) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
     """Train a perceptron of `layers` hidden layers of `units` (one number, or one for each layer).
 
-    `data` is what `load` returns, or a name for it. `device: auto` takes the GPU it is given, in bfloat16 where the GPU
-    has it. Yields train_ and val_ loss and accuracy, or loss (of the standardised target), rmse and r2 for a number.
+    `data` is what `load` returns, or a name for it. `device: auto` uses the GPU it is given, with bfloat16 if
+    the GPU supports it. Yields train_ and val_ loss and accuracy; for a regression loss (of the standardised
+    target), rmse and r2.
     """
     import torch
 
@@ -57,8 +58,8 @@ def network(
 ) -> nn.Sequential:
     """Flatten, then for each width Linear, batch norm, activation and dropout, then Linear to the outputs.
 
-    Weights start as in Glorot & Bengio (2010) for tanh, sigmoid and the outputs, as in He et al. (2015) for
-    the others.
+    Weights are initialised as in Glorot & Bengio (2010) for tanh, sigmoid and the outputs, and as in He et
+    al. (2015) for the others.
     """
     from torch import nn
 
@@ -77,13 +78,13 @@ def network(
         if batch_norm:
             parts.append(nn.BatchNorm1d(width))
         parts.append(functions[activation]())
-        # In its place in any case: weights are known by theirs, and dropout may change in the middle of a training.
+        # Always present: weights are named by their position, and dropout may change during training.
         parts.append(nn.Dropout(dropout) if dropout else nn.Identity())
         inputs = width
     model = nn.Sequential(*parts, nn.Linear(inputs, outputs))
     *inner, last = [layer for layer in model if isinstance(layer, nn.Linear)]
     for layer in [*inner, last]:
-        # PyTorch's own start shrinks the signal from layer to layer, and a network of 20 hardly learns.
+        # PyTorch's own initialisation shrinks the signal layer by layer; 20 layers hardly learn.
         if layer is last or activation in {"tanh", "sigmoid"}:
             nn.init.xavier_uniform_(layer.weight)
         else:

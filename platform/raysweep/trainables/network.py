@@ -1,4 +1,4 @@
-"""A network that was put together for transfer: what takes the inputs in, frozen blocks, blocks that learn, a head."""
+"""A network for transfer learning: an input module, frozen blocks, trainable blocks, a head."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch.nn import functional
 
 from raysweep.trainables.images import Transform
 
-SMALLEST = 0.5  # of an image's area that a random crop keeps at least
+SMALLEST = 0.5  # the smallest share of an image's area that a random crop keeps
 
 
 class Net(nn.Module):
-    """`entry`, then frozen blocks, then `tuned` ones; pooled, that is the embedding; the `head` decides by it."""
+    """`entry`, frozen blocks, then `tuned` ones. Their pooled output is the embedding, the input of
+    `head`."""
 
     embedding: Tensor
 
@@ -31,7 +32,7 @@ class Net(nn.Module):
         super().__init__()
         self.entry, self.tuned, self.head = entry, tuned, head
         self._pooling, self._fixed_norm = pooling, fixed_norm
-        # Not a child: its weights are the source's, and no checkpoint needs to hold them.
+        # Not a submodule: its weights are the source's, so checkpoints need not hold them.
         self._frozen = [frozen.eval().requires_grad_(False)] if frozen is not None else []
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,8 +45,8 @@ class Net(nn.Module):
         return out
 
     def train(self, mode: bool = True) -> Net:
-        """What does not learn behaves as when it predicts: batch norm changes its statistics whether or not its
-        weights take part."""
+        """Keep blocks that are not trained in evaluation mode. Otherwise batch norm would update its
+        statistics even with frozen weights."""
         super().train(mode)
         for block in self.tuned:
             if not any(p.requires_grad for p in block.parameters()):
@@ -70,8 +71,8 @@ def pooled(x: Tensor, how: str) -> Tensor:
 
 
 class Pixels(nn.Module):
-    """Images `[n, size, size, 3]` from 0 to 1, made into what the first block takes; in training by chance mirrored
-    (`flip`), and cropped as well (`crop`)."""
+    """Turns images `[n, size, size, 3]` from 0 to 1 into inputs of the first block. In training they are
+    randomly mirrored (`flip`), or mirrored and cropped (`crop`)."""
 
     mean: Tensor
     std: Tensor
@@ -104,7 +105,7 @@ class Pixels(nn.Module):
 
 
 class Views(nn.Module):
-    """Features `[n, views, width]` of which training takes one view of each sample by chance, all else the first."""
+    """Picks a view from features `[n, views, width]`: in training a random one per sample, else the first."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or x.shape[1] == 1:

@@ -46,19 +46,19 @@ class FlatOptimizer:
             start = end
 
     def begin(self, epoch: int) -> None:
-        """Every epoch is like the first."""
+        """Nothing to do: all epochs are alike."""
 
     def zero(self) -> None:
-        """Forget the gradient."""
+        """Set the gradient to zero."""
         self._grad.zero_()
 
     def sum(self, ranks: Ranks) -> None:
-        """Add the gradients of all ranks: one message, however deep the network."""
+        """Sum the gradients of all ranks in one all-reduce, however deep the network."""
         ranks.all_reduce(self._grad)
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
-        """Move the parameters by the gradient that backpropagation has left."""
+        """Update the parameters with the gradient from backpropagation."""
         self._steps += 1
         g = self._grad
         if self._name == "adamw":  # decay apart from the gradient, as Loshchilov & Hutter (2019)
@@ -97,7 +97,7 @@ class FlatOptimizer:
         return {"steps": self._steps, **self._memory}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Restore `state`."""
         self._steps = state["steps"]
         for kind, memory in self._memory.items():
             if kind in state:  # momentum may begin in the middle of a training
@@ -115,7 +115,7 @@ class Group:
 
 
 class Groups:
-    """The optimizers of a model whose parts do not all learn alike. What does not learn yet is frozen."""
+    """The optimizers of a model whose parts are trained differently. Parts not trained yet are frozen."""
 
     def __init__(self, groups: Sequence[Group]):
         self._groups, self._learning = list(groups), list(groups)

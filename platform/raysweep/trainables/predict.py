@@ -1,6 +1,6 @@
-"""The trained network as something that predicts: raw inputs in, classes or numbers out.
+"""A trained network as a predictor: raw inputs in, classes or numbers out.
 
-MLflow loads it by `_load_pyfunc`; nothing is unpickled, the folder holds weights and JSON.
+MLflow loads it with `_load_pyfunc`. Nothing is unpickled: the folder holds weights and JSON.
 """
 
 from __future__ import annotations

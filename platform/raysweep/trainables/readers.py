@@ -164,15 +164,15 @@ def _table(path: Path, target: str | int | None, header: bool | None) -> Raw:
         if pd.api.types.is_float_dtype(frame[name]) and (infinite := int(np.isinf(frame[name]).sum())):
             raise DataError(
                 f"data: column '{name}' of '{path}' holds {infinite:,} infinite numbers. Remove them, or leave the"
-                " cells empty: what is missing is filled"
+                " cells empty: missing values are filled"
             )
     return Raw(frame.drop(columns=column), frame[column].to_numpy(), {"kind": "table"})
 
 
 def read_table(path: Path, header: bool | None = None) -> pd.DataFrame:
-    """A .csv or .parquet file. A CSV without a header has columns c0, c1 ...; whether it has one is seen from
-    its first line when `header` does not say: a header holds no numbers, unless they count the columns, and in a
-    table of text alone, names that are no values further down."""
+    """Read a .csv or .parquet file. A CSV without a header gets columns c0, c1 ... If `header` does not say,
+    the first line decides: a header holds no numbers, unless they count the columns; in a table of only text,
+    it holds names that do not occur as values further down."""
     import pandas as pd
 
     try:
@@ -194,7 +194,8 @@ def _read_csv(path: Path, header: bool | None) -> pd.DataFrame:
 
 
 def _is_a_row(path: Path, first: pd.Series[Any]) -> bool:
-    """Whether a first line of text is one like those below it: of text alone, most of which stands there again."""
+    """Whether a first line of text is a data row: all columns are text, and most of its values occur
+    again."""
     import pandas as pd
 
     below = pd.read_csv(path, skiprows=1, nrows=10_000, header=None, skipinitialspace=True)
@@ -228,15 +229,15 @@ def _image_folder(path: Path, size: int | None, skip_bad: bool) -> Raw:
 def _images(
     folder: Path, classes: Sequence[str], size: int | None, skip_bad: bool
 ) -> tuple[Array, Array, dict[str, str], int]:
-    """Pictures (or with no size their paths), their classes, the contents' digests, how many were left out."""
+    """Images (or paths, without a size), their classes, their contents' digests, how many were left out."""
     files = [(f, c) for c in classes for f in sorted((folder / c).rglob("*")) if f.suffix.lower() in IMAGES]
-    with ThreadPoolExecutor(os.cpu_count()) as readers:  # decoders let go of Python's lock
+    with ThreadPoolExecutor(os.cpu_count()) as readers:  # decoders release the GIL
         found = list(readers.map(lambda file: _decoded(file[0], size), files))
     broken = [f for (f, _), picture in zip(files, found, strict=True) if picture is None]
     if broken and not skip_bad:
         raise DataError(
             f"data: {len(broken):,} of {len(files):,} images cannot be decoded; first: {broken[0]}."
-            " Mend or remove them, or leave them out with skip_bad: true"
+            " Repair or remove them, or leave them out with skip_bad: true"
         )
     kept = [(f, c, p) for (f, c), p in zip(files, found, strict=True) if p is not None]
     empty = [c for c in classes if not any(c == owner for _, owner, _ in kept)]
@@ -250,7 +251,7 @@ def _images(
 
 
 def _decoded(file: Path, size: int | None) -> Any:
-    """The picture, or with no size the digest of its file; None if it cannot be decoded."""
+    """The image, or without a size the digest of its file; None if it cannot be decoded."""
     try:
         if size is not None:
             return read_image(file, [size, size, 3])

@@ -1,8 +1,8 @@
-"""What a student learns of a teacher by relations: not its outputs, but how it sees samples beside one another.
+"""Relational distillation: a student learns not its teacher's outputs, but how the teacher relates samples.
 
-Relational knowledge distillation (Park, Kim, Lu & Cho, CVPR 2019): the distances between the embeddings of two
-samples, and the angles that three of them make, are to be the same for both, up to scale. Neither needs embeddings
-of the same width, so the student may have any architecture.
+Relational knowledge distillation (Park, Kim, Lu & Cho, CVPR 2019): the distances between the embeddings of
+two samples, and the angles between those of three, should be the same for student and teacher, up to scale.
+Their embeddings need not have the same width, so the student may have any architecture.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def loss(student: Tensor, teacher: Tensor) -> Tensor:
     """How differently two embeddings `[n, any width]` of the same samples relate them; 0 for a single sample."""
     if len(student) < 2:
         return student.sum() * 0.0
-    with torch.autocast(student.device.type, enabled=False):  # differences of what is nearly equal
+    with torch.autocast(student.device.type, enabled=False):  # subtracts nearly equal numbers
         student, teacher = student.float().flatten(1), teacher.float().flatten(1)
         apart = functional.smooth_l1_loss(_distances(student), _distances(teacher))
         angles = functional.smooth_l1_loss(_angles(student[:TRIPLES]), _angles(teacher[:TRIPLES]))

@@ -1,6 +1,6 @@
 """What can be trained. A trainable is a generator function: its keyword arguments are its hyperparameters,
-and it yields `(metrics, state)` once an epoch. `state` (tensors and plain types) is all that resuming needs:
-called again with `state=` it goes on from there. If it takes `seed`, each execution gets its own.
+and it yields `(metrics, state)` once per epoch. `state` (tensors and plain types) is all it needs to resume:
+called again with `state=`, it continues from there. If it takes `seed`, each execution gets its own seed.
 
 Nothing in this package knows of Ray or MLflow, so every trainable runs under `list()`.
 """
@@ -28,15 +28,15 @@ from raysweep.trainables.code import digest
 #   ADJUSTABLE                                   the arguments that may change during training
 #   LOCATIONS                                    the arguments that may name a model in MLflow, or a relative path:
 #                                                they get its folder, or the absolute path
-#   FEATURE_ARGUMENTS                            the arguments on which features depend that many trials share,
-#   feature_sets(points) -> [arguments]          which sets of them trials with these points will need,
+#   FEATURE_ARGUMENTS                            the arguments that determine features that trials share
+#   feature_sets(points) -> [arguments]          the feature sets that trials with these points will need
 #   check(arguments)                             raises DataError when a set cannot be computed,
 #   pending(arguments, data) -> dict             what of a set is missing: `key`, `folder`, `rows`, `bytes`, `shards`,
-#   extract(arguments, data) -> int              computes that, together with whoever else does; how many rows it did
+#   extract(arguments, data) -> int              computes it, alongside other processes; returns how many rows
 BUILTIN = {"mlp": "raysweep.trainables.mlp", "transfer": "raysweep.trainables.transfer"}
 
 SHARD = 64
-"""Rows of what is made once for many trials that are made together: a killed process loses no more."""
+"""Rows of shared features that are computed together. A killed process loses no more than these."""
 
 GIVEN = frozenset({"seed", "state"})
 """Arguments that raysweep fills in itself; no study names them."""
@@ -44,7 +44,7 @@ GIVEN = frozenset({"seed", "state"})
 
 @dataclass(frozen=True)
 class Trainable:
-    """A trainable that was found: the function, and what its module offers beside it."""
+    """A trainable: the function, and what else its module provides."""
 
     name: str
     function: Callable[..., Any]
@@ -55,16 +55,16 @@ class Trainable:
     locations: frozenset[str] = frozenset()
     """Hyperparameters that may name a model in MLflow, or a relative path."""
     feature_arguments: tuple[str, ...] = ()
-    """Hyperparameters that decide what is made once for many trials."""
+    """Hyperparameters that determine the features that many trials share."""
     feature_sets: Callable[[Iterable[dict[str, Any]]], list[dict[str, Any]]] | None = None
-    """What that is, for points of which it is given these parts."""
+    """The feature sets that points need, given these parts of them."""
     file: str = ""
     sha256: str = ""
     """Of the file that holds the function; part of what makes a study reproducible."""
 
     @cached_property
     def digest(self) -> str:
-        """Of all of a person's code that it is made of; of a built-in, which its version tells apart, nothing."""
+        """SHA-256 of all the user's code that it uses; empty for a built-in, which its version identifies."""
         return "" if self.builtin else digest(self.function)
 
     @property
@@ -78,7 +78,7 @@ class Trainable:
 
     @property
     def arguments(self) -> dict[str, inspect.Parameter]:
-        """What a study may give it, by name, with the types where they can be had."""
+        """The arguments that a study may give it, by name, with their types if available."""
         arguments = _parameters(self.function)
         if self.load is not None:  # a study says which data; the function is then given the data itself
             arguments |= _parameters(self.load)
@@ -121,7 +121,7 @@ def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Tra
     place, colon, name = trainable.partition(":")
     if not colon or not name:
         known = did_you_mean(trainable, BUILTIN)
-        raise _no(f"'{trainable}' is not built in.{known} Your own is written package.module:function")
+        raise _no(f"'{trainable}' is not built in.{known} Write your own as package.module:function")
     module = _module(place, beside)
     function = getattr(module, name, None)
     if not callable(function):

@@ -1,7 +1,7 @@
-"""The textbook's loop: forward, loss, backpropagation, update. One generator that every network shares.
+"""The textbook training loop: forward, loss, backpropagation, update. One generator for all networks.
 
-The data fits in memory, so there is no loader: tensors stay where the network is and batches are drawn by
-index. Numbers come back from the device once an epoch.
+The data fits in memory, so there is no loader: tensors stay where the network is, and batches are drawn by
+index. Metrics are copied back from the device once per epoch.
 """
 
 from __future__ import annotations
@@ -159,9 +159,9 @@ def fit(
     state: dict[str, Any] | None,
     penalty: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
-    """Train `model`, which is on `device`; yield `(metrics, state)` after each epoch. The state's tensors are the
-    live ones: who keeps them must copy or write them before the next epoch. `penalty` is added to the loss of a
-    batch, whose samples' numbers it is given."""
+    """Train `model`, which is on `device`; yield `(metrics, state)` after each epoch. The state's tensors are
+    live: whoever keeps them must copy or write them before the next epoch. `penalty` is added to the loss of
+    each batch; it takes the indices of the batch's samples."""
     epoch, lowest, waited = 0, math.inf, 0
     if state is not None:
         model.load_state_dict(state["model"])
@@ -202,13 +202,14 @@ def _one_epoch(
     classes: bool,
     penalty: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, int]:
-    """Every sample once (but see batch norm), in random order: `_totals`, and how many samples they cover."""
+    """Train on each sample once (but see batch norm), in random order. Return `_totals`, number of
+    samples."""
     device, among = train.y.device, ranks()
     model.train()
     order = torch.randperm(len(train)).to(device)
     among.reseed()
     totals = torch.zeros(2, device=device, dtype=torch.float64)
-    # Not for a number that is predicted, which would be rounded to eight bits before its loss.
+    # Not for a regression: its predictions would be rounded to eight bits before the loss.
     half = classes and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     normalised = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) and m.training for m in model.modules())
     seen = 0
@@ -230,7 +231,7 @@ def _one_epoch(
                 loss = loss + p.l1 * sum(w.abs().sum() for w in model.parameters() if w.ndim > 1)
             if penalty is not None:
                 loss = loss + penalty(index)
-            if among.size > 1:  # the mean over a batch is the sum of its parts' means, each by its size
+            if among.size > 1:  # a batch's mean is the sum of its parts' means, weighted by size
                 loss = loss * (len(index) / len(whole))
         optimizer.zero()
         loss.backward()  # type: ignore[no-untyped-call]

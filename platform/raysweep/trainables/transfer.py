@@ -1,9 +1,9 @@
-"""transfer: what a network has learned elsewhere, put to use on images here. Three kinds of transfer (and none):
+"""transfer: transfer learning on images. Three kinds of transfer (and none):
 
-feature   the backbone is frozen; a perceptron learns from its features, which are computed once and kept
-model     the backbone's weights are where training starts; its last blocks, or all, go on learning
-relation  a network of any architecture learns to see samples beside one another as the backbone does
-scratch   the same network with nothing transferred, to compare with
+feature   the backbone is frozen; a perceptron is trained on its features, which are computed once and cached
+model     training starts from the backbone's weights; its last blocks, or all, are fine-tuned
+relation  a network of any architecture learns to relate samples to one another as the backbone does
+scratch   the same network with nothing transferred, for comparison
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ ADJUSTABLE = SHARED | {"backbone_lr", "layer_decay", "relation", "augment"}
 def transfer(
     p: Transfer, data: str | Data, seed: int, state: dict[str, Any] | None
 ) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
-    """Train a network on images with the help of one that was trained for something else.
+    """Train a network on images with the help of a pretrained one.
 
-    `data` is what `load` returns, or a name for it. Images are made into inputs as the weights want it, or scaled to
-    `size` pixels square. The head stands behind the backbone's features, averaged over the image or flattened. Yields
-    train_ and val_ loss and accuracy, or loss, rmse and r2 for a number.
+    `data` is what `load` returns, or a name for it. Images become inputs as the weights expect them, or
+    scaled to `size` x `size` pixels. The head takes the backbone's features, averaged over the image or
+    flattened. Yields train_ and val_ loss and accuracy; for a regression loss, rmse and r2.
     """
     import torch
 
@@ -71,21 +71,21 @@ def transfer(
 
 @dataclass(frozen=True)
 class _Built:
-    """A training, ready to begin."""
+    """Everything needed to start training."""
 
     model: Net
     data: Data
-    """With the features at the cut, or pixels, for inputs."""
+    """Its inputs are the features at the cut, or pixels."""
     optimizer: FlatOptimizer | Groups
     device: torch.device
     source: Source
     learner: Source
-    """What the model is at first: the source, or the untrained network that learns."""
+    """The network that the model starts as: the source, or an untrained network."""
     penalty: Callable[[Tensor], Tensor] | None = None
 
 
 def _built(images: Data, p: Transfer, seed: int, held: ExitStack) -> _Built:
-    """What the arguments `p` describe. Features are computed, or waited for, here."""
+    """Build what the arguments `p` describe. This computes the features, or waits for them."""
     import torch
 
     from raysweep.trainables import training
@@ -112,7 +112,7 @@ def _built(images: Data, p: Transfer, seed: int, held: ExitStack) -> _Built:
 
 
 def _refuse(p: Transfer) -> None:
-    """Raise Infeasible for what cannot go together."""
+    """Raise Infeasible for arguments that cannot be combined."""
     if p.weights == "none" and p.transfer != "scratch":
         raise Infeasible(f"weights: none has nothing to transfer by {p.transfer}. Use transfer: scratch")
     if p.transfer == "feature" and p.augment != "none":
@@ -126,7 +126,7 @@ def _refuse(p: Transfer) -> None:
 def _inputs(
     images: Data, p: Transfer, source: Source, frozen: int, device: torch.device, held: ExitStack
 ) -> tuple[Any, Array, bool]:
-    """The module that takes the inputs in, the inputs, and whether frozen blocks run with each batch."""
+    """The input module, the inputs, and whether frozen blocks run on each batch."""
     from torch import nn
 
     from raysweep.trainables.extraction import Extractor, extracted
@@ -144,7 +144,7 @@ def _inputs(
         try:  # the deepest cut there is
             return nn.Identity(), made(frozen), False
         except TooLargeError:
-            pass  # it takes less room to keep pixels, and more time
+            pass  # caching pixels takes less room, but more time
     return Pixels(transform, p.augment), made(0), True
 
 
@@ -175,7 +175,8 @@ def _hidden(p: Transfer) -> list[int]:
 
 
 def _optimizer(model: Net, p: Transfer) -> FlatOptimizer | Groups:
-    """One rate for all, but for a backbone that has learned before: block by block downwards, and later."""
+    """One learning rate for all, but to fine-tune a backbone a rate and a start per block, from the last
+    down."""
     from raysweep.trainables.optimizers import FlatOptimizer, Group, Groups
 
     rule = (p.momentum, p.nesterov, p.weight_decay)
@@ -192,7 +193,7 @@ def _optimizer(model: Net, p: Transfer) -> FlatOptimizer | Groups:
 def _relations(
     images: Data, p: Transfer, source: Source, model: Net, device: torch.device, held: ExitStack
 ) -> Callable[[Tensor], Tensor]:
-    """The loss of a batch for how the model relates its samples, beside how the source does."""
+    """The loss that compares how the model and the source relate the samples of a batch."""
     import torch
 
     from raysweep.trainables import relations
@@ -225,11 +226,12 @@ FEATURE_ARGUMENTS = (
     "cache_gb",
     "device",
 )
-"""The arguments that say which features a trial wants."""
+"""The arguments that determine which features a trial needs."""
 
 
 def feature_sets(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What has to be there before trials of which these are parts: arguments for `check`, `pending` and `extract`."""
+    """The feature sets that trials with these partial points need: arguments of `check`, `pending`,
+    `extract`."""
     defaults = {n: v for n, v in asdict(Transfer()).items() if n in FEATURE_ARGUMENTS}
     found: list[dict[str, Any]] = []
     for point in points:
@@ -244,14 +246,14 @@ def feature_sets(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def check(arguments: dict[str, Any]) -> None:
-    """See that there are such a backbone and such weights. Raises DataError."""
+    """Check that the backbone and the weights exist. Raises DataError."""
     from raysweep.trainables import backbones
 
     backbones.check(backbones.Source(arguments["backbone"], arguments["weights"]))
 
 
 def pending(arguments: dict[str, Any], data: Data) -> dict[str, Any]:
-    """See that the weights can be had; what of the features is not there yet."""
+    """Check that the weights are available. Return which features are still missing."""
     from raysweep.trainables.extraction import entry_of
 
     if not arguments["frozen"]:
@@ -266,7 +268,7 @@ def pending(arguments: dict[str, Any], data: Data) -> dict[str, Any]:
 
 
 def extract(arguments: dict[str, Any], data: Data) -> int:
-    """Compute the features that are missing, together with whoever else does. The images that were computed here."""
+    """Compute the missing features, alongside other processes. Return how many images were computed here."""
     from raysweep.trainables.extraction import entry_of
 
     extractor = _extractor(arguments, data)
@@ -327,7 +329,7 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
 
 
 def _trunk(built: _Built) -> dict[str, Any]:
-    """The backbone's weights, frozen and trained ones, by their places among all blocks."""
+    """The backbone's weights, frozen and trained, by their position among all blocks."""
     tuned = built.model.tuned.state_dict()
     if built.learner is not built.source:
         return tuned

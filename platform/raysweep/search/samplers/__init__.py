@@ -14,7 +14,7 @@ from raysweep.study.study import Study
 from raysweep.trial import Trial
 
 STARTUP = {"hyperopt": 20, "optuna": 10}
-"""Points before a model is asked, at most, where a study does not say how many."""
+"""The most points before a model is asked, where a study does not say how many."""
 
 
 def _hyperopt(space: Space, objective: Objective, seed: int, **options: Any) -> Sampler:
@@ -44,8 +44,8 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
 
 
 def sampler_of(study: Study, earlier: Sequence[Trial] = ()) -> Sampler:
-    """The sampler that a study's algorithm names, told of the trials of `earlier` studies, which stand in for its
-    start-up."""
+    """The sampler that a study's algorithm names. It is told the trials of `earlier` studies, which replace
+    start-up points."""
     options = study.algorithm.model_dump(exclude={"name"})
     if "startup" in options:
         startup = options["startup"]

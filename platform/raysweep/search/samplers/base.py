@@ -1,4 +1,4 @@
-"""What every sampler answers."""
+"""The interface of every sampler."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from raysweep.trial import Trial
 
 
 class Sampler(Protocol):
-    """Chooses points. What it asks depends on its seed, the trial's number, what it was told and what is
-    pending, and on nothing else: so a sampler that is told a journal's trials goes on as the one that was killed.
+    """Chooses points. What `ask` returns depends only on the seed, the trial's number, the trials told and
+    those pending. So a sampler that is told a journal's trials continues as the one that was killed would
+    have.
     """
 
     def ask(self, number: int, attempt: int = 0) -> Point | None:
-        """A point for trial `number`, or None when there are no more. Another `attempt`, another point."""
+        """A point for trial `number`, or None if there are no more. Another `attempt` gives another point."""
         ...
 
     def tell(self, trial: Trial) -> None:
-        """Take in a trial as it stands: when it was asked for, each time it paused, and when it has ended."""
+        """Take in the state of a trial: when it was asked for, each time it paused, and when it has ended."""
         ...

@@ -29,7 +29,7 @@ class QuasiRandom:
     """A scrambled Sobol sequence (Owen 1998), one dimension for every value that a point may have: it covers the
     space more evenly than random draws do. Trial n is its n-th point.
 
-    Optuna's QMCSampler draws from the same sequence, but at random until a first trial has ended, and where
+    Optuna's QMCSampler uses the same sequence, but draws at random until a first trial has ended, and where
     there are conditions.
     """
 
@@ -59,7 +59,7 @@ class QuasiRandom:
 
 
 class Grid:
-    """Every point of the grid once, in order: the first that nobody was told of yet."""
+    """Every point of the grid once, in order: `ask` returns the first that it has not been told of yet."""
 
     def __init__(self, space: Space, objective: Objective, seed: int):
         self._points = {encode(p): p for p in space.grid()}

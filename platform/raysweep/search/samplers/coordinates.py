@@ -1,7 +1,8 @@
 """A point as independent coordinates, for algorithms that know nothing of lists, conditions and types.
 
-Each coordinate is one value: `lr`, or `units_0`, `units_1` ... for a list. An algorithm models its raw number, of which
-its domain says what it may be: an option's index, the index of a step, else the value itself.
+Each coordinate is one value: `lr`, or `units_0`, `units_1` ... for a list. An algorithm models its raw
+number: an option's index, the index of a step, or else the value itself. Its domain says which raw numbers
+are allowed.
 """
 
 from __future__ import annotations

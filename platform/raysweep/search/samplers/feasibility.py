@@ -1,9 +1,9 @@
-"""A sampler that keeps away from where trials gave no result, whatever algorithm it asks.
+"""A sampler that wraps any algorithm and keeps away from regions where trials gave no result.
 
-Algorithms model values. Near the border beyond which everything fails, and where the best points often lie,
-about half of what they propose fails for ever. So each proposal is judged by its nearest neighbours among the
-points that are known, and another is asked for when most of them failed: of the algorithm, then, since one that
-has set its mind on such a place proposes it again and again, of chance.
+Algorithms model values. The best points often lie near the border beyond which everything fails, and there
+about half of the proposals keep failing, however long the search runs. So each proposal is judged by its
+nearest neighbours among the known points. If most of those failed, another point is requested: first from the
+algorithm, then at random, because an algorithm that has settled on such a region proposes it again and again.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from raysweep.study.space import Point, Space
 from raysweep.trial import NO_RESULT, RANKED, Trial
 
 NEIGHBOURS = 5
-PROPOSALS = 4  # of the algorithm for one point, and as many of chance
-STRIDE = 1000  # between the attempts of our own caller and ours
+PROPOSALS = 4  # from the algorithm for one point, and as many at random
+STRIDE = 1000  # keeps our attempt numbers apart from our caller's
 
 Place = dict[str, float | str]
 

@@ -1,9 +1,9 @@
 """HyperOpt's algorithms, driven through our own space.
 
-HyperOpt sees a flat space of every coordinate that a point may have. A trial's record holds only those that were
-active, so its model of each is fitted to the trials in which it meant something: what its own nested choices
-do, without a choice having to own its conditions. (What is lost: a value is suggested for inactive coordinates
-too, and thrown away.)
+HyperOpt sees a flat space of every coordinate that a point may have. A trial's record holds only the active
+ones, so HyperOpt's model of a coordinate is fitted to the trials in which it was active. HyperOpt's own
+nested choices do the same, but there a choice must own its conditions. (The cost: HyperOpt suggests values
+for inactive coordinates too, which are thrown away.)
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from raysweep.trial import Trial
 
 logging.getLogger("hyperopt").setLevel(logging.WARNING)
 
-# The program that draws from the model depends on the space alone; HyperOpt writes it anew for each ask, which is
-# half of the time of one.
+# The program that draws from the model depends on the space alone. HyperOpt builds it anew for each ask,
+# which takes half of the time of an ask.
 _known_posterior = lru_cache(maxsize=8)(tpe.build_posterior_wrapper)
 
-GOOD = 25  # of the best trials, as many as tpe ever takes for good
+GOOD = 25  # of the best trials: the most that tpe ever counts as good
 MODELLED = 200
 
 
 class HyperOpt:
     """tpe (options `startup`, `candidates`, `gamma`), anneal or random.
 
-    The first `startup` points are a Sobol sequence's, exactly so many however parallel the search is. A trial
-    that was stopped early, or waits at a rung, is told with its best value so far. What it asks depends on
-    (seed, number) and on the trials that have a result.
+    The first `startup` points come from a Sobol sequence, exactly that many however parallel the search is. A
+    trial that was stopped early, or is paused at a rung, is told with its best value so far. What `ask`
+    returns depends on (seed, number) and on the trials that have a result.
     """
 
     def __init__(
@@ -88,27 +88,27 @@ class HyperOpt:
         if score is None and not trial.excess(self._objective):
             return  # pending, or an error in the code that says nothing of the point
         if score is None:
-            # Told as failed it would be forgotten and proposed again. It is worse than the worst, by as much as
-            # the results spread, so that the penalty moves with the data.
+            # Told as failed, the point would be forgotten and proposed again. Its loss is the worst so far
+            # plus the spread of the results, so that the penalty scales with the data.
             spread = max(self._losses, default=0.0) - min(self._losses, default=0.0)
             loss = max(self._losses, default=0.0) + (spread or 1.0)
         else:
             loss = self._objective.loss(score.value)
             self._losses.append(loss)
         if trial.number in self._documents:
-            self._documents[trial.number]["result"]["loss"] = loss  # it waited at a rung, and has gone on
+            self._documents[trial.number]["result"]["loss"] = loss  # it had paused at a rung, and has gone on
         else:
             self._documents[trial.number] = self._document(trial, loss)
 
     def _modelled(self) -> base.Trials:
-        """The trials that the model is fitted to: the best, which are what it takes for good, and the latest. The
-        time of an ask grows with their number."""
+        """The trials that the model is fitted to: the best, which it counts as good, and the latest. The time
+        of an ask grows with their number."""
         told = list(self._documents.values())
         if len(told) > MODELLED:
             ranked = sorted(range(len(told)), key=lambda i: told[i]["result"]["loss"])
             latest = range(len(told) - (MODELLED - GOOD), len(told))
             told = [told[i] for i in sorted({*ranked[:GOOD], *latest})]
-        trials = base.Trials(refresh=False)  # which would copy each, and look through all at every new one
+        trials = base.Trials(refresh=False)  # which would copy each trial, and search all for every new one
         trials._dynamic_trials = told
         trials.refresh()
         return trials
@@ -140,7 +140,7 @@ class HyperOpt:
 
 @contextmanager
 def _posteriors_kept() -> Iterator[None]:
-    """HyperOpt with a memory, for one ask: who else uses it in this process finds it as it was."""
+    """HyperOpt with cached posteriors, for one ask. Others that use it in this process find it unchanged."""
     written = tpe.build_posterior_wrapper
     tpe.build_posterior_wrapper = _known_posterior
     try:

@@ -1,5 +1,5 @@
 """Optuna's samplers, driven by ask and tell through our own space, define-by-run: an algorithm that can use
-conditions sees just what is active."""
+conditions sees only the active parameters."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from raysweep.trial import Trial
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-POPULATION = 20  # of nsga2; Optuna's own 50 are a whole study for many
+POPULATION = 20  # of nsga2; Optuna's default of 50 is a whole study for many
 Params = dict[str, Any]
 
-# Startup is ours (see Optuna.ask), so theirs is none. Each is made for one ask, of a seed and the best start-up point.
+# We do the start-up ourselves (see Optuna.ask), so their own is switched off. Each sampler is made for one
+# ask, from a seed and the best start-up point.
 KINDS: dict[str, Callable[[int, Params | None], BaseSampler]] = {
     "tpe": lambda seed, best: samplers.TPESampler(
         seed=seed, n_startup_trials=0, multivariate=True, group=True, constant_liar=True
@@ -47,12 +48,12 @@ class _Revisable(InMemoryStorage):
 class Optuna:
     """tpe (multivariate, with a constant liar for pending trials), gp, cmaes or nsga2.
 
-    The first `startup` points are a Sobol sequence's, exactly so many however parallel the search is. A trial
-    that was stopped early, or waits at a rung, is told with its best value so far. Every ask makes its sampler
-    anew from (seed, number), so that it depends on what was told and on nothing else; cmaes and nsga2 also on
-    which of their own points they have seen evaluated, so they are to be asked again for what they asked before.
-    (cmaes begins at the best start-up point, learns from its own points only, and moves numbers that every point
-    has; it draws all else at random.)
+    The first `startup` points come from a Sobol sequence, exactly that many however parallel the search is. A
+    trial that was stopped early, or is paused at a rung, is told with its best value so far. Every ask
+    creates its sampler anew from (seed, number), so that the answer depends only on what was told. With cmaes
+    and nsga2 it also depends on which of their own points they have seen evaluated, so their earlier asks
+    must be repeated. (cmaes begins at the best start-up point, learns from its own points only, and varies
+    only the numbers that every point has; it draws the rest at random.)
     """
 
     def __init__(
@@ -60,10 +61,11 @@ class Optuna:
     ):
         self._space, self._objective, self._seed, self._startup = space, objective, seed, startup
         self._make, self._constrained = KINDS[sampler], sampler != "cmaes"
-        self._best: tuple[float, Params] | None = None  # loss and parameters, of the start-up
+        self._best: tuple[float, Params] | None = None  # loss and parameters of the best start-up trial
         self._first = QuasiRandom(space, objective, seed)
-        # What waits is told early to who takes it back: generations are of what was told once, gp wants a constraint
-        # that can be set only once, and a front is of trials that have ended.
+        # A paused trial is told early only where that can be revised: nsga2's generations hold what was told
+        # once, gp needs a constraint that can be set only once, and a Pareto front holds trials that have
+        # ended.
         self._early = sampler == "tpe" and not objective.more
         self._storage = _Revisable()
         self._study = optuna.create_study(
@@ -89,7 +91,7 @@ class Optuna:
     def tell(self, trial: Trial) -> None:
         given = {c.label: raw for c, raw in raw_numbers(self._space, trial.point)}
         asked = self._trials.get(trial.number)
-        if asked is not None and asked.params != given:  # another point was taken in the place of this one
+        if asked is not None and asked.params != given:  # another point was used instead of this one
             self._study.tell(self._trials.pop(trial.number), state=TrialState.FAIL)
         if trial.number not in self._trials:
             self._trials[trial.number] = self._pending(trial)
@@ -120,7 +122,7 @@ class Optuna:
         self._finish(known, trial, values)
 
     def _finish(self, known: optuna.Trial, trial: Trial, values: tuple[float, ...] | None) -> None:
-        """Tell Optuna how a trial ended, or how it stands where it waits: then it may be told again."""
+        """Tell Optuna how a trial ended, or its value so far if it is paused: then it may be told again."""
         state = TrialState.FAIL if values is None else TrialState.COMPLETE
         identity = self._storage.get_trial_id_from_study_id_trial_number(self._identity, known.number)
         if self._storage.get_trial(identity).state.is_finished():
@@ -136,9 +138,9 @@ class Optuna:
         )
 
     def _pending(self, trial: Trial) -> optuna.Trial:
-        """A trial that Optuna did not ask for: of the start-up, of an earlier session or study."""
+        """A trial that Optuna did not propose: from the start-up, or from an earlier session or study."""
         found = list(raw_numbers(self._space, trial.point))
-        self._study.sampler = samplers.RandomSampler()  # is asked nothing: every value is given
+        self._study.sampler = samplers.RandomSampler()  # it draws nothing: every value is given
         self._study.enqueue_trial({c.label: raw for c, raw in found})
         return self._study.ask({c.label: _distribution(c) for c, _ in found})
 
@@ -162,8 +164,8 @@ def _distribution(coordinate: Coordinate) -> BaseDistribution:
 
 
 def should_terminate(space: Space, objective: Objective, trials: Iterable[Trial]) -> bool:
-    """Whether Optuna's terminator would end a search of these trials (Ishibashi et al. 2023): an upper bound of what
-    one more trial may gain is less than the median of what was gained."""
+    """Whether Optuna's terminator would end a search of these trials (Ishibashi et al. 2023): an upper bound
+    of the gain from one more trial is less than the median of the gains so far."""
     from optuna import terminator  # imports torch
 
     told = Optuna(space, objective, 0)

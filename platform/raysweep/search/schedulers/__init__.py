@@ -1,6 +1,6 @@
-"""Which trials go on: schedulers, as folds of a journal's records in the order in which they were written. A search
-tells its scheduler what happens as it is journalled; one that is resumed tells a new one the whole journal, and it
-decides as the old one did."""
+"""Schedulers decide which trials go on. Each is a fold over a journal's records, in the order they were
+written. A search tells its scheduler every event as it is journalled. A resumed search replays the whole
+journal to a new scheduler, which decides as the old one did."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Decision", "Fork", "Population", "Scheduler", "scheduler_of"]
 
 
 def scheduler_of(study: Study) -> Scheduler:
-    """The scheduler that a study names, of which nothing is known yet."""
+    """A new scheduler of the kind that the study names, which has been told nothing yet."""
     plan, objective, epochs = study.scheduler, study.objective, study.epochs or MANY_EPOCHS
     if isinstance(plan, AshaScheduler):
         kind = Promotion if plan.kind == "promotion" else Stopping

@@ -1,7 +1,9 @@
-"""Asynchronous successive halving: at rungs, each `reduction` times the epoch of the one before, only the best go on.
+"""Asynchronous successive halving: only the best trials pass each rung. The epoch of a rung is `reduction`
+times that of the rung before.
 
-By stopping, the others end at once, as Ray Tune's AsyncHyperBandScheduler does it. By promotion they pause, and are
-promoted when others turn out worse, as the paper has it (Li et al. 2020, algorithm 2). Hyperband is brackets of it.
+With stopping, the other trials end at once, as in Ray Tune's AsyncHyperBandScheduler. With promotion they
+pause, and are promoted when others turn out worse, as in the paper (Li et al. 2020, algorithm 2). Hyperband
+runs brackets of it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from raysweep.study.study import UNBOUNDED
 
 
 def rungs(first: int, reduction: int, epochs: int) -> Iterator[int]:
-    """The epochs at which is decided who goes on: not the last, after which there is nowhere to go."""
+    """The epochs at which it is decided which trials go on; not the last epoch, because none follows it."""
     while first < epochs:
         yield first
         first *= reduction
@@ -33,24 +35,25 @@ class Stopping(Scheduler):
         if rung is None:
             return "go on"
         loss = math.inf if value is None else self._objective.loss(value)
-        rung.remove(number)  # it is here for the second time: its process was lost
+        rung.remove(number)  # if it is here for the second time: its process was lost
         stop = bool(len(rung)) and loss > rung.quantile(self._share)
         rung.add(number, loss)
         return "stop" if stop else "go on"
 
 
 class _Rung:
-    """Who came to a rung, who of them is paused there, and who has been promoted from it."""
+    """The trials that have reached a rung, those that are paused there, and those promoted from it."""
 
     def __init__(self) -> None:
         self.all, self.paused = Ranked(), Ranked()
         self.promoted: set[int] = set()
         self.over = 0
-        """How many trials that came here have ended."""
+        """How many of the trials that reached this rung have ended."""
 
 
 class Promotion(Scheduler):
-    """At a rung every trial pauses. The best `1/reduction` of those that have come so far are promoted."""
+    """Every trial pauses at a rung. The best `1/reduction` of those that have reached it so far are
+    promoted."""
 
     def __init__(self, objective: Objective, grace: int, reduction: int, epochs: int):
         self._objective, self._reduction = objective, reduction
@@ -61,7 +64,7 @@ class Promotion(Scheduler):
         self.milestones = frozenset(self._rungs)
 
     def report(self, number: int, epoch: int, value: float | None) -> Decision:
-        if self._at.get(number, epoch) < epoch:  # it went past: another scheduler let it
+        if self._at.get(number, epoch) < epoch:  # it passed the rung under another scheduler
             self.resumed(number)
         rung = self._rungs.get(epoch)
         if rung is None:
@@ -94,7 +97,7 @@ class Promotion(Scheduler):
             rung.over += more * (number in rung.all)
 
     def _left(self, number: int) -> _Rung | None:
-        """The rung at which a trial is no longer."""
+        """Take a trial off its rung, and return that rung (None if it is at none)."""
         self._losses.pop(number, None)
         epoch = self._at.pop(number, None)
         if epoch is None:
@@ -103,8 +106,9 @@ class Promotion(Scheduler):
         return self._rungs[epoch]
 
     def promote(self, last: bool = False) -> int | None:
-        """Of the highest rung, the best. When no other will come, one goes on from every rung, however few have
-        come to it: a search of few trials is to have one that ran to its end."""
+        """The best paused trial of the highest rung that may promote one. If no other trial will come
+        (`last`), every rung may promote one, however few have reached it: even a small search should have a
+        trial that ran to its end."""
         for rung in reversed(self._rungs.values()):
             number = rung.paused.best()
             enough = len(rung.all) // self._reduction
@@ -114,8 +118,8 @@ class Promotion(Scheduler):
         return None
 
     def beaten(self, most: int) -> int | None:
-        """Ranks only get worse, and to a rung no more trials can come than there will be, but for those that ended
-        before they came to it."""
+        """A paused trial whose rank is too low even if all trials reach its rung, except those that ended
+        before it. Ranks only get worse."""
         for rung in self._rungs.values():
             number = rung.paused.worst()
             may_come = max(most - (self._over - rung.over), len(rung.all))
@@ -125,8 +129,9 @@ class Promotion(Scheduler):
 
 
 class Hyperband(Scheduler):
-    """Hyperband (Li et al. 2018), asynchronous: promotion with its first rung at grace in one bracket, at grace x
-    reduction in the next, and so on, against the risk that early epochs rank badly. `brackets`: at most so many.
+    """Asynchronous Hyperband (Li et al. 2018): promotion in several brackets. The first rung is at grace in
+    one bracket, at grace x reduction in the next, and so on, against the risk that early epochs rank trials
+    badly. `brackets` is the maximum number of brackets.
 
     A trial's bracket follows from its number. Brackets get trials in Hyperband's proportions, so that each costs
     about as many epochs.
@@ -145,7 +150,7 @@ class Hyperband(Scheduler):
         self.milestones = frozenset().union(*(b.milestones for b in self._brackets))
 
     def bracket(self, number: int) -> int:
-        """The bracket of a trial: that which has the fewest of its share of the trials before."""
+        """The bracket of a trial: the one that is furthest below its share of the trials so far."""
         while len(self._assigned) <= number:
             due = [share * (len(self._assigned) + 1) for share in self._shares]
             chosen = max(range(len(due)), key=lambda i: due[i] - self._counts[i])

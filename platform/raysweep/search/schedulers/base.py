@@ -1,4 +1,4 @@
-"""What every scheduler answers. This one lets every trial run all its epochs."""
+"""The interface of every scheduler. This base class lets every trial run all its epochs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ MANY_EPOCHS = 100_000  # rungs up to here, where the study does not say how many
 
 
 class Scheduler:
-    """Told what happened to trials, in order: `report`, `paused`, `resumed`, `ended`, `retried`. Its answers depend on
-    nothing else, and cost at most the logarithm of the number of trials (and the moving of a list's tail)."""
+    """Is told what happened to trials, in order: `report`, `paused`, `resumed`, `ended`, `retried`. Its
+    answers depend on nothing else. The time for each grows at most with the logarithm of the number of trials
+    (plus the time to move a list's tail)."""
 
     milestones: frozenset[int] = frozenset()
     """The epochs at which some trial may have to pause, whose checkpoint must be there before they are reported."""
 
     def report(self, number: int, epoch: int, value: float | None) -> Decision:
-        """What becomes of trial `number` after this epoch. `value`: None if the epoch does not count, since a
-        requirement is not met; that is worse than any value."""
+        """Decide what trial `number` does after this epoch. `value` is None if the epoch does not count,
+        because a requirement is not met; None is worse than any value."""
         return "go on"
 
     def paused(self, number: int) -> None:
@@ -35,7 +36,7 @@ class Scheduler:
         """A trial that had ended is tried again."""
 
     def promote(self, last: bool = False) -> int | None:
-        """The paused trial that goes on next, or None while none may. `last`: nothing else runs or will come."""
+        """The paused trial to resume next, or None while none may. `last`: nothing else runs or will come."""
         return None
 
     def beaten(self, most: int) -> int | None:
@@ -68,7 +69,7 @@ class Ranked:
             del self._order[bisect_left(self._order, (self._losses.pop(number), number))]
 
     def rank(self, number: int) -> int:
-        """How many are better than a trial that is there."""
+        """How many trials are better than `number`, which must be here."""
         return bisect_left(self._order, (self._losses[number], number))
 
     def best(self) -> int | None:
@@ -78,7 +79,7 @@ class Ranked:
         return self._order[-1][1] if self._order else None
 
     def quantile(self, share: float) -> float:
-        """The loss below which this share of the trials lies, linear between two of them, as NumPy has it."""
+        """The loss below which this share of the trials lies, interpolated linearly as in NumPy."""
         place = share * (len(self._order) - 1)
         low = self._order[math.floor(place)][0]
         high = self._order[math.ceil(place)][0]

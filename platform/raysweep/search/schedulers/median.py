@@ -19,9 +19,10 @@ class _Curve:
 
 
 class Median(Scheduler):
-    """From epoch `grace` on, a trial whose best is worse than the median of the others' means from grace to its epoch
-    ends. It is asked only where `samples` others have come so far, those that have ended or were stopped included, as
-    in Ray Tune; epochs that do not count are in no mean.
+    """From epoch `grace` on, stops a trial whose best loss is worse than the median of the other trials'
+    means. Each mean is over the epochs from `grace` to the trial's current one. The rule applies only where
+    at least `samples` others have reached that epoch, including those that have ended or were stopped, as in
+    Ray Tune. Epochs that do not count are left out of the means.
     """
 
     def __init__(self, objective: Objective, grace: int, samples: int):
@@ -48,7 +49,7 @@ class Median(Scheduler):
         return "stop" if stop else "go on"
 
     def _forget(self, number: int, curve: _Curve, epoch: int) -> None:
-        """A trial whose process was lost goes on from a checkpoint: what it said of later epochs does not count."""
+        """Forget reports of later epochs: the trial's process was lost, and it resumed from a checkpoint."""
         while curve.epochs and curve.epochs[-1] >= epoch:
             curve.best.pop()
             curve.sums.pop()

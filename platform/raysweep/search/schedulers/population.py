@@ -1,10 +1,10 @@
-"""Population-based training: trials that do badly give up and go on from the checkpoint of one that does well, with
-its hyperparameters changed a little (Jaderberg et al. 2017), or as a bandit over the changes seen so far chooses
-them (PB2, Parker-Holder et al. 2020).
+"""Population-based training: a trial that does badly gives up and continues from the checkpoint of one that
+does well. It takes that trial's hyperparameters, changed a little (Jaderberg et al. 2017) or chosen by a
+bandit that learns from the changes seen so far (PB2, Parker-Holder et al. 2020).
 
-To the journal, who goes on with another point is another trial, whose `parent` says from where: a trial is one
-point, always, and what a schedule of hyperparameters was can be read off its line of parents. All decisions are
-functions of the journal's trials and the seed.
+In the journal, continuing with another point makes a new trial, whose `parent` says where it continued from.
+So a trial is always one point, and its chain of parents shows the schedule of hyperparameters. All decisions
+are functions of the journal's trials and the seed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from raysweep.study.space import Point, Space
 from raysweep.trial import Trial
 
 FACTORS = (0.8, 1.2)
-SHIFT = 0.1  # of the range, for a value that no factor moves: 0, or one at a bound
+SHIFT = 0.1  # of the range, for a value that a factor cannot change: 0, or one at a bound
 CANDIDATES = 500  # points among which the bandit chooses
-WINDOW = 200  # the last changes that the bandit is fitted to; its cost grows with their cube
+WINDOW = 200  # the bandit is fitted to this many of the latest changes; its cost grows with the cube
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class Fork:
 class Population(Scheduler):
     """Every member pauses each `interval` epochs, so that all move at one pace.
 
-    `vary` names what a fork changes; `quantile` is the share that gives up, and the share it goes on from;
-    `resample` the probability that a value is drawn anew instead of changed a little.
+    `vary` names the parameters that a fork changes. `quantile` is the share of trials that give up, and the
+    share that they continue from. `resample` is the probability of drawing a value anew instead of changing
+    it a little.
     """
 
     def __init__(
@@ -81,17 +82,17 @@ class Population(Scheduler):
         self._paused.discard(number)
 
     def promote(self, last: bool = False) -> int | None:
-        """The one that is the furthest behind: it goes on, or gives way to a fork."""
+        """The paused trial that is furthest behind: it continues, or a fork replaces it."""
         number = min(self._paused, key=lambda n: (self._epochs.get(n, 0), n), default=None)
         if number is not None:
             self.resumed(number)
         return number
 
     def fork(self, number: int, trials: Iterable[Trial], saved: Callable[[int], int | None]) -> Fork | None:
-        """What the waiting trial `number` is to give way to, if it is among the worst of the population at its
-        epoch, of which more than half must have come so far.
+        """The fork that replaces the paused trial `number`, if that trial is among the worst at its epoch.
+        More than half of the population must have reached that epoch.
 
-        `saved(n)` is the epoch of the newest checkpoint of a trial at one of the milestones, or None.
+        `saved(n)` is the epoch of trial n's newest checkpoint at a milestone, or None.
         """
         every = {t.number: t for t in trials}
         members = [t for t in every.values() if not t.ended or t.status == "completed"]
@@ -161,14 +162,16 @@ def _bandit(
     begins: tuple[int, int],
     rng: random.Random,
 ) -> Point:
-    """Values in `ranges` for a fork that `begins` at an epoch of a trial, by the upper confidence bound of a Gaussian
-    process: of what an epoch gained, by when it was, from which loss on, and under which values. Data: every two
-    reports in a row of one trial. Nothing where there are too few.
+    """Values in `ranges` for a fork that `begins` at an epoch of a trial; empty if there is too little data.
 
-    Forks that have not reported yet are in the process that says how sure it is, and not in the one that says what
-    is to be gained (algorithm 1 of the paper): so those chosen one after the other keep away from each other.
-    The kernel is squared-exponential in time as well as in the values, so that what was gained long ago counts
-    less, in place of the paper's own time-varying kernel.
+    They have the highest upper confidence bound of a Gaussian process, which predicts what an epoch gains
+    from the epoch's number, the loss before it, and the values. Its data are all pairs of consecutive reports
+    of one trial.
+
+    Forks that have not reported yet enter the process that gives the uncertainty, but not the one that
+    predicts the gain (algorithm 1 of the paper), so that forks chosen one after another stay apart. The
+    kernel is squared-exponential in time as well as in the values, so that gains of long ago count less. It
+    replaces the paper's own time-varying kernel.
     """
     import numpy as np
     from sklearn.gaussian_process import GaussianProcessRegressor
@@ -208,7 +211,7 @@ def _bandit(
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
-        )  # a length at its bound: a hyperparameter that makes no difference yet
+        )  # a length scale at its bound: that hyperparameter makes no difference yet
         process = GaussianProcessRegressor(kernel, random_state=rng.getrandbits(31)).fit(x, y)
         sure = GaussianProcessRegressor(process.kernel_, optimizer=None)
         sure.fit(np.concatenate([x, taken]), np.concatenate([y, np.zeros(len(taken))]))
