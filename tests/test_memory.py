@@ -166,7 +166,7 @@ def test_what_several_workers_were_given_is_what_the_journal_says(tmp_path: Path
         folder.mkdir(parents=True)
         (folder / FILE).write_bytes(b"".join(map(line, records[:i])))
         one = Journal(folder)
-        assert Loop(study, one)._fresh(records[i]["trial"])[0] == records[i]["point"]
+        assert Loop(study, one)._next_trial._fresh(records[i]["trial"])[0] == records[i]["point"]
         one.close()
 
 

@@ -75,7 +75,7 @@ def test_all_ranks_report_the_same(together: list[list[list[dict[str, float]]]])
 @pytest.mark.parametrize(("length", "size"), [(10, 1), (10, 3), (2, 4), (0, 2)])
 def test_parts_are_all_of_it_once(length: int, size: int) -> None:
     whole = torch.arange(length)
-    parts = [Ranks(r, size).part(whole) for r in range(size)]
+    parts = [Ranks(r, size).shard(whole) for r in range(size)]
     assert sorted(torch.cat(parts).tolist()) == list(range(length))
     bounds = [Ranks(r, size).bounds(length) for r in range(size)]
     assert [i for begin, end in bounds for i in range(begin, end)] == list(range(length))

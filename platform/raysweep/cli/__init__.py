@@ -1,11 +1,11 @@
-"""The command line. Each command is a few lines over the library; stdout is data, stderr is for the person."""
+"""The command line. Each command is a thin layer over the library; stdout gets data, stderr messages."""
 
 from __future__ import annotations
 
-from raysweep.cli import cluster, maintenance, results, running, search
+from raysweep.cli import cluster, control, maintenance, results, run
 from raysweep.cli.base import cli
 
-__all__ = ["cli", "cluster", "main", "maintenance", "results", "running", "search"]
+__all__ = ["cli", "cluster", "control", "main", "maintenance", "results", "run"]
 
 
 def main() -> None:

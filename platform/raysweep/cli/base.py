@@ -50,7 +50,7 @@ def no_result(trials: tuple[Trial, ...]) -> str:
 
 
 def console() -> Console:
-    """Standard output for tables. Wide where it is no terminal: whoever reads a pipe wants whole rows."""
+    """Standard output for tables. Wide when it is not a terminal: the reader of a pipe needs whole rows."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 200)
@@ -105,28 +105,28 @@ def open_study(folder: Path, study: str) -> tuple[Path, History, Study]:
         raise JournalError(f"there is no study '{study}' in {folder}. {has}")
     history = History(read(place / FILE)[0])
     if not history.study:
-        raise JournalError(f"study '{study}' was not begun: its journal holds nothing")
+        raise JournalError(f"study '{study}' has not started: its journal is empty")
     return place, history, Study.recorded(history.study["study"])
 
 
 def store_for(place: Path, history: History, given: str | None) -> str:
-    """The MLflow store of a command: the one given, or the one that the study was run with."""
+    """The MLflow store that a command uses: the given one, or the one that the study ran with."""
     from raysweep.tracking.store import store_of
 
     known = history.session.get("store", "")
     if HIDDEN in known and not given and "MLFLOW_TRACKING_URI" not in os.environ:
         raise TrackingError(
-            f"{place.name} is tracked at {known}, whose password is not kept. Say --tracking URI, or set"
+            f"{place.name} is tracked at {known}, whose password is not kept. Pass --tracking URI, or set"
             " MLFLOW_TRACKING_URI (and MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, with no password in it)"
         )
     return store_of(place, given or (known if HIDDEN not in known else None))
 
 
 def mlflow_for(place: Path, history: History, given: str | None) -> str:
-    """The same, for a command that is about MLflow."""
+    """Like `store_for`, but for a command that cannot do without MLflow."""
     from raysweep.tracking.store import OFF
 
     uri = store_for(place, history, given)
     if uri == OFF:
-        raise TrackingError("tracking is off. Say where MLflow is with --tracking URI")
+        raise TrackingError("tracking is off. Pass --tracking URI to say where MLflow is")
     return uri

@@ -1,4 +1,4 @@
-"""Commands on a cluster that `ray up` launches: cluster up, down, status; and what they call on its head."""
+"""Commands for a cluster that `ray up` launches: cluster up, down, status; and what they call on its head."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def down(file: Path, force: bool) -> None:
 @click.option("--patience", default=0.0, help="How long to wait, in seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def status(file: Path | None, wait: int, patience: float, as_json: bool) -> None:
-    """Show a cluster's nodes and whether each can run trials. Without FILE: of the cluster of this machine."""
+    """Show a cluster's nodes and whether each can run trials. Without FILE: this machine's cluster."""
     if file is not None:
         from raysweep.cluster import launcher
 
@@ -85,7 +85,7 @@ def status(file: Path | None, wait: int, patience: float, as_json: bool) -> None
 
 
 def _running(folder: Path) -> list[str]:
-    """The names of the studies in a folder that run."""
+    """The names of the running studies in a folder."""
     from raysweep.journal.journal import running
     from raysweep.journal.records import FILE
 
@@ -105,7 +105,7 @@ def _print(found: list[Node], used: dict[str, dict[str, float]], studies: list[s
         versions = ", ".join(f"{k} {v}" for k, v in node.versions.items())
         shown.add_row(node.address, "head" if node.head else "", *amounts, versions, "; ".join(node.problems))
     console().print(shown)
-    click.echo(f"{len(found)} nodes; {', '.join(studies) or 'no study'} runs")
+    click.echo(f"{len(found)} nodes; {', '.join(studies) or 'no study'} running")
 
 
 @cli.command(hidden=True)

@@ -21,7 +21,7 @@ from raysweep.errors import Problem, RaysweepError, StudyError
 @click.argument("values", nargs=-1, required=True, metavar="NAME=VALUE...")
 @folder_option
 def enqueue(study: str, values: tuple[str, ...], folder: Path) -> None:
-    """Queue a point of a study, running or not: it is tried next. Fixed values may be left out.
+    """Queue a point for a study, which may be running or not: it is tried next. Fixed values may be left out.
 
     \b
     raysweep enqueue digits_mlp layers=2 units=[64,32] activation=relu dropout=0.1 optimizer=adam lr=1e-3 batch_size=64
@@ -49,7 +49,7 @@ def enqueue(study: str, values: tuple[str, ...], folder: Path) -> None:
 @folder_option
 @tracking_option
 def sync(study: str, folder: Path, tracking: str | None) -> None:
-    """Publish to MLflow what is not there yet."""
+    """Publish to MLflow everything that it does not have yet."""
     from raysweep.tracking.process import start_publisher, wait_for_publisher
     from raysweep.tracking.store import check_store
 
@@ -66,7 +66,7 @@ def sync(study: str, folder: Path, tracking: str | None) -> None:
 @study_argument
 @folder_option
 @tracking_option
-@click.option("--mend", is_flag=True, help="Repair what can be repaired without a decision of yours.")
+@click.option("--mend", is_flag=True, help="Repair everything that needs no decision from you.")
 def doctor(study: str, folder: Path, tracking: str | None, mend: bool) -> None:
     """Look for what crashes have left behind, in a study's folder and in MLflow.
 
@@ -122,8 +122,8 @@ def ui(study: str | None, folder: Path, tracking: str | None, port: int, cluster
 
 
 def _serve(uri: str, port: int) -> None:
-    """MLflow's server, on loopback only and without the job runner that costs a gigabyte, until we are ended: it is
-    several processes, of which none is to outlive us."""
+    """Run MLflow's server until this process ends: on loopback only, and without its job runner, which costs
+    a gigabyte. The server consists of several processes; none of them may outlive this one."""
     import signal
     import subprocess
 

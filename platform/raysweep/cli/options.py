@@ -1,4 +1,4 @@
-"""Arguments and options that several commands take, and how they speak to a person."""
+"""Arguments and options that several commands share, and how commands print messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def say(text: str) -> None:
 
 
 def again(folder: Path, tracking: str | None = None) -> str:
-    """The options that a later command needs to mean the same study; a URI with a password is for the reader to say."""
+    """The options that a later command needs to find the same study. A URI with a password is shown as `URI`,
+    for the reader to fill in."""
     shown = tracking if tracking and scrubbed(tracking) == tracking else "URI"
     return "".join(
         [

@@ -1,4 +1,4 @@
-"""Commands that are run on a cluster's head instead of here: the same words, over ssh."""
+"""Commands that run on a cluster's head instead of here: the same command line, sent over ssh."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from raysweep.cluster.launcher import Head
 
 SEARCHES = {"run", "resume", "extend"}
-ARGUMENTS = "raysweep.arguments"  # of the command, as they were written
+ARGUMENTS = "raysweep.arguments"  # the command's arguments, as typed
 
 
 class StudyCommand(click.Command):
-    """A command on a study, which with --cluster FILE runs on that cluster's head instead of here."""
+    """A command on a study. With --cluster FILE it runs on that cluster's head instead of here."""
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
@@ -38,7 +38,7 @@ class StudyCommand(click.Command):
 
 
 def without(arguments: list[str], *options: str) -> list[str]:
-    """Arguments without options that take a value, and their values."""
+    """The arguments without `options`, which all take a value, and without their values."""
     kept: list[str] = []
     left = iter(arguments)
     for argument in left:
@@ -50,10 +50,10 @@ def without(arguments: list[str], *options: str) -> list[str]:
 
 
 def run_on_head(cluster: Path, arguments: list[str], options: dict[str, Any]) -> int:
-    """Run `raysweep ARGUMENTS` on the head of a cluster; its exit code.
+    """Run `raysweep ARGUMENTS` on the head of a cluster. Returns its exit code.
 
-    A search becomes a job of the cluster, which is followed unless it was to be detached; who stops following it
-    does not stop it.
+    A search becomes a job of the cluster. Its progress is followed unless --detach was given. Ending the
+    following does not end the job.
     """
     from raysweep.cluster.launcher import head_of
 
@@ -76,17 +76,17 @@ def run_on_head(cluster: Path, arguments: list[str], options: dict[str, Any]) ->
 
 
 def _folder(given: Path) -> list[str]:
-    """The option that says where studies are kept there, if it is not where the cluster keeps them."""
+    """The --folder option for the command on the head; none if studies are where the cluster keeps them."""
     if given == Path(STUDIES):
         return []
     if not given.is_absolute():
-        raise ClusterError(f"--folder {given}: a folder of the cluster must be a whole path")
+        raise ClusterError(f"--folder {given}: a folder on the cluster must be an absolute path")
     return ["--folder", str(given)]
 
 
 def _search(head: Head, arguments: list[str], options: dict[str, Any], folder: list[str]) -> tuple[str, str]:
-    """The name of the study that is to be searched, and what does it, in the folder of its code; that is shipped first
-    if there is a file."""
+    """The name of the study to search, and the shell script that searches it from the folder of its code. If
+    a file was given, its folder is shipped first."""
     detached = [*arguments, *([] if options["detach"] else ["--detach"])]
     file, name = options.get("file"), options.get("study")
     if file is not None:
@@ -102,12 +102,12 @@ def _search(head: Head, arguments: list[str], options: dict[str, Any], folder: l
 
 
 def _shipped(head: Head, file: Path, name: str | None, folder: list[str]) -> str:
-    """Ship the folder of a study's file to the study in the cluster, which is called by its file unless `name` says
-    otherwise. Relative paths of the study then mean the file's folder."""
+    """Ship the folder of a study's file to the study's folder on the cluster. Returns the study's name:
+    `name`, or else the one from its file. Relative paths in the study then refer to the file's folder."""
     from raysweep.cluster import jobs
     from raysweep.study.study import Study
 
-    name = name or Study.load(file).name  # what is wrong with it is said here
+    name = name or Study.load(file).name  # errors in the file are reported here
     place = file.resolve().parent
     packed = jobs.bundle(place)
     say(f"Shipping {place} ({len(packed) / 1e6:,.2f} MB, packed) ...")
@@ -117,7 +117,7 @@ def _shipped(head: Head, file: Path, name: str | None, folder: list[str]) -> str
 
 
 def ui(cluster: Path, study: str | None) -> None:
-    """Bring MLflow and Ray's dashboard here, and print where they are."""
+    """Forward MLflow and Ray's dashboard to this machine, and print their addresses."""
     from raysweep.cluster.launcher import head_of, tunnels
 
     head = head_of(cluster)
@@ -125,7 +125,7 @@ def ui(cluster: Path, study: str | None) -> None:
     link = head.ask(_line(["ui", *([study] if study else []), "--tracking", base])).strip()
     own = not head.ask('printf %s "${RAYSWEEP_MLFLOW:-}"')
     where = link.replace(base, "http://127.0.0.1:5000") if own else link
-    click.echo(f"MLflow: {where}" + "   (user raysweep, password: what is in ~/.ray/auth_token)" * own)
+    click.echo(f"MLflow: {where}" + "   (user raysweep, password: the content of ~/.ray/auth_token)" * own)
     click.echo("Ray's dashboard: http://127.0.0.1:8265   (the same token). Ctrl-C closes both.")
     tunnels(head, [5000, 8265] if own else [8265])
 

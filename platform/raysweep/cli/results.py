@@ -1,4 +1,4 @@
-"""Commands that show what a study came to, and use it: trials, best, show, predict."""
+"""Commands that show a study's results and use them: trials, best, show, predict."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def best(study: str, folder: Path) -> None:
 
 
 def _print_front(trials: list[Trial], study: Study) -> None:
-    """The points that no other beats in everything, as a study that tries just these."""
+    """Print the points that no other beats in every objective, as a study that tries only these."""
     from raysweep.report.tables import number
     from raysweep.trial import front
 

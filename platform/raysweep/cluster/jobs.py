@@ -1,4 +1,4 @@
-"""A study as a job of the Ray cluster: it runs on the cluster's head, whatever becomes of who submitted it."""
+"""A study as a job of the Ray cluster: it runs on the cluster's head, whatever happens to its submitter."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from raysweep.journal.history import Reader
 from raysweep.journal.journal import running
 from raysweep.journal.records import FILE
 
-CODE = "code"  # the folder of a study's file, as it was shipped, in the study's folder
-LARGEST = 100 << 20  # bytes of it
+CODE = "code"  # in the study's folder: the shipped copy of the folder that holds its file
+LARGEST = 100 << 20  # bytes that may be shipped
 LEFT_OUT = {"__pycache__", "studies", "node_modules"}
 MEANT = ("RAYSWEEP_FOLDER", "RAYSWEEP_MIRROR", "MLFLOW_TRACKING_URI")
 BEGINS = 120.0  # seconds that a job may take to begin its session
@@ -30,8 +30,8 @@ POLL = 0.5
 
 
 def bundle(folder: Path) -> bytes:
-    """What a study's file may need of its folder, packed: all but hidden files, links, environments and studies. Raises
-    StudyError when that is too much: data is to lie where every node sees it."""
+    """Pack what a study's file may need from its folder: everything except hidden files, links, environments
+    and studies. Raises StudyError when that is too much: data should be stored where every node sees it."""
     found, size = list(_shipped(folder)), 0
     for path in found:
         size += path.stat().st_size
@@ -57,8 +57,8 @@ def _shipped(folder: Path) -> Iterator[Path]:
 
 
 def receive(place: Path, packed: IO[bytes]) -> Path:
-    """Put a bundle where the nodes see it: into the study's folder, in place of an earlier one. Raises JournalError
-    while the study runs."""
+    """Unpack a bundle into the study's folder, where the nodes see it, replacing an earlier one. Raises
+    JournalError while the study runs."""
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     if who := running(place):
         raise JournalError(
@@ -77,9 +77,10 @@ def receive(place: Path, packed: IO[bytes]) -> Path:
 
 
 def submit(place: Path, arguments: Sequence[str], address: str) -> str:
-    """Have the cluster at `address` run `raysweep ARGUMENTS`, which searches the study in `place`; the id of its job.
+    """Have the cluster at `address` run `raysweep ARGUMENTS`, which searches the study in `place`.
 
-    Returns once the search has begun. Raises ClusterError when it does not, with what it said.
+    Returns the job's id once the search has begun. Raises ClusterError with the job's output when it does not
+    begin.
     """
     began, client = time.time(), _client(address)
     command = shlex.join([sys.executable, "-m", "raysweep", *arguments])
@@ -94,7 +95,7 @@ def submit(place: Path, arguments: Sequence[str], address: str) -> str:
         entrypoint=f"cd {shlex.quote(os.getcwd())} && exec {command}",
         submission_id=f"{place.name}-{int(began)}",
         metadata={"study": place.name, "folder": str(place)},
-        # A job has the environment of its node; what was meant here is meant there.
+        # A job gets its node's environment; pass on the variables that are set here.
         runtime_env={"env_vars": given},
     )
     while time.time() < began + BEGINS:
@@ -110,14 +111,14 @@ def submit(place: Path, arguments: Sequence[str], address: str) -> str:
 
 
 def kill(place: Path, address: str) -> bool:
-    """Kill the jobs that run a study, without asking the study. Whether there was one."""
+    """Kill the jobs that run a study, without asking the study. Returns whether there was one."""
     client = _client(address)
     jobs = _jobs_of(place, client)
     return any([client.stop_job(j.submission_id) for j in jobs if str(j.status) in {"PENDING", "RUNNING"}])
 
 
 def output(place: Path, address: str) -> str:
-    """All that the last job of a study has printed, tracebacks included."""
+    """Everything that the last job of a study printed, including tracebacks."""
     client = _client(address)
     jobs = _jobs_of(place, client)
     if not jobs:
@@ -137,5 +138,5 @@ def _client(address: str) -> Any:
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(
-            f"no Ray cluster takes jobs at {address}: {' '.join(str(error).split())}"
+            f"no Ray cluster accepts jobs at {address}: {' '.join(str(error).split())}"
         ) from None

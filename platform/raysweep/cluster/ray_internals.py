@@ -1,6 +1,6 @@
-"""Everything of Ray that raysweep uses and that is not Ray's public interface, each with its reason.
+"""Every part of Ray that raysweep uses although it is not public, each with its reason.
 
-tests/test_internals.py touches each once: after an upgrade of Ray it says what is no longer there.
+tests/test_internals.py uses each part once: after an upgrade of Ray it shows what is gone.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from pathlib import Path
 from typing import Any
 
 LAUNCHED = "~/ray_bootstrap_config.yaml"
-"""Where `ray up` leaves the cluster's file on its head: Ray does not tell which nodes its autoscaler may add."""
+"""Where `ray up` leaves the cluster's file on its head: Ray never says which nodes its autoscaler may add."""
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal has it all; halves the time of a report
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the end of a trial is a result without metrics
-    # Else Ray Tune itself restarts trials of a node that was taken away: as they were first asked for.
+    # Else Ray Tune itself restarts the trials of a node that was taken away, with their original config.
     "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # else one at a time; our ConcurrencyLimiter says how many
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # snapshots, of which we use none
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-"""Variables of the environment, which Ray ignores silently when they are renamed."""
+"""Environment variables. If Ray renames one, it silently ignores the old name."""
 AUTHENTICATION_LOGGER = "ray._private.authentication"
-"""It would say, each time, that a token is asked for."""
+"""The logger that would report each time that a token is required."""
 HEAD_RESOURCE = "node:__internal_head__"
-"""What the head of a cluster holds one of: Ray tells it apart in no other way."""
+"""The resource that the head of a cluster has one of: nothing else in Ray marks the head."""
 GONE = ("node has died", "node is dead", "node died")
-"""How the text of an actor's error says that its node was lost: no error has a type of its own for it."""
+"""Phrases in an actor's error that mean that its node was lost: there is no error type for this."""
 
 
 def is_head(node: Mapping[str, Any]) -> bool:
@@ -37,8 +37,8 @@ def is_head(node: Mapping[str, Any]) -> bool:
 
 
 def draining_nodes() -> Collection[str]:
-    """The ids of the nodes that are about to be taken away. The public state API asks the dashboard, which may not
-    run, and takes seconds."""
+    """The ids of the nodes that are about to be taken away. The public state API takes
+    seconds, and asks the dashboard, which may not be running."""
     from ray._private.state import state
 
     found: Collection[str] = state.get_draining_nodes().keys()
@@ -46,7 +46,7 @@ def draining_nodes() -> Collection[str]:
 
 
 def node_of(actor: Any) -> str:
-    """The id of the node that an actor runs on; empty while it is not known. As `draining_nodes`."""
+    """The id of the node that an actor runs on; empty while unknown. Private, as in `draining_nodes`."""
     from ray._private.state import state
 
     node: str = state.actor_table(actor_id(actor)).get("Address", {}).get("NodeID", "")
@@ -54,7 +54,7 @@ def node_of(actor: Any) -> str:
 
 
 def free_resources() -> Mapping[str, Mapping[str, float]]:
-    """What is free on each node, by its id: `ray.available_resources` adds the nodes up."""
+    """The free resources of each node, by its id: `ray.available_resources` gives only their sum."""
     from ray._private.state import available_resources_per_node
 
     found: Mapping[str, Mapping[str, float]] = available_resources_per_node()
@@ -73,17 +73,17 @@ def actor_of(trial: Any) -> Any:
 
 
 def error_file_of(trial: Any) -> Path | None:
-    """Where Ray Tune has pickled a trial's error: what it tells its callbacks is a text."""
+    """The file in which Ray Tune has pickled a trial's error: callbacks are only given its text."""
     return Path(trial.pickled_error_file) if trial.pickled_error_file else None
 
 
 def waiting_trials(controller: Any) -> list[Any]:
-    """Ray Tune's trials that wait for a worker. Its own scheduler asks the same."""
+    """Ray Tune's trials that wait for a worker. Its own scheduler uses the same test."""
     return [t for t in controller.get_live_trials() if t.status == t.PENDING]
 
 
 def is_resetting(controller: Any, trial: Any) -> bool:
-    """Whether a worker is being handed over to a trial, which then must not be taken back."""
+    """Whether a worker is being reset for this trial. If so, the trial must not be taken back."""
     return trial in controller._resetting_trials
 
 
@@ -93,19 +93,19 @@ def take_back(controller: Any, trial: Any) -> None:
 
 
 def prepare_for_the_end(trial: Any) -> None:
-    """Give a trial its folder: at the end Ray Tune fails to sum up a search with a trial that never began."""
+    """Create a trial's folder: else Ray Tune cannot summarize a search with a trial that never began."""
     trial.init_local_path()
 
 
 def metrics_of(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A result without what Ray Tune adds to it."""
+    """A result without the keys that Ray Tune adds."""
     from ray.tune.result import AUTO_RESULT_KEYS
 
     return {k: v for k, v in result.items() if k not in AUTO_RESULT_KEYS}
 
 
 def forget_token() -> None:
-    """Let Ray look again which token it was given, and whether one is asked for: it keeps both for its process."""
+    """Make Ray read again its token and whether one is required: it caches both for the whole process."""
     import ray
 
     if not ray.is_initialized():
@@ -115,9 +115,11 @@ def forget_token() -> None:
 
 @contextmanager
 def out_of_memory_as(error_of: Callable[[str], Exception]) -> Iterator[None]:
-    """Let a trial that Ray ends for its node's memory end with `error_of(message)`, a RayActorError.
+    """Make a trial that Ray kills for lack of memory on its node end with `error_of(message)`, a
+    RayActorError.
 
-    Ray 2.60's actor manager does not know this error, though the actor is dead, and ends the whole experiment.
+    Ray 2.60's actor manager does not handle Ray's own error for this, and ends the whole experiment, although
+    only the actor is dead.
     """
     import ray
     from ray.air.execution._internal.actor_manager import RayActorManager
@@ -137,14 +139,14 @@ def out_of_memory_as(error_of: Callable[[str], Exception]) -> Iterator[None]:
 
 
 def check_cluster_config(config: dict[str, Any]) -> None:
-    """Raise whatever Ray raises for a cluster's file that `ray up` would refuse: there is no such command."""
+    """Raise whatever Ray raises for a cluster's file that `ray up` would refuse: no command does this."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     validate_config(prepare_config(config))
 
 
 def bootstrapped_config(config: dict[str, Any]) -> dict[str, Any]:
-    """A cluster's file with what its cloud adds: the ssh key that Ray has made there, say."""
+    """A cluster's file with what its cloud adds, such as the ssh key that Ray has made there."""
     from ray.autoscaler._private.commands import _bootstrap_config
 
     whole: dict[str, Any] = _bootstrap_config(config, no_config_cache=False)

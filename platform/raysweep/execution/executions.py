@@ -1,6 +1,7 @@
-"""What a process needs to run trials: the job that they share, and their executions, a generator for each seed.
+"""What a process needs to run trials: the job that they share, and their executions, one generator per seed.
 
-The driver reads this module too, to send it, and does without torch's 450 MB; so does a trainable that needs none.
+The driver imports this module too, in order to send it. It does not load torch (450 MB), and neither does a
+trainable that does not need it.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ class Job:
     checkpoint_every: float
     """Seconds between the checkpoints of a running trial. Its end always writes one."""
     milestones: frozenset[int] = frozenset()
-    """Epochs at which a trial may have to wait, and go on elsewhere: its checkpoint is written before it reports."""
+    """Epochs at which a trial may pause and resume elsewhere: its checkpoint is written before it reports."""
     fetched: Mapping[str, str] = field(default_factory=dict)
     """The folder of each model in MLflow that a point may name, and each relative path as a whole one."""
     working_dir: str = ""
-    """The folder that the search runs in, and that relative paths mean."""
+    """The folder that the search runs in; relative paths start there."""
     ranks: int = 1
     """Processes that train a trial together, each on a GPU of its own."""
 
@@ -58,8 +59,8 @@ def data_key(arguments: dict[str, Any]) -> str:
 def limit_process(gpus: float, threads: int) -> None:
     """Keep this process to what it was given."""
     if not gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all of them visible to who asked for none
-    # For a torch yet to come.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all GPUs visible if none was requested
+    # In case torch is imported later.
     os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     if "torch" in sys.modules:
         import torch
@@ -68,9 +69,9 @@ def limit_process(gpus: float, threads: int) -> None:
 
 
 def seed_globals(seed: int) -> None:
-    """Begin the global generators of this process anew: what a trial draws is not to depend on those before it."""
+    """Reseed this process's global random generators: a trial's draws must not depend on earlier trials."""
     import numpy
-    import torch  # also where no trial has yet: checkpoints are written with it
+    import torch  # even if no trial has yet: checkpoints are written with it
 
     random.seed(seed)
     numpy.random.seed(seed % 2**32)
@@ -90,7 +91,7 @@ def with_secrets(point: Point) -> Point:
 
 
 def located(trainable: Trainable, point: Point, fetched: Mapping[str, str]) -> Point:
-    """What of a point lies elsewhere, as where it is for a trial."""
+    """The values of a point that name something stored elsewhere, replaced by where a trial finds it."""
     return {n: fetched[point[n]] for n in trainable.locations if point.get(n) in fetched}
 
 
@@ -98,7 +99,7 @@ class Executions:
     """Makes the executions of the job's trials in this process."""
 
     def __init__(self, job: Job):
-        """Make the process ready for them."""
+        """Prepare this process to run them."""
         limit_process(job.gpus, job.threads)
         if job.code_folder not in sys.path:
             sys.path.append(job.code_folder)
@@ -109,9 +110,9 @@ class Executions:
         self._loaded: dict[str, Any] = {}
 
     def create(self, point: Point, seeds: Sequence[int], states: Sequence[Any]) -> list[Execution]:
-        """An execution of `point` for each seed; it goes on from its state, where there is one."""
+        """An execution of `point` for each seed; it resumes from its state, if there is one."""
         takes, arguments = self.trainable.takes, self._arguments(point)
-        if not self.trainable.builtin:  # these leave what is global alone
+        if not self.trainable.builtin:  # built-ins leave global state alone
             seed_globals(seeds[0])
         return [
             self.trainable.function(

@@ -1,4 +1,4 @@
-"""The best trial's model as files, tested: once, after the search, on the split that nothing else has seen."""
+"""Export the best trial's model and test it, once, after the search, on the split that nothing else saw."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def to_export(study: Study, journal: Journal) -> tuple[Trial, int] | None:
-    """The best trial and its best epoch, when that model is not tested and exported yet."""
+    """The best trial and its best epoch, if that model has not been tested and exported yet."""
     winner = best(journal.trials, study.objective)
     report = winner.best(study.objective) if winner else None
     if winner is None or report is None or study.found.export is None:
@@ -53,7 +53,7 @@ def export_best(
         epoch=epoch,
         folder=journal.path.parent,
         fetched=shared.fetched,
-        gpus=study.per_trial.gpu,  # as a trial's, so that it computes alike
+        gpus=study.per_trial.gpu,  # as for a trial, so that it computes in the same way
         threads=study.per_trial.threads,
     )
     try:
@@ -67,7 +67,7 @@ def export_best(
 
 @dataclass(frozen=True, kw_only=True)
 class _Exported:
-    """Which model, of which study."""
+    """Which model to export, and from which study."""
 
     trainable: str
     point: Point
@@ -80,8 +80,8 @@ class _Exported:
 
 
 def _export(what: _Exported, data: Any) -> dict[str, float]:
-    """Write the model of a trial to the folder `best` of the study; of several executions the best one's. Returns its
-    metrics on the test split."""
+    """Write a trial's model to the study's folder `best`; if there are several executions, the best one's
+    model. Returns its metrics on the test split."""
     from raysweep.execution.executions import limit_process, located
     from raysweep.storage import checkpoints
     from raysweep.trainables.trainable import find

@@ -15,7 +15,7 @@ from raysweep.storage import disk
 
 
 class TrialEnds(Exception):
-    """A trial that is over with a status of its own."""
+    """Ends a trial with a given status."""
 
     def __init__(self, status: str, what: str):
         super().__init__(what)
@@ -40,7 +40,7 @@ class Lockstep:
         self._folder, self._job, self._objective = folder, job, job.objective
         self.epoch: int = saved["epoch"] if saved else 0
         self._states: list[Any] = list(saved["states"]) if saved else [None] * len(executions)
-        # The epoch that they go on from, where their states count epochs as we do, until they have yielded another.
+        # The epoch that each resumes from, if its state counts epochs as we do; None once it yields again.
         counted = (_epoch_of(state) for state in self._states)
         self._begins = [epoch if epoch == self.epoch else None for epoch in counted]
         self.seconds: float = saved["seconds"] if saved else 0.0
@@ -56,7 +56,8 @@ class Lockstep:
         self._previous = self.epoch  # of the checkpoint before the newest
 
     def advance(self) -> dict[str, float] | None:
-        """One epoch of every execution; the mean of their metrics, and `_std`, their spread. None at the end.
+        """Run one epoch of every execution. Returns the mean and the spread (`_std`) of each metric; None at
+        the end.
 
         An execution that ends before the others (early stopping) keeps its last metrics.
         """
@@ -85,14 +86,14 @@ class Lockstep:
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise TrialEnds("diverged", f"{name} = {value} at epoch {self.epoch + 1}")
-        missing = sorted(self._objective.names - metrics.keys() - {"seconds"})  # these are measured here
+        missing = sorted(self._objective.names - metrics.keys() - {"seconds"})  # `seconds` is measured here
         if missing:
             said = f"Reported: {', '.join(metrics)}"
             raise TrialEnds("failed", f"epoch {self.epoch + 1} did not report '{missing[0]}'. {said}")
         return metrics
 
     def _resumable(self, i: int, state: Any) -> Any:
-        """The state that an execution yields, if it can go on from it where it may have to."""
+        """The state that an execution yields, checked: if it may have to resume, it must be able to."""
         if state is None and self._job.milestones:
             raise TrialEnds(
                 "failed",
@@ -108,8 +109,8 @@ class Lockstep:
         return state
 
     def save_when_due(self, value: float | None, now: bool) -> None:
-        """Keep a copy of the best epoch; write it and the last one when it is time, or now. An epoch that does
-        not count has no value."""
+        """Keep a copy of the best epoch; write it and the last one if a checkpoint is due or `now` is set.
+        `value` is None for an epoch that does not count."""
         from raysweep.storage import checkpoints
 
         due = now or (
@@ -119,15 +120,15 @@ class Lockstep:
             self._best_value is None or self._objective.better(value, self._best_value)
         ):
             self._best_value, self._best_epoch = value, self.epoch
-            self._best = None  # its memory is given back before there is another copy
-            if not due:  # one that is written now needs none
+            self._best = None  # free its memory before another copy is made
+            if not due:  # an epoch that is written now needs no copy
                 self._best = checkpoints.snapshot(self._content())
         if due:
             self.flush()
 
     def flush(self) -> None:
-        """Write the best and the last epoch, then delete all others but the one before. On a disk that is full,
-        wait for room: what was written before is not touched."""
+        """Write the best and the last epoch, then delete all others except the previous one. If the disk is
+        full, wait for room; what was written before is not touched."""
         from raysweep.storage import checkpoints
 
         while self._dirty:
@@ -149,7 +150,7 @@ class Lockstep:
         if self._best is None or self.epoch != self._best_epoch:
             checkpoints.save(self._folder, self.epoch, self._content())
         self._best = None
-        # The one before stays as well: a disk may damage what it held whole a moment ago.
+        # Keep the previous one too: a disk may damage a file that was intact a moment ago.
         kept = {self._best_epoch, self.epoch, self._previous}
         settled = self._settling.submit(
             checkpoints.settle, self._folder, kept, checkpoints.epochs(self._folder)
@@ -179,7 +180,7 @@ def _epoch_of(state: Any) -> int | None:
 
 
 def _tell_if_failed(settled: Future[None]) -> None:
-    """A disk that did not take a checkpoint: the ones before are kept, and the worker's log says why."""
+    """Log in the worker why the disk did not take a checkpoint; the earlier ones are kept."""
     if (error := settled.exception()) is not None:
         print(f"a checkpoint may not be on the disk: {type(error).__name__}: {error}", file=sys.stderr)
 

@@ -47,18 +47,18 @@ class Capacity:
     most: int
     """With all nodes that may come."""
     one: int
-    """On one node, of those that are there or may come: the best of them."""
+    """On a single node: the one that holds most, of those that are there or may come."""
 
     @property
     def wanted(self) -> int:
-        """How many trials should be asked for. Those that do not fit yet make nodes come; there are at most as many of
-        them as run already, since a point that waits was chosen without the results of those that run."""
+        """How many trials to request. Those that do not fit yet make the autoscaler add nodes. At most as
+        many wait as already run, since a waiting point was chosen without the results of the running ones."""
         return min(self.most, self.now + max(self.now, self.one))
 
 
 def capacity(request: Amounts, grows: bool) -> Capacity:
-    """What fits of a trial that holds `request` (by Ray Tune's names), with the nodes that its autoscaler may add if
-    the cluster `grows`. Raises ClusterError when no node can ever hold one."""
+    """How many trials fit if each holds `request` (in Ray Tune's names), including on the nodes that the
+    autoscaler may add if the cluster `grows`. Raises ClusterError when no node can ever hold one."""
     wanted = {k.upper() if k in {"cpu", "gpu"} else k: v for k, v in request.items()}
     alive = [n for n in ray.nodes() if n["Alive"]]
     nodes = [n["Resources"] for n in alive]
@@ -71,7 +71,7 @@ def capacity(request: Amounts, grows: bool) -> Capacity:
         largest = {k: max((node.get(k, 0) for node in known), default=0) for k in wanted}
         raise ClusterError(
             f"per_trial: a trial needs {amounts(wanted)}, but no node has it{' or could' * bool(kinds)}"
-            f" (at most {amounts(largest)}). It would wait for ever"
+            f" (at most {amounts(largest)}). It would wait forever"
         )
     on_head = sum(_fit(n["Resources"], wanted) for n in alive if is_head(n))
     return Capacity(sum(fits), max(sum(fits), on_head + sum(coming[:total])), best)
@@ -88,9 +88,9 @@ def _fit(node: Amounts, wanted: Amounts) -> int:
 
 
 def autoscaled() -> tuple[list[Kind], int]:
-    """The kinds of node that the autoscaler of this machine's cluster may add, and how many in all. Ray does not tell:
-    `ray up` leaves its file on the head, which is where studies run; elsewhere RAYSWEEP_NODES says it, as
-    `{"gpu": {"resources": {"CPU": 4, "GPU": 1}, "max_workers": 8}}`.
+    """The kinds of node that the autoscaler of this machine's cluster may add, and how many in all. Ray does
+    not say: `ray up` leaves its file on the head, where studies run; elsewhere RAYSWEEP_NODES has to list
+    them, as in `{"gpu": {"resources": {"CPU": 4, "GPU": 1}, "max_workers": 8}}`.
     """
     told, file = os.environ.get("RAYSWEEP_NODES"), Path(ray_internals.LAUNCHED).expanduser()
     if told:
@@ -129,7 +129,7 @@ class Node:
 
 
 def wait_for(workers: int, patience: float, say: Callable[[str], None]) -> None:
-    """Wait until so many workers have joined, at most `patience` seconds; less are told by their number."""
+    """Wait until this many workers have joined, at most `patience` seconds, and say how many have so far."""
     deadline, told = time.monotonic() + patience, -1
     while (there := sum(n["Alive"] for n in ray.nodes()) - 1) < workers and time.monotonic() < deadline:
         if there != told:
@@ -139,7 +139,8 @@ def wait_for(workers: int, patience: float, say: Callable[[str], None]) -> None:
 
 
 def probe(folder: Path) -> list[Node]:
-    """Ask every node what it runs, and see that each reads in the studies' `folder` what every other writes there."""
+    """Ask every node which versions it runs, and check that each sees in the studies' `folder` what the
+    others write there."""
     alive = [n for n in ray.nodes() if n["Alive"]]
     place = folder / f".probe-{secrets.token_hex(4)}"
     place.mkdir(parents=True, mode=0o700)
@@ -157,7 +158,7 @@ def probe(folder: Path) -> list[Node]:
 
 
 def used() -> dict[str, dict[str, float]]:
-    """What is taken of each node's resources, by its address."""
+    """The resources in use on each node, by its address."""
     free = ray_internals.free_resources()
     return {
         n["NodeManagerAddress"]: {

@@ -1,4 +1,4 @@
-"""What trials share is had before the first of them: data, weights from MLflow, features of a frozen backbone."""
+"""Get what trials share, before the first trial: data, weights from MLflow, features of a frozen backbone."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from raysweep.study.study import Study
 from raysweep.tracking.store import OFF
 from raysweep.trainables.trainable import SHARD
 
-MANY = 16  # sets of features that a space may ask for; of more, each is computed when a trial wants it
-TELL = 10.0  # seconds between two lines about progress
+MANY = 16  # sets of features to compute in advance; with more, each is computed when a trial needs it
+TELL = 10.0  # seconds between progress messages
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What the trials of a study share, once it is there."""
+    """What the trials of a study share, ready to use."""
 
     data: Mapping[str, Any]
     """Loaded data by `data_key`: references into Ray's object store, which a node's workers map, not copy."""
@@ -41,7 +41,8 @@ class Shared:
 
 
 def prepare(study: Study, journal: Journal, uri: str, say: Say) -> Shared:
-    """Load the data and fetch what lies elsewhere. Raises a RaysweepError when it cannot be had, or has changed."""
+    """Load the data and fetch what is stored elsewhere. Raises a RaysweepError if that fails or they
+    changed."""
     return Shared(load_data(study, journal, say), fetch(study, journal, uri, say))
 
 
@@ -67,7 +68,7 @@ def load_data(study: Study, journal: Journal, say: Say) -> dict[str, Any]:
 
 
 def _remember(journal: Journal, key: str, fingerprint: str, text: str) -> None:
-    """Journal what a study was begun with. Raises JournalError when it is something else now."""
+    """Journal what a study began with. Raises JournalError if it has changed since."""
     known = journal.history.data
     if key in known and known[key] != fingerprint:
         raise JournalError(f"the data {text} is not what this study began with. Give it another name")
@@ -76,7 +77,7 @@ def _remember(journal: Journal, key: str, fingerprint: str, text: str) -> None:
 
 
 def _got(reference: Any) -> Any:
-    """What a task returned. Raises what went wrong in it as a sentence."""
+    """What a task returned. If the task failed, raises an error that says why in one sentence."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
@@ -87,7 +88,7 @@ def _got(reference: Any) -> Any:
 
 
 def _load_and_describe(module: str, arguments: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
-    """The data, and what is to be said of it. Relative paths mean what they mean `where` the search runs."""
+    """Load the data and describe it. Relative paths start at `where`, the folder that the search runs in."""
     with chdir(where) if Path(where).is_dir() else nullcontext():
         data = importlib.import_module(module).load(**arguments)
     return data, {"text": str(data), "fingerprint": data.fingerprint, "train": len(data.y_train)}
@@ -97,8 +98,8 @@ def _load_and_describe(module: str, arguments: dict[str, Any], where: str) -> tu
 
 
 def fetch(study: Study, journal: Journal, uri: str, say: Say) -> dict[str, str]:
-    """What the space names that lies elsewhere for a trial: models in MLflow, as folders (fetched once a study, so
-    that `@best` keeps its meaning), and paths that are relative to where we are."""
+    """Where trials find what the space names: models in MLflow, as folders (fetched once per study, so that
+    `@best` keeps its meaning), and paths relative to the current folder, as absolute paths."""
     folders = {}
     for name in study.found.locations:
         p = study.space.get(name)
@@ -131,10 +132,10 @@ def _download(model: str, uri: str, folder: Path) -> None:
 
 
 def extract(study: Study, journal: Journal, shared: Shared, slots: int, say: Say) -> None:
-    """The features that trials will ask for, computed by as many processes as there will be trials at once."""
+    """Compute the features that trials will need, in as many processes as there will be trials at once."""
     sets = list(feature_sets(study, shared.fetched))
     if len(sets) > MANY:
-        say(f"The space may ask for {len(sets)} sets of features: each is computed when a trial wants it.")
+        say(f"The space may ask for {len(sets)} sets of features: each is computed when a trial needs it.")
         return
     module, limits = study.found.function.__module__, (study.per_trial.gpu, study.per_trial.threads)
     pending, work = (ray.remote(**as_options(study))(f) for f in (_pending, _work))
@@ -159,14 +160,14 @@ def extract(study: Study, journal: Journal, shared: Shared, slots: int, say: Say
 
 
 def as_options(study: Study) -> dict[str, Any]:
-    """What a trial takes, as the options of a Ray task."""
+    """A trial's resources, as the options of a Ray task."""
     request = study.per_trial.request()
     return {"num_cpus": request.pop("cpu", 0), "num_gpus": request.pop("gpu", 0), "resources": request}
 
 
 def _watched(tasks: list[Any], folder: Path, shards: int, say: Say) -> int:
-    """Wait for all of them; the images that they computed. Says now and then how far they are, where the folder
-    that they fill can be seen from here."""
+    """Wait for all tasks, and return how many images they computed. Now and then says how far they are, if
+    the folder that they fill can be seen from here."""
     began, left, images = time.monotonic(), list(tasks), 0
     there = _marks(folder)
     while left:

@@ -1,5 +1,5 @@
-"""The processes of a trial that holds several GPUs: one for each, in its placement group, beside the worker that drives
-them and is the first of them."""
+"""The process group of a trial that holds several GPUs: one process per GPU, in the trial's placement group.
+The worker is rank 0, and drives the others."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from raysweep.execution.executions import Execution, Executions, Job
 from raysweep.study.space import Point
 
-LINGER = 5.0  # seconds that one may take to say what went wrong
-PATIENCE = timedelta(minutes=10)  # that one waits for another: they do the same, and none is a step ahead
+LINGER = 5.0  # seconds that a rank gets to say what went wrong
+PATIENCE = timedelta(minutes=10)  # that a rank waits for another: all do the same, and none is a step ahead
 
 
 class ProcessGroup:
-    """All ranks of a trial but the worker's own."""
+    """All ranks of a trial except the worker's own."""
 
     def __init__(self, job: Job):
         group = get_current_placement_group()
@@ -40,27 +40,27 @@ class ProcessGroup:
             _join(0, job.ranks, store)
             ray.get(joins)
         except Exception:
-            self.shutdown()  # they hold what the next group needs
+            self.shutdown()  # they hold resources that the next group needs
             raise
 
     def begin(self, point: Point, seeds: Sequence[int], states: Sequence[Any]) -> None:
-        """Have all of them begin a trial, or go on with it from the states of its executions."""
+        """Have all ranks begin a trial, or resume it from the states of its executions."""
         shared = ray.put(list(states))
         ray.get([r.begin.remote(point, list(seeds), shared) for r in self._ranks])
 
     def step(self) -> list[Any]:
-        """Have all of them compute the next epoch, as the worker has to; what `wait` waits for."""
+        """Have all ranks compute the next epoch, as the worker must too. Returns what `wait` waits for."""
         return [r.step.remote() for r in self._ranks]
 
     def wait(self, steps: list[Any]) -> None:
-        """See that they have done it. Raises what went wrong with one of them."""
+        """Wait until all ranks have done so. Raises the error of a rank that failed."""
         try:
             ray.get(steps)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
 
     def first_error(self, steps: list[Any]) -> Any:
-        """The exception of one of them, of which the worker may have seen only that it is gone; or None."""
+        """A failed rank's exception, or None. The worker may only have seen that it is gone."""
         for step in ray.wait(steps, num_returns=len(steps), timeout=LINGER)[0]:
             try:
                 ray.get(step)
@@ -71,21 +71,21 @@ class ProcessGroup:
         return None
 
     def shutdown(self) -> None:
-        """End them, whatever they do."""
+        """Kill all ranks, whatever they are doing."""
         for rank in self._ranks:
             ray.kill(rank)
         _leave()
 
 
 class _Rank:
-    """One of them: it computes what the worker computes, on other samples, and keeps nothing."""
+    """One rank: it computes what the worker computes, on other samples, and keeps nothing."""
 
     def __init__(self, job: Job):
         self._makes = Executions(job)
         self._executions: list[Execution | None] = []
 
     def ready(self) -> None:
-        """It is: it answers."""
+        """Do nothing: an answer means that this rank is ready."""
 
     def join(self, rank: int, size: int, port: int) -> None:
         _join(rank, size, _store(size, port))
@@ -104,7 +104,7 @@ class _Rank:
 
 
 def _leave() -> None:
-    """Be one of many no longer."""
+    """Leave the process group."""
     from torch import distributed
 
     if distributed.is_initialized():
@@ -112,8 +112,8 @@ def _leave() -> None:
 
 
 def _store(size: int, port: int = 0) -> Any:
-    """Where the ranks of a machine meet: the first one opens it, at a port that the system gives it and that nobody can
-    take in between; the others come to that port."""
+    """Where the ranks of a machine meet. The first rank opens the store at a port that the system picks, so
+    that nobody can take the port in between; the others connect to that port."""
     from torch import distributed
 
     master = not port
@@ -121,7 +121,7 @@ def _store(size: int, port: int = 0) -> Any:
 
 
 def _join(rank: int, size: int, store: Any) -> None:
-    """Make this process one of `size`, which meet at `store`."""
+    """Make this process one of the `size` ranks that meet at `store`."""
     import torch
     from torch import distributed
 

@@ -1,4 +1,4 @@
-"""Ray as a search needs it: connected, with its settings and what is mended of it, and as it was before afterwards."""
+"""Ray as a search needs it: connected, with our settings and fixes; afterwards all is as it was before."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOKEN = Path(".ray") / "auth_token"  # in a home
 
 @contextmanager
 def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iterator[Any]:
-    """Ray, connected, its own chatter in `log`. What we started is ended again, and what we set is set back."""
+    """Connect to Ray, with its messages in `log`. Afterwards stop what we started and restore what we set."""
     with ExitStack() as undo:
         undo.callback(ray_internals.forget_token)
         undo.enter_context(environment(ray_internals.SETTINGS))
@@ -55,7 +55,7 @@ def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iter
 
 @contextmanager
 def environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """With these variables, and as it was afterwards: what Ray has set meanwhile goes, too."""
+    """Set these environment variables. Afterwards undo all changes, including those that Ray made."""
     before = dict(os.environ)
     os.environ |= settings
     try:
@@ -68,12 +68,12 @@ def environment(settings: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Ray takes SIGTERM for itself when it starts, and Ray Tune Ctrl-C."""
+    """Restore our signal handlers afterwards: Ray takes over SIGTERM when it starts, and Ray Tune Ctrl-C."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():  # only there may signals be handled
+        if threading.current_thread() is threading.main_thread():  # handlers can be set only there
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -98,8 +98,8 @@ def _logging_to(log: Path) -> Iterator[None]:
 
 
 def _local_token() -> dict[str, str]:
-    """A token for a Ray that we start, for as long as it lives, unless the user has one or wants none. (Ray would make
-    one for good, that others can read, and every later Ray of this user would ask for it.)"""
+    """A token for a Ray that we start, for as long as it runs, unless the user has one or wants none. (Ray
+    would create a permanent one that others can read, and every later Ray of this user would require it.)"""
     known = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys() or (Path.home() / TOKEN).exists()
     off = os.environ.get("RAY_AUTH_MODE", "token") != "token"
     return {} if known or off else {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -120,13 +120,13 @@ def token() -> None:
 
 
 def _refuse_open(address: str, dashboard: str) -> None:
-    """Raise ClusterError if whoever reaches the cluster may run code on it."""
+    """Raise ClusterError if anyone who can reach the cluster can run code on it."""
     try:
         with urllib.request.urlopen(f"http://{dashboard}/api/version", timeout=3):
             pass
     except OSError:
-        return  # it wants a token, or has no dashboard that could be reached
+        return  # it requires a token, or has no dashboard that can be reached
     raise ClusterError(
-        f"the cluster at {address} asks nobody for a token: http://{dashboard} runs what anyone sends it. Start it"
-        " with RAY_AUTH_MODE=token, or use it all the same with --open-cluster"
+        f"the cluster at {address} requires no token: http://{dashboard} runs what anyone sends it. Start it"
+        " with RAY_AUTH_MODE=token, or use it anyway with --open-cluster"
     )

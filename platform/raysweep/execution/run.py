@@ -34,7 +34,7 @@ STUDIES = Path("studies")
 
 @dataclass(frozen=True)
 class Result:
-    """What a search came to."""
+    """The result of a search."""
 
     study: Study
     folder: Path
@@ -44,7 +44,7 @@ class Result:
     """The metrics of the best trial on the test split, which nothing else has seen."""
     tracking: PublisherStatus
     terminated: bool = False
-    """Whether it was SIGTERM that interrupted it."""
+    """Whether SIGTERM interrupted it."""
     failing: str = ""
     """Why it was given up: its first trials all failed."""
 
@@ -54,8 +54,8 @@ class Result:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM has ended a search, in order: the study can be continued. It is raised again since it is
-    meant for the whole program."""
+    """Ctrl-C or SIGTERM has ended a search cleanly: the study can be resumed. The interrupt is raised again
+    because it is meant for the whole program."""
 
     def __init__(self, result: Result):
         super().__init__(f"the search of {result.study.name} was interrupted")
@@ -78,18 +78,19 @@ def run(
     mirror: str | None = None,
     code_changed: bool = False,
 ) -> Result:
-    """Search `study`, or continue it: its journal in `folder`/NAME says what is done already.
+    """Search `study`, or resume it: its journal in `folder`/NAME says what is already done.
 
-    With `extend` it may have another algorithm, another scheduler and other bounds than its journal; the `top`
-    trials go on until they have `epochs`; with `again` those that failed or took too long are tried again.
-    `address` is a Ray cluster's (a local Ray is started when not given), `store` MLflow's (see
-    `tracking.store.store_of`). `watch` is a context manager factory that shows progress, `say` takes single
-    lines for a person. A cluster that takes anybody's commands is refused unless `open_cluster`, and code that has
-    changed since a study's trials were run unless `code_changed`. The study is copied to `mirror` (s3://BUCKET/FOLDER,
-    say) as it goes, and fetched from there if that knows more; its last one when not given, none if "off".
+    With `extend`, the study may differ from its journal in algorithm, scheduler and bounds. The best `top`
+    trials are trained further, until they have `epochs`. With `again`, trials that failed or timed out are
+    retried. `address` is that of a Ray cluster (if not given, a local Ray is started), `store` that of MLflow
+    (see `tracking.store.store_of`). `watch` is a context manager factory that shows progress; `say` takes
+    single lines for the user. A cluster that accepts anybody's commands is refused unless `open_cluster`, and
+    code that has changed since the study's trials ran is refused unless `code_changed`. The study is copied
+    to `mirror` (such as s3://BUCKET/FOLDER) as it runs, and fetched from there if the mirror knows more. If
+    `mirror` is not given, it is the last one; if "off", there is none.
 
-    Raises a RaysweepError before anything is started when something is wrong, and Interrupted, a KeyboardInterrupt with
-    the result so far, when the search was ended by Ctrl-C or SIGTERM.
+    Raises a RaysweepError before anything is started when something is wrong, and Interrupted, a
+    KeyboardInterrupt with the result so far, when Ctrl-C or SIGTERM ended the search.
     """
     place = Path(folder).resolve() / study.name
     uri = store_of(place, store)
@@ -104,7 +105,7 @@ def run(
         may_change = EXTENDABLE if extend else MAY_CHANGE
         open_session(study, journal, uri, may_change, mirror, code_changed)
         opened = True
-        queue.clear_end(place)  # what was wanted of an earlier session
+        queue.clear_end(place)  # requests to an earlier session
         if copy is not None:
             copy.start()
         if again:
@@ -125,7 +126,7 @@ def run(
         end = End(signalled=True)
     except RaysweepError as error:
         if opened:
-            journal.append("over", error=str(error))  # for who looks from elsewhere
+            journal.append("over", error=str(error))  # for anyone looking from elsewhere
         raise
     finally:
         journal.close()
@@ -157,7 +158,7 @@ def _loop(study: Study, journal: Journal, uri: str, say: Say) -> Loop:
 
 
 def _journalled(say: Say, journal: Journal) -> Say:
-    """What is told is journalled as well, for who looks later, or from elsewhere."""
+    """A `say` that also journals each line, for anyone looking later or from elsewhere."""
 
     def tell(text: str) -> None:
         say(text)
@@ -167,25 +168,25 @@ def _journalled(say: Say, journal: Journal) -> Say:
 
 
 def _last_mirror(place: Path) -> str:
-    """The mirror of the last session, or that there is none. Raises StorageError when its password was not kept."""
+    """The last session's mirror, or OFF. Raises StorageError when its password was not kept."""
     path = place / FILE
     known: str = History(read(path)[0]).session.get("mirror", "") if path.exists() else ""
     if HIDDEN in known:
         raise StorageError(
-            f"{place.name} was mirrored to {known}, whose password is not kept. Say --mirror URI, or --mirror off"
+            f"{place.name} was mirrored to {known}, whose password is not kept. Pass --mirror URI or --mirror off"
         )
     return known or OFF
 
 
 def _retry_failed(journal: Journal) -> None:
-    """Let every trial that failed or took too long wait for another attempt."""
+    """Journal that every trial that failed or timed out is to be retried."""
     for trial in journal.trials:
         if trial.status in {"failed", "timeout"}:
             journal.append("again", trial=trial.number)
 
 
 def _continue_best(study: Study, journal: Journal, top: int, epochs: int) -> None:
-    """Journal that the best `top` trials are to have `epochs`. Raises StudyError when they cannot."""
+    """Journal that the best `top` trials should reach `epochs`. Raises StudyError when they cannot."""
     if "state" not in study.found.takes or "epochs" not in study.found.takes:
         raise StudyError([Problem("trainable", "takes no state and epochs, so its trials cannot go on")])
     why = State(study, journal).rules.reason
@@ -201,7 +202,7 @@ def _continue_best(study: Study, journal: Journal, top: int, epochs: int) -> Non
 
 
 def _why(loop: Loop) -> str:
-    """What made a study complete."""
+    """Why a study is complete."""
     return loop.rules.reason or f"{asked(loop.journal.trials)} of {loop.study.target} trials"
 
 
@@ -210,11 +211,11 @@ def _why(loop: Loop) -> str:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The Ray that a search runs on: one that is started for it where there is no address."""
+    """The Ray that a search runs on; without an address, one is started for it."""
 
     address: str | None
     open: bool
-    """Whether one may be used that takes anybody's commands."""
+    """Whether a cluster that accepts anybody's commands may be used."""
 
 
 def _search(loop: Loop, cluster: Cluster, uri: str, watch: Watch | None, say: Say) -> End:
@@ -227,7 +228,7 @@ def _search(loop: Loop, cluster: Cluster, uri: str, watch: Watch | None, say: Sa
         from raysweep.execution import preparation
         from raysweep.execution.tuning import tune_study
 
-        # For what comes before the search, which itself follows the cluster as it grows and shrinks.
+        # For the preparation only: the search itself follows the cluster as it grows and shrinks.
         slots = _slots(study, address is not None, say)
         shared = preparation.prepare(study, journal, uri, say)
         if study.space.cardinality is not None and study.space.cardinality < (study.trials or 1):
@@ -253,7 +254,7 @@ def _slots(study: Study, grows: bool, say: Say) -> int:
 
     fits = capacity(study.per_trial.request(), grows)
     if not fits.now:
-        say("No node that is there holds a trial: waiting for the autoscaler to add one that does.")
+        say("No node can hold a trial yet: waiting for the autoscaler to add one that can.")
     if study.concurrency is not None and study.concurrency > fits.most:
         say(f"concurrency is {study.concurrency} but only {fits.most} trials fit at once.")
     if not study.per_trial.gpu and ray.cluster_resources().get("GPU"):

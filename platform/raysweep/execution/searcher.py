@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune import search
 
-from raysweep.execution.callbacks import ConcurrencyLimiter
+from raysweep.execution.concurrency import ConcurrencyLimiter
 from raysweep.search.loop import Loop
 
 
@@ -18,7 +18,7 @@ class Searcher(search.Searcher):  # type: ignore[misc]
         super().__init__(metric=objective.metric, mode="max" if objective.maximize else "min")
         self._loop, self._limiter = loop, limiter
         self.finished = False
-        """Whether Ray Tune was told that there is no more."""
+        """Whether Ray Tune was told that there are no more trials."""
         self._numbers: dict[str, int] = {}  # of the trials that are with Ray Tune, by its own ids
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -47,11 +47,11 @@ class Searcher(search.Searcher):  # type: ignore[misc]
     ) -> None:
         """Ray Tune is done with a trial, for good or until it is promoted."""
         number = self._numbers.pop(trial_id)
-        if not error:  # what the error was comes to `Recorder.on_trial_error`
+        if not error:  # `Recorder.on_trial_error` handles the error
             self._loop.released(number)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
-        return True  # the study said all of it
+        return True  # the study has already set these
 
     def __reduce__(self) -> tuple[Any, ...]:
         return search.Searcher, ()  # as Callback

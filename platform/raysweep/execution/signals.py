@@ -28,11 +28,11 @@ class Signals:
 
     def __init__(self) -> None:
         self.terminated = self.cancelled = False
-        # Only there may signals be handled; in a thread of somebody's program there is nobody to signal.
+        # Signals can be handled only in the main thread; any other thread cannot be signalled.
         self._main = threading.current_thread() is threading.main_thread()
 
     def cancel(self) -> bool:
-        """End the search, if that can be done here; whether it can."""
+        """End the search if that is possible here. Returns whether it is."""
         self.cancelled = self._main
         if self._main:
             os.kill(os.getpid(), signal.SIGINT)
@@ -44,7 +44,7 @@ class Signals:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """With SIGTERM handled, and as before afterwards."""
+        """Handle SIGTERM, and restore its previous handler afterwards."""
         previous = signal.signal(signal.SIGTERM, self._terminate) if self._main else None
         try:
             yield

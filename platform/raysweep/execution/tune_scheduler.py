@@ -13,12 +13,14 @@ from raysweep.search.loop import Loop
 
 
 class LoopScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Stops what the study's scheduler or its rules stop. One that pauses ends for Ray Tune, and is another trial to it
-    when it goes on: so resuming a killed search and going on are the same thing.
+    """Stops the trials that the study's scheduler or its rules stop. To Ray Tune, a trial that pauses has
+    ended, and is a new trial when it is resumed: so resuming a trial and resuming a killed search are the
+    same thing.
 
-    Of the trials that wait, a worker that comes free takes one that goes on, or else the newest. The oldest is
-    waiting for a worker of its own to start. Ray Tune's rule gives it the free one and ends the other's start, so
-    that trials shorter than a start, some seconds, all run on the first worker there is.
+    Of the waiting trials, a worker that becomes free takes one that is being resumed, or else the newest. The
+    oldest is waiting for its own worker to start. Ray Tune's rule would give it the free worker and cancel
+    the starting one, so that trials shorter than a worker's start, some seconds, would all run on the first
+    worker.
     """
 
     def __init__(self, loop: Loop, recorder: Recorder):
@@ -32,7 +34,7 @@ class LoopScheduler(FIFOScheduler):  # type: ignore[misc]
         waiting = ray_internals.waiting_trials(controller)
         if (
             not self._loop.hands_out
-        ):  # those that wait for a node, which may never come, are not begun any more
+        ):  # trials that wait for a node, which may never come, must no longer begin
             for trial in [t for t in waiting if not ray_internals.is_resetting(controller, t)]:
                 self._loop.take_back(trial.config["number"])
                 ray_internals.take_back(controller, trial)

@@ -1,4 +1,4 @@
-"""One study as one `tune.Tuner`, of which this is the only caller: Ray Tune places the trials, the loop decides."""
+"""Run a study as one `tune.Tuner`, used only here: Ray Tune places the trials, the loop decides."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from typing import Any
 from ray import cloudpickle, tune
 
 from raysweep.errors import Problem, StudyError
-from raysweep.execution.callbacks import ConcurrencyLimiter, DrainNotice, Recorder, Timeout
+from raysweep.execution.callbacks import Recorder
+from raysweep.execution.concurrency import ConcurrencyLimiter
+from raysweep.execution.drain import DrainNotice
 from raysweep.execution.executions import Job
 from raysweep.execution.preparation import Shared
 from raysweep.execution.ray_session import environment
 from raysweep.execution.searcher import Searcher
 from raysweep.execution.signals import End, Signals
+from raysweep.execution.timeouts import Timeout
 from raysweep.execution.tune_scheduler import LoopScheduler
 from raysweep.execution.worker import Worker, tune_function
 from raysweep.search.loop import Loop
@@ -30,8 +33,8 @@ Say = Callable[[str], None]
 
 
 def tune_study(loop: Loop, shared: Shared, grows: bool, say: Say) -> End:
-    """Run the trials that the loop hands out until it has no more. Ctrl-C and SIGTERM end it in order. `grows`: the
-    cluster may get more nodes."""
+    """Run the trials that the loop hands out until it has no more. Ctrl-C and SIGTERM end it cleanly.
+    `grows`: the cluster may get more nodes."""
     study = loop.study
     job = job_of(loop, shared)
     signals = Signals()
@@ -56,13 +59,13 @@ def tune_study(loop: Loop, shared: Shared, grows: bool, say: Say) -> End:
             run_config=_run_config(study, scratch, callbacks),
         )
         try:
-            # Paths in a study mean in its trials what they mean here; Ray Tune's own functions may count on its way.
+            # Paths mean the same in trials as here; Ray Tune's own functions may rely on Ray Tune's way.
             with environment({"RAY_CHDIR_TO_TRIAL_DIR": "0" if study.found.yields else "1"}):
                 tuner.fit()
         finally:
             loop.retention.sweep()  # a worker may have written once more after its trial was beaten
     wanted = signals.cancelled or loop.ending or loop.failing
-    # Ctrl-C goes to Ray Tune, which ends in order and says nothing.
+    # Ctrl-C goes to Ray Tune, which ends cleanly and does not report it.
     signalled = signals.terminated or not (searcher.finished or loop.complete or wanted)
     return End(signals.terminated or signals.cancelled, signalled, loop.failing)
 
@@ -71,7 +74,7 @@ def job_of(loop: Loop, shared: Shared) -> Job:
     """What the workers of a study have to know."""
     study = loop.study
     found = study.found
-    # A trainable of one's own sees all the GPUs of its trial, and shares them out itself.
+    # A user's own trainable sees all GPUs of its trial, and divides them up itself.
     ranks = study.per_trial.ranks if found.builtin else 1
     return Job(
         trainable=found.name if found.builtin else _pickled(found),
@@ -95,7 +98,7 @@ def _runs(study: Study, job: Job) -> Any:
 
 
 def _resources(study: Study, job: Job) -> Any:
-    """What a trial holds, as Ray Tune wants it."""
+    """A trial's resources, in the form that Ray Tune expects."""
     if job.ranks > 1:
         bundles = study.per_trial.bundles()
         return tune.PlacementGroupFactory(bundles, strategy="STRICT_PACK")  # on one node
@@ -111,7 +114,7 @@ def _run_config(study: Study, scratch: str, callbacks: list[Any]) -> tune.RunCon
 
 @contextmanager
 def _scratch_folder() -> Iterator[str]:
-    """A place for files that Ray Tune wants to write, and that we make no use of."""
+    """A temporary folder for files that Ray Tune writes and that we do not use."""
     scratch = tempfile.mkdtemp(prefix="raysweep-")
     try:
         yield scratch

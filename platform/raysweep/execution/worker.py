@@ -1,9 +1,9 @@
 """Drives a trainable inside a Ray Tune worker: one `step` is one epoch of every execution of the point.
 
-The worker knows nothing of models; the trainable knows nothing of Ray. What happened goes back as records
-for the journal. An exception of the user's code is a result like any other, so that the process, with torch
-loaded and the data mapped, lives on to take the next trial. (torch is imported inside the functions: the driver
-reads this module too, to send it, and does without those 450 MB.)
+The worker knows nothing about models; the trainable knows nothing about Ray. The worker returns what happened
+as records for the journal. An exception in the user's code is a result like any other, so the process, with
+torch loaded and the data mapped, can run the next trial. (torch is imported inside the functions: the driver
+imports this module too, in order to send it, and does not need torch's 450 MB.)
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def started(epoch: int = 0) -> tuple[str, dict[str, Any]]:
 
 
 def ended(status: str, seconds: float, error: str = "", raised: bool = False) -> tuple[str, dict[str, Any]]:
-    """The record of a trial that is over. `raised`: by an exception, which may not come again."""
+    """The record of a trial that is over. `raised`: an exception ended it, which may not happen again."""
     return "ended", {"status": status, "seconds": seconds, "error": error, "raised": raised}
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]
-    """One trial after another on the resources of one."""
+    """Runs one trial after another, on the resources of one."""
 
     _trial: Lockstep | None = None
     _group: ProcessGroup | None = None
@@ -47,9 +47,9 @@ class Worker(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any], *, job: Job) -> None:
         self._job = job
-        self._settling = ThreadPoolExecutor(1)  # a disk's time is not a training's
+        self._settling = ThreadPoolExecutor(1)  # training does not wait for the disk
         if Path(job.working_dir).is_dir():
-            os.chdir(job.working_dir)  # on another node it is not so by itself
+            os.chdir(job.working_dir)  # on another node this is not the default
         self._makes = Executions(job)
         self._timed = "seconds" in job.objective.names
         self.reset_config(config)
@@ -71,7 +71,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
                 records = [started(self._trial.epoch)]
             going = (
                 self._group.step() if self._group is not None else []
-            )  # the other ranks', if there are any
+            )  # the steps of the other ranks, if there are any
             metrics = self._trial.advance()
             if self._group is not None:
                 self._group.wait(going)
@@ -87,7 +87,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             self._drop()
             return self._ended(records, began, end.status, str(end))
         except Exception as problem:
-            # Whatever the user's code raises, or the disk, ends this trial and no other.
+            # Any error of the user's code, or of the disk, ends only this trial.
             error = self._parted(going, problem)
             self._drop()
             status = _status(error)
@@ -103,7 +103,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         return {"done": True, "records": [*records, last]}
 
     def drain(self) -> None:
-        """This node is to be taken away: write what there is, and from now on every epoch."""
+        """This node is about to be taken away: write a checkpoint now, and after every epoch from now on."""
         self._draining = True
         if self._trial is not None:
             self._trial.flush()
@@ -113,18 +113,18 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         self._settling.shutdown()
 
     def _close(self) -> None:
-        """Write what a trial has that was stopped from outside."""
+        """Write a checkpoint of a trial that was stopped from outside."""
         trial, self._trial = self._trial, None
         if trial is not None:
             try:
                 trial.flush()
             except TrialEnds:
-                return  # it is over: nobody wants its last epoch
+                return  # the trial is over: its last epoch is not needed
             except Exception:
-                traceback.print_exc()  # its results are journalled; the next trial must not pay for its files
+                traceback.print_exc()  # its results are journalled; a file error must not harm the next trial
 
     def _parted(self, going: list[Any], problem: Exception) -> Exception:
-        """Let the other ranks go, who may wait for us in the middle of a step; what was wrong with the first of all."""
+        """Shut down the other ranks, which may be waiting for us in mid-step. Returns the original error."""
         group, self._group = self._group, None
         if group is None:
             return problem
@@ -133,7 +133,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         return theirs or problem
 
     def _drop(self) -> None:
-        """Let a broken trial go without a checkpoint, and give its memory back."""
+        """Drop a broken trial without writing a checkpoint, and free its memory."""
         import torch
 
         self._trial = None
@@ -147,9 +147,9 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         config = self._config
         folder = Path(self._job.folder) / "trials" / f"{config['number']:06d}"
         checkpoints.claim(folder, config["attempt"])
-        # Not past what the journal has: a report lost with the last driver is made again, not left out.
+        # Not past the last journalled epoch: a report lost with the last driver is made again, not skipped.
         saved = checkpoints.newest(folder, config["reported"])
-        # A trainable that cannot resume starts over, and so do its numbers.
+        # A trainable that cannot resume starts over, and so do its epochs and metrics.
         resumes = saved is not None and "state" in self._makes.trainable.takes and None not in saved["states"]
         states = saved["states"] if saved and resumes else [None] * len(config["seeds"])
         what = config["point"], config["seeds"], states
@@ -169,7 +169,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
 
 
 def tune_function(job: Job) -> Callable[[dict[str, Any]], None]:
-    """The user's own `train(config)` as Ray Tune runs it, with its end told apart from a stop."""
+    """The user's own `train(config)` as Ray Tune runs it, with its end distinguished from a stop."""
 
     def run(config: dict[str, Any]) -> None:
         began = time.perf_counter()
@@ -186,7 +186,7 @@ def tune_function(job: Job) -> Callable[[dict[str, Any]], None]:
 
 
 def _status(error: Exception) -> str:
-    """What kind of end an exception is."""
+    """The status of a trial that ended with this exception."""
     import torch
 
     if isinstance(error, Infeasible):
@@ -197,7 +197,7 @@ def _status(error: Exception) -> str:
 
 
 def _told(error: Exception) -> str:
-    """Type and message, and the line of the user's code: what a table has room for."""
+    """Type, message and line of the user's code: short enough for a table."""
     if isinstance(error, Infeasible):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)

@@ -23,7 +23,7 @@ from raysweep.errors import RaysweepError
 from raysweep.journal import queue
 from raysweep.journal.journal import Journal
 from raysweep.journal.retention import Retention
-from raysweep.search.candidates import Candidates
+from raysweep.search.next_trial import NextTrial
 from raysweep.search.schedulers import Decision
 from raysweep.search.sessions import code_changed, open_session
 from raysweep.search.state import State
@@ -46,7 +46,7 @@ class Loop:
         self._state = State(study, journal)
         self.scheduler, self.rules = self._state.scheduler, self._state.rules
         self.retention = Retention(journal, study.objective)
-        self._candidates = Candidates(study, journal, self._state, self.retention)
+        self._next_trial = NextTrial(study, journal, self._state, self.retention)
         self._failures = FirstFailures()
         self._running: set[int] = set()
         self.paused = False
@@ -71,7 +71,7 @@ class Loop:
         if decision == "stop":  # the session ended before it was stopped
             self.end(trial.number, "stopped", "")
         elif decision != "pause":
-            self._candidates.unfinished.append(trial)
+            self._next_trial.unfinished.append(trial)
         elif trial.status != "paused":  # its pause was not journalled
             self._pause(trial.number)
 
@@ -164,9 +164,9 @@ class Loop:
         if self.paused or self.ending or self.failing:
             return None
         if self.rules.reason:  # trials that an earlier session began are not resumed
-            self._candidates.continued.clear()
-            while self._candidates.unfinished:
-                self.end(self._candidates.unfinished.popleft().number, "stopped", "")
+            self._next_trial.continued.clear()
+            while self._next_trial.unfinished:
+                self.end(self._next_trial.unfinished.popleft().number, "stopped", "")
         trial, replaced = (None, None) if self.rules.reason else self._next()
         if replaced is not None:
             self.end(replaced, "stopped", "")
@@ -180,8 +180,8 @@ class Loop:
         return trial
 
     def _next(self) -> tuple[Trial | None, int | None]:
-        found = self._candidates.next()
-        return found if found[0] or self.blocked else self._candidates.promoted(last=True)
+        found = self._next_trial.next()
+        return found if found[0] or self.blocked else self._next_trial.promoted(last=True)
 
     def attempt(self, trial: Trial) -> int:
         """A number for the attempt at a trial that begins now, higher than that of any earlier attempt, in
@@ -191,13 +191,13 @@ class Loop:
     @property
     def complete(self) -> bool:
         """Whether the study has all that it asks for."""
-        enough = self._candidates.asked >= self.study.target and not self.journal.history.owed
+        enough = self._next_trial.asked >= self.study.target and not self.journal.history.owed
         return bool(self.rules.reason or enough) and all(t.ended for t in self.journal.trials)
 
     @property
     def blocked(self) -> bool:
         """Whether more trials may come once a running one pauses, makes room for another, or is lost."""
-        more = self._candidates.waiting or self.paused
+        more = self._next_trial.waiting or self.paused
         return bool(self._running or (more and not self.ending and not self.failing))
 
     @property
@@ -209,7 +209,7 @@ class Loop:
     def take_back(self, number: int) -> None:
         """A trial that was handed out has not begun, and must not begin."""
         self._running.discard(number)
-        self._candidates.unfinished.appendleft(self.journal.trial(number))
+        self._next_trial.unfinished.appendleft(self.journal.trial(number))
 
     def started(self, number: int, worker: str, epoch: int = 0) -> None:
         """A trial that was handed out has begun on `worker`, after `epoch`."""
@@ -243,7 +243,7 @@ class Loop:
 
     def _stop_beaten(self) -> None:
         """End the paused trials that can no longer be promoted: their checkpoints take room."""
-        while (number := self.scheduler.beaten(self._candidates.most)) is not None:
+        while (number := self.scheduler.beaten(self._next_trial.most)) is not None:
             self._end(number, "stopped", "")
 
     def lost(self, number: int, cause: Cause, error: str, seconds: float = 0.0) -> None:
@@ -261,7 +261,7 @@ class Loop:
             return
         if self._again(trial, cause, error):
             self._state.record("lost", trial=number, cause=cause, error=error, seconds=seconds)
-            self._candidates.unfinished.appendleft(self.journal.trial(number))
+            self._next_trial.unfinished.appendleft(self.journal.trial(number))
         else:
             self.end(number, "failed", error, seconds)
 

@@ -55,6 +55,14 @@ def log(folder: Path, run: str, name: str, versions: dict[str, str]) -> str:
     return str(info.registered_model_version)
 
 
+def mark_best(client: Any, name: str, version: str, tags: dict[str, str]) -> None:
+    """Make a version of study `name`'s model its `@best`. The alias comes last: it tells a later publisher that
+    everything is there."""
+    for tag, value in {"study": name, **tags}.items():
+        client.set_model_version_tag(name, version, tag, value)
+    client.set_registered_model_alias(name, "best", version)
+
+
 def predict(name: str, uri: str, inputs: Sequence[Path]) -> pd.DataFrame:
     """Predictions of study `name`'s registered best model for a table, or for images (and folders of
     them)."""

@@ -262,7 +262,7 @@ class Publisher:
         import mlflow
         import mlflow.pyfunc
 
-        from raysweep.tracking.models import log
+        from raysweep.tracking.models import log, mark_best
 
         best, name = self._history.best, self._study["name"]
         number, run = best["trial"], self._runs[best["trial"]]
@@ -281,10 +281,7 @@ class Publisher:
         self._batch(
             run, [(k, v, ms(best["time"]), 0) for k, v in best["metrics"].items()], tags={"best": "true"}
         )
-        # Last, because the mark tells a later publisher that everything is there.
-        for tag, value in {"raysweep": mark, "study": name, "trial": str(number), "run_id": run}.items():
-            self.client.set_model_version_tag(name, version, tag, value)
-        self.client.set_registered_model_alias(name, "best", version)
+        mark_best(self.client, name, version, {"raysweep": mark, "trial": str(number), "run_id": run})
         return f"models:/{name}@best"
 
 

@@ -1,4 +1,4 @@
-"""Commands on a study that runs, here or elsewhere: status, logs, stop, cancel."""
+"""Commands for a running study, here or elsewhere: status, logs, stop, cancel."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from raysweep.study.study import Study
     from raysweep.trial import Trial
 
-LOOK = 0.5  # seconds between two looks at a journal
-PATIENCE = 60.0  # seconds that a study has to end in order
+LOOK = 0.5  # seconds between reads of a journal
+PATIENCE = 60.0  # seconds that a study gets to end cleanly
 address_option = click.option(
     "--address", metavar="HOST:PORT", default="auto", help="The Ray cluster that runs it as a job."
 )
@@ -45,7 +45,7 @@ def status(study: str, folder: Path, watch: bool, as_json: bool) -> None:
         try:
             _watch(reader, progress, place)
         except KeyboardInterrupt:
-            say(f"{what.name} goes on.")
+            say(f"{what.name} keeps running.")
             sys.exit(130)
     if as_json:
         click.echo(json.dumps(_state(reader, what, place)))
@@ -56,7 +56,7 @@ def status(study: str, folder: Path, watch: bool, as_json: bool) -> None:
 
 
 def _opened(place: Path, what: Study) -> tuple[Reader, Progress]:
-    """The study's journal, and how far it is whenever one looks."""
+    """The study's journal, and its progress, which is read again each time that it is shown."""
     from raysweep.journal.history import Reader
     from raysweep.journal.journal import running
     from raysweep.report.live import Progress
@@ -75,7 +75,7 @@ def _opened(place: Path, what: Study) -> tuple[Reader, Progress]:
 
 
 def _how(reader: Reader, place: Path) -> str:
-    """Whether a study runs, and if not, how it stands."""
+    """A study's state: running (and what runs it), complete or stopped."""
     from raysweep.journal.journal import running
 
     who = running(place)
@@ -102,7 +102,7 @@ def _state(reader: Reader, what: Study, place: Path) -> dict[str, Any]:
 
 
 def _watch(reader: Reader, progress: Progress, place: Path) -> None:
-    """Show it until nobody runs it any more."""
+    """Show the study's progress until it is no longer running."""
     from rich.console import Console
     from rich.live import Live
 
@@ -128,7 +128,7 @@ def _watch(reader: Reader, progress: Progress, place: Path) -> None:
 
 
 def _conclude(reader: Reader, what: Study, place: Path, folder: Path) -> None:
-    """What came of it, as `run` says it."""
+    """Print the outcome of the study, as `run` does."""
     from raysweep.tracking.process import wait_for_publisher
 
     reader.update()
@@ -148,9 +148,9 @@ def _conclude(reader: Reader, what: Study, place: Path, folder: Path) -> None:
 @click.argument("trial", type=int, required=False)
 @folder_option
 @address_option
-@click.option("-f", "--follow", is_flag=True, help="Follow it while the study is running.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing while the study is running.")
 @click.option(
-    "--job", is_flag=True, help="Print the output of its job, for a study that does not even start."
+    "--job", is_flag=True, help="Print the output of the study's job, for a study that does not even start."
 )
 def logs(study: str, trial: int | None, folder: Path, address: str, follow: bool, job: bool) -> None:
     """Print the events of a study, or of one of its trials, epoch by epoch.
@@ -188,7 +188,7 @@ def stop(study: str, folder: Path) -> None:
     place = _running(folder, study)
     queue.request_end(place, "stop")
     click.echo(
-        f"{place.name} ends when what runs has ended: raysweep status {place.name} --watch{again(folder)}"
+        f"{place.name} ends after its running trials: raysweep status {place.name} --watch{again(folder)}"
     )
 
 
@@ -208,15 +208,15 @@ def cancel(study: str, folder: Path, address: str) -> None:
     while (who := running(place)) and time.monotonic() < deadline:
         time.sleep(LOOK)
     if who:
-        say(f"It does not answer: {who}. Killing its job ...")
+        say(f"The study does not answer: {who}. Killing its job ...")
         if not jobs.kill(place, address):
-            raise ClusterError(f"no job of the cluster runs {place.name}. It is {who}: kill it there")
+            raise ClusterError(f"no job of the cluster runs {place.name}. It is run by {who}: kill it there")
         queue.clear_end(place)
     click.echo(f"{place.name} is cancelled. Continue with: raysweep resume {place.name}{again(folder)}")
 
 
 def _running(folder: Path, study: str) -> Path:
-    """The folder of a study that runs. Raises RaysweepError when it does not."""
+    """The folder of a running study. Raises RaysweepError when it is not running."""
     from raysweep.journal.journal import running
 
     place = open_study(folder, study)[0].resolve()

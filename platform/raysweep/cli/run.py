@@ -1,4 +1,4 @@
-"""Commands that look at a study file, and that search: check, sample, run, resume, extend."""
+"""Commands that inspect a study file, and commands that search: check, sample, run, resume, extend."""
 
 from __future__ import annotations
 
@@ -78,9 +78,7 @@ address_option = click.option(
     metavar="HOST:PORT",
     help="The address of a Ray cluster. By default Ray is started on this machine.",
 )
-open_option = click.option(
-    "--open-cluster", is_flag=True, help="Use a cluster even if it asks nobody for a token."
-)
+open_option = click.option("--open-cluster", is_flag=True, help="Use a cluster even if it requires no token.")
 mirror_option = click.option(
     "--mirror",
     metavar="URI",
@@ -175,7 +173,7 @@ def resume(
 @click.option(
     "--top", type=click.IntRange(min=1), help="Train this many of the best trials longer, up to --epochs."
 )
-@click.option("--epochs", type=click.IntRange(min=1), help="How many epochs the --top trials are to have.")
+@click.option("--epochs", type=click.IntRange(min=1), help="How many epochs the --top trials should reach.")
 @click.option("--to", "file", type=click.Path(path_type=Path), help="A study file with other bounds.")
 @click.option("--algorithm", help="Another algorithm, as a study file writes it.")
 @click.option("--scheduler", help="Another scheduler, as a study file writes it.")
@@ -224,15 +222,15 @@ def extend(
 
 
 def _count(text: str, known: int) -> int:
-    """`80`, or `+50`: so many more than there are."""
+    """The number of trials: `80` is a total, `+50` means 50 more than there are."""
     digits = text.removeprefix("+")
     if not digits.isdecimal() or not int(digits):
-        raise StudyError([Problem("--trials", f"must be a number as 80 or +50, got {text}")])
+        raise StudyError([Problem("--trials", f"must be a number such as 80 or +50, got {text}")])
     return int(digits) + (known if text.startswith("+") else 0)
 
 
 def _detach(name: str, folder: Path, address: str | None) -> None:
-    """Have the cluster run this very command."""
+    """Have the cluster run this same command."""
     from raysweep.cluster import jobs
 
     arguments = [a for a in click.get_current_context().meta[ARGUMENTS] if a != "--detach"]
@@ -250,7 +248,7 @@ def _search(
     open_cluster: bool,
     **more: Any,
 ) -> None:
-    """Run a study and say what came of it."""
+    """Run a study and print its outcome."""
     from raysweep.execution import run
     from raysweep.report import live
 
@@ -271,7 +269,7 @@ def _search(
         result = stop.result
     if result.failing:
         go_on = f"raysweep resume {study.name}{again(folder, tracking)} --retry-failed"
-        raise RaysweepError(f"Given up: {result.failing}. When it is mended, continue with: {go_on}")
+        raise RaysweepError(f"Given up: {result.failing}. Once that is fixed, continue with: {go_on}")
     if result.interrupted:
         done = live.count_of(sum(t.ended for t in result.trials), study.target)
         more_options = again(folder, tracking) + (f" --address {address}" if address else "")

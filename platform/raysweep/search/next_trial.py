@@ -20,7 +20,7 @@ from raysweep.study.study import Study
 from raysweep.trial import Trial, asked
 
 
-class Candidates:
+class NextTrial:
     """Finds the next trial of a study, and journals it if it is new."""
 
     def __init__(self, study: Study, journal: Journal, state: State, retention: Retention):
