@@ -19,6 +19,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside one another, a
 sys.path.insert(0, str(ROOT / "tests"))  # trainables.py, as a user's own module
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: several tests run at once, and none is to be waited for at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session")
 def ray() -> Iterator[Any]:
     """A Ray of two cores. `raysweep.run` uses the Ray that is there."""

@@ -219,6 +219,7 @@ def test_a_study_whose_every_trial_fails_ends_with_the_first_error(command: Any,
     )
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("mlflow_store")
 def test_the_main_job_from_the_file_to_a_prediction(command: Any, here: Path) -> None:
     import numpy as np

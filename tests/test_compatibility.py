@@ -56,6 +56,7 @@ def test_its_model_predicts_as_it_did(old: Path, command: Any) -> None:
     assert right == pytest.approx(0.69, abs=0.06), "0.1 wrote 0.6914 for the validation split"
 
 
+@pytest.mark.long
 def test_it_is_extended_and_mlflow_holds_each_trial_once(old: Path, ray: Any) -> None:
     from mlflow import MlflowClient
 

@@ -17,7 +17,8 @@ from conftest import ROOT
 from faults.conftest import assert_invariants, history, until
 from raysweep.journal.records import FILE
 
-pytestmark = pytest.mark.xdist_group("nodes")  # one cluster, which grows and shrinks from test to test
+# One cluster, which grows and shrinks from test to test.
+pytestmark = [pytest.mark.xdist_group("nodes"), pytest.mark.long]
 
 # Adds a node for each line that it reads, or takes the last one away.
 CLUSTER = """

@@ -38,6 +38,7 @@ def test_a_search_runs_every_trial_once_and_says_which_was_best(ray: Any, here: 
     assert result.trials == tuple(history(here).trials), "the journal is the truth"
 
 
+@pytest.mark.long
 def test_the_same_study_again_is_complete_and_more_trials_extend_it(ray: Any, here: Path) -> None:
     first = raysweep.run(quick(algorithm="random"))
     assert raysweep.run(quick(algorithm="random")).trials == first.trials
@@ -285,6 +286,7 @@ def test_data_that_does_not_fit_is_refused_before_any_trial(
     assert history(here, "bad").trials == []
 
 
+@pytest.mark.long
 def test_a_search_leaves_its_process_as_it_was(command: Any, here: Path) -> None:
     """A notebook, in which another Ray is started afterwards."""
     script = here / "script.py"
@@ -440,6 +442,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], l
     return run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "code", "study"),
     [

@@ -243,6 +243,7 @@ def test_a_store_that_fails_again_and_again_ends_up_the_same(
     journal.close()
 
 
+@pytest.mark.long
 def test_the_winner_is_a_model_that_predicts_where_raysweep_is_not_installed(ray: Any, here: Path) -> None:
     import mlflow
     from sklearn.datasets import load_digits
