@@ -37,15 +37,15 @@ MODELS: dict[str, type[BaseModel]] = {
 }
 ARGUMENTS = {"training": arguments.Training, "mlp": arguments.MLP, "transfer": arguments.Transfer}
 DATA = {
-    "data": "a name (`digits`, `mnist`, `fashion_mnist`, `cifar10`, `cifar100`) or a path: see above",
+    "data": "`digits`, `mnist`, `fashion_mnist`, `cifar10`, `cifar100`, or a path: see below",
     "data_dir": "where the files of MNIST and CIFAR are, or are downloaded to",
-    "target": "of a table: the column to predict, by name or number; by default the last",
-    "header": "of a CSV file: whether its first line holds names; by default that is guessed",
-    "task": "auto, classification or regression",
+    "target": "for a table: the column to predict, by name or number; by default the last",
+    "header": "for a CSV file: whether its first line holds names; by default that is guessed",
+    "task": "`auto` decides by the target",
     "validation": "the share of the validation split",
     "test": "the share of the test split",
     "split_seed": "the seed of the splits",
-    "image_size": "of a folder of images: their size in pixels (`mlp` only)",
+    "image_size": "for a folder of images: their size in pixels (`mlp` only)",
     "classes": "use these classes only, such as `ants, bees`",
     "skip_bad": "leave out images that cannot be decoded",
 }

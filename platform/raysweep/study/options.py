@@ -26,7 +26,7 @@ class Resources(BaseModel):
         0,
         ge=0,
         allow_inf_nan=False,
-        description="GPUs: a fraction shares one with other trials, 2 or more train one network together",
+        description="GPUs: a fraction shares one GPU with other trials; 2 or more train one network together",
     )
     accelerator: str | None = Field(
         None, min_length=1, description="the kind of GPU, by Ray's name, such as `H100`"
@@ -115,9 +115,9 @@ class Stop(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    time: Seconds | None = Field(None, description="hours of all sessions together, such as `2 h`")
+    time: Seconds | None = Field(None, description="wall-clock time of all sessions together, such as `2 h`")
     gpu_hours: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="hours of all trials, times `per_trial.gpu`"
+        None, description="GPU hours that all trials may take: their hours, multiplied by `per_trial.gpu`"
     )
     value: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         None, description="a value of the metric that is good enough"
@@ -126,7 +126,8 @@ class Stop(BaseModel):
         None, description="trials in a row without a new best one"
     )
     terminator: bool = Field(
-        False, description="Optuna's terminator: more trials are unlikely to bring more than noise"
+        False,
+        description="stop when Optuna's terminator finds that more trials would gain no more than noise",
     )
 
     @property
@@ -155,7 +156,7 @@ class Plain(_Algorithm):
 
 
 Startup = Annotated[int, Field(ge=0)]
-STARTUP = "points of a Sobol sequence before the model is used; by default a third of the trials, at most {}"
+STARTUP = "how many points of a Sobol sequence come first; by default a third of the trials, at most {}"
 
 
 class HyperOptAlgorithm(_Algorithm):
@@ -219,7 +220,9 @@ class AshaScheduler(_Scheduler):
         "stopping", description="whether the other trials end, or pause until they are promoted"
     )
     grace: Annotated[int, Field(ge=1, description="epochs before the first decision")] = 2
-    reduction: Annotated[int, Field(ge=2, description="one in so many trials continues at each rung")] = 3
+    reduction: Annotated[
+        int, Field(ge=2, description="one in this many trials continues at each decision")
+    ] = 3
 
 
 class HyperbandScheduler(_Scheduler):
@@ -229,7 +232,9 @@ class HyperbandScheduler(_Scheduler):
     grace: Annotated[
         int, Field(ge=1, description="epochs before the first decision of the first bracket")
     ] = 2
-    reduction: Annotated[int, Field(ge=2, description="one in so many trials continues at each rung")] = 3
+    reduction: Annotated[
+        int, Field(ge=2, description="one in this many trials continues at each decision")
+    ] = 3
     brackets: Annotated[int, Field(ge=1)] | None = Field(None, description="how many brackets, at most")
 
 
@@ -239,7 +244,7 @@ class MedianScheduler(_Scheduler):
     name: Literal["median"] = "median"
     grace: Annotated[int, Field(ge=1, description="epochs before the first decision")] = 2
     samples: Annotated[
-        int, Field(ge=1, description="how many trials must have come as far before a median is used")
+        int, Field(ge=1, description="how many trials must have reached an epoch before its median is used")
     ] = 3
 
 

@@ -83,7 +83,7 @@ class Study(BaseModel):
     trials: Annotated[int, Field(ge=1)] | None = Field(None, description="how many points to try")
     stop: Stop = Field(Stop(), description="rules that end the study early")
     trial_timeout: Seconds | None = Field(
-        None, description="how long a trial may compute, such as `30 min`, before it is ended"
+        None, description="how long a trial may compute before it is ended, such as `30 min`"
     )
     points: list[dict[str, Any]] = Field(
         [], description="points to try first, in order; fixed values may be left out"
@@ -101,7 +101,7 @@ class Study(BaseModel):
         [], description="earlier studies to learn from: names, folders of studies, or `mlflow:NAME`"
     )
     repeats: Annotated[int, Field(ge=1)] = Field(
-        1, description="executions of each point with different seeds; their mean ranks the point"
+        1, description="how often each point is trained, with different seeds; points are ranked by the mean"
     )
     per_trial: Resources = Field(Resources(), description="the resources that a trial holds")
     concurrency: Annotated[int, Field(ge=1)] | None = Field(

@@ -26,16 +26,16 @@ class Training:
 
     optimizer: Optimizer = "adam"
     lr: Positive = 1e-3  # the learning rate
-    momentum: Share = 0.0  # of sgd and rmsprop
-    nesterov: bool = False  # Nesterov's momentum, of sgd
+    momentum: Share = 0.0  # for sgd and rmsprop
+    nesterov: bool = False  # Nesterov's momentum, for sgd
     weight_decay: NotNegative = 0.0
     l1: NotNegative = 0.0  # the weight of the L1 penalty
-    schedule: Schedule = "constant"  # of the learning rate
-    warmup: Natural = 0  # epochs in which the learning rate grows
+    schedule: Schedule = "constant"  # how the learning rate changes
+    warmup: Natural = 0  # epochs over which the learning rate rises
     batch_size: Count = 64
     label_smoothing: Annotated[float, Ge(0.0), Le(1.0)] = 0.0
     epochs: Count = 5
-    patience: Count | None = None  # stop after so many epochs without a lower validation loss
+    patience: Count | None = None  # stop after this many epochs without a lower validation loss
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: the GPU that the trial holds, else the CPU
 
 
@@ -56,14 +56,16 @@ class Transfer(Training):
 
     transfer: Literal["feature", "model", "relation", "scratch"] = "feature"  # see above
     backbone: str = "mobilenet_v2"  # a classification model of torchvision, `timm:NAME`, or the small `cnn`
-    weights: str = "default"  # or a name of torchvision's, a file of weights, `models:/STUDY@best`, none
+    weights: str = "default"  # or a weights name of torchvision, a file, `models:/STUDY@best`, or `none`
     size: Count | None = None  # the images' size in pixels; by default what the weights expect
     student: str | None = None  # relation: the architecture that learns; by default the backbone's
     relation: NotNegative = 1.0  # relation: the weight of its loss
     unfreeze: Natural | None = None  # model: how many of the last blocks are trained; by default all
     backbone_lr: Positive = 0.1  # model: the learning rate of the backbone, as a factor on `lr`
-    layer_decay: Annotated[float, Gt(0.0), Le(1.0)] = 1.0  # model: a factor on that, block by block downwards
-    gradual: Natural = 0  # model: epochs until the next lower block is trained as well
+    layer_decay: Annotated[float, Gt(0.0), Le(1.0)] = (
+        1.0  # model: a further factor for each block below the last
+    )
+    gradual: Natural = 0  # model: epochs between unfreezing one block and the next; 0: all at once
     norm: Literal["batch", "frozen"] = "batch"  # model: frozen keeps the statistics of batch norm
     augment: Literal["none", "flip", "crop"] = "none"  # random changes of images; not with feature
     views: Literal["plain", "flip"] = "plain"  # feature: flip adds the features of mirrored images
