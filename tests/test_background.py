@@ -211,7 +211,7 @@ def test_a_mirror_writes_only_into_the_study_s_folder(
     there.mkdir(parents=True)
     (there / "000000").write_bytes(source.path.read_bytes())
     monkeypatch.setattr(mirror, "_names", lambda files, base: ["best/../../../victim.txt"])
-    with pytest.raises(StorageError, match="outside of the study"):
+    with pytest.raises(StorageError, match="outside the study"):
         mirror.fetch(tmp_path / "studies" / "study", (tmp_path / "there").as_uri())
     assert not list(tmp_path.rglob("victim.txt"))
     assert not (tmp_path / "studies" / "study" / FILE).exists()

@@ -37,6 +37,7 @@ cluster.shutdown()
 """
 GPUS = '{"num_cpus": 2, "num_gpus": 2, "resources": {"accelerator_type:H100": 1}}'
 BOX = '{"num_cpus": 1, "resources": {"box": 1}}'
+CRATE = '{"num_cpus": 1, "resources": {"crate": 1}}'
 
 
 class Nodes:
@@ -46,9 +47,11 @@ class Nodes:
         self.environment = {
             **os.environ,
             "RAY_AUTH_MODE": "disabled",
-            "RAY_health_check_initial_delay_ms": "1000",  # a lost node is seen in 2 s rather than 12
+            # A node that is gone answers nothing at once, and is seen in 2 s rather than 12; one that is only slow has
+            # half a minute.
+            "RAY_health_check_initial_delay_ms": "1000",
             "RAY_health_check_period_ms": "500",
-            "RAY_health_check_timeout_ms": "1000",
+            "RAY_health_check_timeout_ms": "30000",
             "RAY_health_check_failure_threshold": "3",
             "PYTHONPATH": str(ROOT / "tests"),
             "MLFLOW_TRACKING_URI": "off",
@@ -150,13 +153,14 @@ def test_what_waits_for_a_node_that_does_not_come_is_taken_back(
     nodes: Nodes, study: Callable[..., Path], tmp_path: Path
 ) -> None:
     """An autoscaler is said to have more nodes, and has none: a trial waits for one when the study is to end."""
+    nodes.add(CRATE)
     gate = tmp_path / "gate"
     space = {"x": {"float": [-1.0, 1.0]}, "gate": str(gate)}
     file = study(
-        trainable="trainables:gated", minimize="loss", trials=9, per_trial={"custom": {"box": 1}}, space=space
+        trainable="trainables:gated", minimize="loss", trials=9, per_trial={"custom": {"crate": 1}}, space=space
     )  # fmt: skip
     place = file.parent / "studies" / "spread"
-    more = json.dumps({"box": {"resources": {"CPU": 1, "box": 1}, "max_workers": 4}})
+    more = json.dumps({"crate": {"resources": {"CPU": 1, "crate": 1}, "max_workers": 4}})
     process = nodes.run(file, RAYSWEEP_NODES=more)
     until(lambda: (place / FILE).exists() and any(t.reports for t in history(place).trials))
     until(lambda: len(history(place).trials) == 2)
