@@ -84,6 +84,7 @@ REFUSED = {
     ),
     "no trials": (space("lr: 0.1").replace("trials: 3", "trials: 0"), "trials: must be greater than or equal to 1, got 0"),
     "trials not said": (space("lr: 0.1").replace("trials: 3\n", ""), "trials: say how many points to try"),
+    "a size that is none": ("trainable: mlp\nmaximize: val_accuracy\ntrials: 1\nspace: {lr: [0.1, 0.2], image_size: null}", "space.image_size: "),
     "trials without freedom": (f"{HEAD}space: {{lr: 0.1}}", "trials: 3 trials, but nothing in the space varies"),
     "unknown algorithm": (f"algorithm: bayes\n{space('lr: 0.1')}", "algorithm: 'bayes' is unknown. One of: grid, hyperopt, optuna, random"),
     "unknown option": (f"algorithm: {{name: hyperopt, gama: 0.1}}\n{space('lr: 0.1')}", "algorithm: unknown key 'gama'. Did you mean 'gamma'?"),
@@ -256,3 +257,10 @@ def test_a_list_that_could_be_endless_is_refused_at_once() -> None:
             trainable="mlp",
             space={"layers": {"int": [1, 3_000_000]}, "units": {"int": [1, 9], "each": "layers"}},
         )
+
+
+def test_a_built_in_is_known_by_its_own_file() -> None:
+    from raysweep.trainables.trainable import BUILTIN, find
+
+    assert {name: Path(find(name).file).name for name in BUILTIN} == {n: f"{n}.py" for n in BUILTIN}
+    assert len({find(name).sha256 for name in BUILTIN}) == len(BUILTIN)

@@ -12,7 +12,7 @@ from raysweep.cluster import ray_internals
 from raysweep.execution.callbacks import Callback
 from raysweep.storage.background import Background
 
-LOOK = 1.0  # seconds between two looks at the disk, or at the nodes
+LOOK = 1.0  # seconds between two looks for nodes that drain
 
 
 class DrainNotice(Callback):

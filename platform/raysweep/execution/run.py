@@ -108,11 +108,15 @@ def run(
         queue.clear_end(place)  # requests to an earlier session
         if copy is not None:
             copy.start()
+        if not study.found.builtin:
+            say(f"Code: {study.found.file or study.found.name} (sha256 {study.found.digest[:12]}).")
         if again:
             _retry_failed(journal)
         if top:
             _continue_best(study, journal, top, epochs)
-        loop = _loop(study, journal, uri, say)
+        for line in import_trials(study, journal, uri):
+            say(line)
+        loop = Loop(study, journal)
         if loop.complete and not to_export(study, journal):
             say(f"{study.name} is complete: {_why(loop)}.")
             start_publisher(place, uri)
@@ -146,15 +150,6 @@ def run(
     if end.signalled:
         raise Interrupted(result)
     return result
-
-
-def _loop(study: Study, journal: Journal, uri: str, say: Say) -> Loop:
-    """The loop of a study whose session is open, with what it learns from earlier studies."""
-    if not study.found.builtin:
-        say(f"Code: {study.found.file or study.found.name} (sha256 {study.found.digest[:12]}).")
-    for line in import_trials(study, journal, uri):
-        say(line)
-    return Loop(study, journal)
 
 
 def _journalled(say: Say, journal: Journal) -> Say:

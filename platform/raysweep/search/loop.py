@@ -1,6 +1,6 @@
 """The search, whatever runs its trials: which trial comes next, how each one ended, when the search is over.
 
-Ray Tune's searcher (search.py) is one user; a person with a loop of their own is another:
+Ray Tune's searcher (execution/searcher.py) is one user; a person with a loop of their own is another:
 
     with raysweep.Loop.open(study) as loop:
         while trial := loop.ask():

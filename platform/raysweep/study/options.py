@@ -249,9 +249,9 @@ class MedianScheduler(_Scheduler):
 
 
 class PopulationScheduler(_Scheduler):
-    """pbt: every `interval` epochs, the worst `trials` continue from the checkpoint of one of the best, with
-    other hyperparameters (Jaderberg et al. 2017). pb2 chooses these with a bandit (Parker-Holder et al.
-    2020).
+    """pbt: every `interval` epochs, the worst members of a population of `trials` continue from the
+    checkpoint of one of the best, with other hyperparameters (Jaderberg et al. 2017). pb2 chooses these with
+    a bandit (Parker-Holder et al. 2020).
     """
 
     name: Literal["pbt", "pb2"] = "pbt"

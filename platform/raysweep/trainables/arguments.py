@@ -54,7 +54,7 @@ class MLP(Training):
 class Transfer(Training):
     """A network for images that makes use of a pretrained one."""
 
-    transfer: Literal["feature", "model", "relation", "scratch"] = "feature"  # see above
+    transfer: Literal["feature", "model", "relation", "scratch"] = "feature"  # what is transferred: see above
     backbone: str = "mobilenet_v2"  # a classification model of torchvision, `timm:NAME`, or the small `cnn`
     weights: str = "default"  # or a weights name of torchvision, a file, `models:/STUDY@best`, or `none`
     size: Count | None = None  # the images' size in pixels; by default what the weights expect

@@ -77,7 +77,7 @@ def load(
     validation: Part = 0.15,
     test: Part = 0.15,
     split_seed: Annotated[int, Ge(0)] = 0,
-    image_size: Annotated[int, Ge(1)] | None = 32,
+    image_size: Annotated[int, Ge(1)] = 32,
     classes: str | None = None,
     skip_bad: bool = False,
 ) -> Data:
@@ -86,16 +86,13 @@ def load(
     `data_dir` is where torchvision's copies are (and are downloaded to). `target` is a table's column, by
     name or number (by default the last). `header` says whether a CSV has a header, if its first line leaves
     that open. `task` is auto, classification or regression. Images of a folder are scaled to `image_size` x
-    `image_size` pixels (null: they stay files, as paths); with `skip_bad`, those that cannot be decoded are
-    left out. `classes`, such as "ants, bees", leaves out all other classes. Raises DataError when the data is
-    missing, empty, corrupt or inconsistent.
+    `image_size` pixels; with `skip_bad`, those that cannot be decoded are left out. `classes`, such as
+    "ants, bees", leaves out all other classes. Raises DataError when the data is missing, empty, corrupt or
+    inconsistent.
     """
-    if validation + test >= 1:
-        raise DataError(f"data: validation {validation} + test {test} leave nothing to train on")
+    _check_shares(validation, test)
     raw = read(data, data_dir, target, header, image_size, skip_bad)
-    if classes is not None:
-        raw = _only(raw, [c.strip() for c in classes.split(",")])
-    return _assemble(raw, Path(data).stem, task, validation, test, split_seed)
+    return _assemble(_only(raw, classes), Path(data).stem, task, validation, test, split_seed)
 
 
 def load_images(
@@ -109,7 +106,9 @@ def load_images(
     task: Task = "auto",
 ) -> Data:
     """Like `load`, but images only, for a network that sets their size: a folder's stay files, as paths."""
-    found = load(data, data_dir, None, None, task, validation, test, split_seed, None, classes, skip_bad)
+    _check_shares(validation, test)
+    raw = read(data, data_dir, None, None, None, skip_bad)
+    found = _assemble(_only(raw, classes), Path(data).stem, task, validation, test, split_seed)
     if not are_images(found.x_train):
         raise DataError(
             f"data: '{data}' holds no images. Give a folder of them, or arrays of uint8 [n, height, width] or"
@@ -118,8 +117,16 @@ def load_images(
     return found
 
 
-def _only(raw: Raw, wanted: Sequence[str]) -> Raw:
-    """The samples of the classes `wanted`. Raises DataError when a class has none."""
+def _check_shares(validation: float, test: float) -> None:
+    if validation + test >= 1:
+        raise DataError(f"data: validation {validation} + test {test} leave nothing to train on")
+
+
+def _only(raw: Raw, classes: str | None) -> Raw:
+    """The samples of these classes ("ants, bees"), or all of them. Raises DataError when a class has none."""
+    if classes is None:
+        return raw
+    wanted = [c.strip() for c in classes.split(",")]
     known = {str(c) for c in np.unique(raw.y)}
     for name in wanted:
         if name not in known:
@@ -128,7 +135,7 @@ def _only(raw: Raw, wanted: Sequence[str]) -> Raw:
     for part in ("", "_val", "_test"):
         x, y = getattr(raw, f"x{part}"), getattr(raw, f"y{part}")
         if y is not None:
-            chosen = np.flatnonzero(np.isin(y.astype(str), list(wanted)))
+            chosen = np.flatnonzero(np.isin(y.astype(str), wanted))
             parts |= {f"x{part}": _rows(x, chosen), f"y{part}": y[chosen]}
     return replace(raw, **parts)
 

@@ -52,7 +52,7 @@ class Net(nn.Module):
             if not any(p.requires_grad for p in block.parameters()):
                 block.eval()
         for module in self.tuned.modules() if self._fixed_norm else ():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm):
                 module.eval()
         return self
 

@@ -115,8 +115,8 @@ def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Tra
             getattr(module, "LOCATIONS", frozenset()),
             getattr(module, "FEATURE_ARGUMENTS", ()),
             getattr(module, "feature_sets", None),
-            found.file,
-            found.sha256,
+            str(module.__file__),
+            _sha256(str(module.__file__)),
         )
     place, colon, name = trainable.partition(":")
     if not colon or not name:
@@ -157,6 +157,10 @@ def _checked(function: Callable[..., Any], name: str) -> Trainable:
         raise _no(
             f"'{name}' must yield (metrics, state) once an epoch, or be a Ray Tune function of one argument, config"
         )
-    file = inspect.getsourcefile(function)
-    content = Path(file).read_bytes() if file and Path(file).is_file() else b""
-    return Trainable(name, function, file=file or "", sha256=hashlib.sha256(content).hexdigest())
+    file = inspect.getsourcefile(function) or ""
+    return Trainable(name, function, file=file, sha256=_sha256(file))
+
+
+def _sha256(file: str) -> str:
+    """Of a file's content; of nothing where there is no file, as in a notebook."""
+    return hashlib.sha256(Path(file).read_bytes() if file and Path(file).is_file() else b"").hexdigest()
