@@ -84,13 +84,13 @@ def of_model(model: type[BaseModel]) -> Iterator[str]:
 
 
 def of_record(record: type) -> Iterator[str]:
-    """The fields of a record of arguments: what a field means stands behind it in its file."""
+    """The fields of a record of arguments; what a field means is the comment behind it."""
     source = inspect.getsource(record)
-    for name, kind, default, meaning in re.findall(
-        r"^    (\w+): (.+?) = (.+?)(?:  # (.*))?$", source, re.MULTILINE
-    ):
-        shown = {"None": None, "False": False}.get(default, default.strip('"').removesuffix(".0"))
-        yield row(name, _plain(kind), shown, meaning)
+    meanings = dict(re.findall(r"^    (\w+): [^#\n]+  # (.*)$", source, re.MULTILINE))
+    if len(meanings) != source.count("  # "):
+        raise ValueError(f"a comment in {record.__name__} does not stand behind its field, on one line")
+    for name, kind in record.__annotations__.items():
+        yield row(name, _plain(kind), getattr(record, name), meanings.get(name, ""))
 
 
 def _plain(annotation: str) -> str:

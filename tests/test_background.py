@@ -6,12 +6,12 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from faults.conftest import until
 from raysweep import JournalError
 from raysweep.errors import StorageError
 from raysweep.journal import mirror
@@ -19,13 +19,6 @@ from raysweep.journal.journal import Journal
 from raysweep.journal.records import FILE
 from raysweep.storage import disk, lock
 from raysweep.storage.background import Background
-
-
-def until(condition: Callable[[], object], seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ESTALE, "stale"), KeyError("host"), ValueError("torn")])

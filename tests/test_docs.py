@@ -19,6 +19,7 @@ import reference
 from conftest import ROOT
 from raysweep import Study
 from raysweep.cli import cli
+from raysweep.trainables.trainable import find
 
 DOCUMENTS = {
     name: (ROOT / name).read_text()
@@ -109,6 +110,16 @@ def test_the_tables_of_the_language_are_those_of_the_code() -> None:
     text = DOCUMENTS["search_spaces/README.md"]
     found = dict(re.findall(r"<!-- ([\w ]+) -->\n(.*?)\n<!-- end -->", text, re.DOTALL))
     assert found == reference.tables(), "python tests/reference.py writes them anew"
+
+
+def test_every_argument_of_a_built_in_is_in_the_tables() -> None:
+    named = {
+        n: set(re.findall(r"^\| `(\w+)` ", table, re.MULTILINE)) for n, table in reference.tables().items()
+    }
+    for trainable in ("mlp", "transfer"):
+        known = set(find(trainable).arguments)
+        assert known <= named["data"] | named["training"] | named[trainable]
+        assert named["training"] | named[trainable] <= known
 
 
 def test_every_example_is_in_the_list() -> None:

@@ -40,9 +40,9 @@ def check(file: Path) -> None:
     if not study.found.builtin:
         click.echo(f"code: {study.found.file} (sha256 {study.found.sha256[:12]})")
     if study.found.load is not None:
-        from raysweep.study.shared import batch_problems, check_features, data_arguments
+        from raysweep.study.shared import batch_problems, check_features, data_sets
 
-        for arguments in data_arguments(study):
+        for arguments in data_sets(study):
             data = study.found.load(**arguments)
             click.echo(f"data: {data}")
             problems = list(batch_problems(study, len(data.y_train)))

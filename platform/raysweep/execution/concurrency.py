@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,18 +26,15 @@ class ConcurrencyLimiter(Callback):
     def __init__(self, loop: Loop, say: Callable[[str], None], grows: bool, cancel: Callable[[], bool]):
         """`cancel` ends the search at once, and returns whether it could."""
         self._loop, self._say, self._grows, self._cancel = loop, say, grows, cancel
-        self._folder, self._looked = loop.journal.path.parent, 0.0
+        self._folder = loop.journal.path.parent
         self._end, self._fits = "", -1  # how many trials fitted at the last look; -1: not known yet
         # A shared folder that is away or a busy head makes one look fail, not the study.
         self._seeing = Background("The search could not look around", self._see, LOOK, say)
         self.limit = 1
 
     def look(self) -> None:
-        if time.monotonic() - self._looked < LOOK:
-            return
-        self._looked = time.monotonic()
-        self._seeing.once()
-        self._loop.check_rules()  # time passes even if nothing is reported
+        if self._seeing.when_due():
+            self._loop.check_rules()  # time passes even if nothing is reported
 
     def _see(self) -> None:
         self._look_at_disk()

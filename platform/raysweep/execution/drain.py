@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,17 +19,15 @@ class DrainNotice(Callback):
     write their checkpoints in time. Ray calls this draining a node."""
 
     def __init__(self, say: Callable[[str], None]):
-        self._say, self._looked = say, 0.0
+        self._say = say
         self._told: set[str] = set()  # actors, by their ids
         self._nodes: set[str] = set()
         self._trials: list[TuneTrial] = []
         self._seeing = Background("The search could not see which nodes leave", self._see, LOOK, say)
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
-        if time.monotonic() - self._looked < LOOK:
-            return
-        self._looked, self._trials = time.monotonic(), trials
-        self._seeing.once()
+        self._trials = trials
+        self._seeing.when_due()
 
     def _see(self) -> None:
         trials = self._trials

@@ -51,9 +51,10 @@ class Job:
     """Processes that train a trial together, each on a GPU of its own."""
 
 
-def data_key(arguments: dict[str, Any]) -> str:
-    """The name under which the data of these arguments is shared."""
-    return encode(arguments)
+def data_key(trainable: Trainable, point: Point) -> str:
+    """The key under which the data that a point names is shared."""
+    names = trainable.data_arguments()
+    return encode({k: v for k, v in point.items() if k in names})
 
 
 def limit_process(gpus: float, threads: int) -> None:
@@ -129,7 +130,7 @@ class Executions:
         arguments = {k: v for k, v in with_secrets(point).items() if k not in shared}
         arguments |= located(self.trainable, arguments, self._job.fetched)
         if shared:
-            key = data_key({k: v for k, v in point.items() if k in shared})
+            key = data_key(self.trainable, point)
             if key not in self._loaded:
                 self._loaded[key] = ray.get(self._job.data[key])
             arguments[shared[0]] = self._loaded[key]

@@ -44,7 +44,7 @@ def export_best(
     from raysweep.execution.preparation import as_options
 
     say(f"Testing the best trial, {winner.number} ...")
-    data = shared.data[data_key({k: v for k, v in winner.point.items() if k in study.found.data_arguments()})]
+    data = shared.data[data_key(study.found, winner.point)]
     task = ray.remote(**as_options(study))(_export)
     what = _Exported(
         trainable=study.found.name,

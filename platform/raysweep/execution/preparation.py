@@ -19,7 +19,7 @@ from raysweep.execution.executions import data_key, limit_process
 from raysweep.journal.journal import Journal
 from raysweep.study.options import duration
 from raysweep.study.params import Choice
-from raysweep.study.shared import REMOTE, batch_problems, data_arguments, feature_sets
+from raysweep.study.shared import REMOTE, batch_problems, data_sets, feature_sets
 from raysweep.study.study import Study
 from raysweep.tracking.store import OFF
 from raysweep.trainables.trainable import SHARD
@@ -54,10 +54,10 @@ def load_data(study: Study, journal: Journal, say: Say) -> dict[str, Any]:
     loads = ray.remote(num_cpus=0, num_returns=2)(_load_and_describe)
     module = study.found.function.__module__
     references = {}
-    for arguments in data_arguments(study):
+    for arguments in data_sets(study):
         reference, about = loads.remote(module, arguments, os.getcwd())
         described = _got(about)
-        key = data_key(arguments)
+        key = data_key(study.found, arguments)
         say(f"Data: {described['text']}.")
         problems = list(batch_problems(study, described["train"]))
         if problems:

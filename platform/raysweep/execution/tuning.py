@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +41,9 @@ def tune_study(loop: Loop, shared: Shared, grows: bool, say: Say) -> End:
     callbacks: list[Any] = [recorder, limiter, *([DrainNotice(say)] if study.found.yields else [])]
     if study.trial_timeout or study.no_progress_timeout:
         callbacks.append(Timeout(loop, study.trial_timeout, study.no_progress_timeout))
-    with _scratch_folder() as scratch, signals.handled():
+    # For files that Ray Tune writes and that we do not use.
+    unused = tempfile.TemporaryDirectory(prefix="raysweep-", ignore_cleanup_errors=True)
+    with unused as scratch, signals.handled():
         tuner = tune.Tuner(
             tune.with_resources(_runs(study, job), _resources(study, job)),
             tune_config=tune.TuneConfig(
@@ -110,16 +110,6 @@ def _run_config(study: Study, scratch: str, callbacks: list[Any]) -> tune.RunCon
     return tune.RunConfig(
         name="tune", storage_path=scratch, verbose=0, callbacks=callbacks, checkpoint_config=no_last
     )
-
-
-@contextmanager
-def _scratch_folder() -> Iterator[str]:
-    """A temporary folder for files that Ray Tune writes and that we do not use."""
-    scratch = tempfile.mkdtemp(prefix="raysweep-")
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _pickled(found: Trainable) -> bytes:

@@ -69,9 +69,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]
                 records = [started()]  # before anything can go wrong
                 self._trial = self._open()
                 records = [started(self._trial.epoch)]
-            going = (
-                self._group.step() if self._group is not None else []
-            )  # the steps of the other ranks, if there are any
+            # The steps of the other ranks, if there are any.
+            going = self._group.step() if self._group is not None else []
             metrics = self._trial.advance()
             if self._group is not None:
                 self._group.wait(going)

@@ -12,8 +12,8 @@ from raysweep.study.study import Study
 from raysweep.trial import Trial
 
 TERMINATOR = 20  # trials that must be there before Optuna's terminator is asked
-FAILING = 5  # trials that fail, before any has a result, before a session gives up
 ROUNDS = 20  # the terminator takes seconds, so it is asked when there are a twentieth more trials
+FAILING = 5  # trials that fail, before any has a result, before a session gives up
 
 
 class StoppingRules:

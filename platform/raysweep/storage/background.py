@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ class Background:
         self._name, self._step, self._every, self._say = name, step, every, say
         self._woken, self._over = threading.Event(), threading.Event()
         self._turn = threading.Lock()  # two steps must not run at once
+        self._tried = 0.0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> Background:
@@ -30,10 +32,6 @@ class Background:
     @property
     def started(self) -> bool:
         return self._thread.ident is not None
-
-    def wake(self) -> None:
-        """Do the next step now."""
-        self._woken.set()
 
     def close(self, patience: float | None = None) -> bool:
         """Stop after the current step and wait up to `patience` seconds for it. Return whether it ended."""
@@ -55,6 +53,15 @@ class Background:
             self.error = problem
             return False
         self.error = None
+        return True
+
+    def when_due(self) -> bool:
+        """Run one step in the calling thread, unless the last one began less than `every` seconds ago. Return
+        whether it was due."""
+        if time.monotonic() - self._tried < self._every:
+            return False
+        self._tried = time.monotonic()
+        self.once()
         return True
 
     def _tell(self, problem: Exception) -> None:

@@ -17,7 +17,7 @@ REMOTE = ("models:/", "runs:/")
 PARTS = 10_000  # at most so many combinations of the feature arguments are looked at
 
 
-def data_arguments(study: Study) -> list[Point]:
+def data_sets(study: Study) -> list[Point]:
     """The arguments of every data set that a point of the search space may use."""
     names = [n for n in study.space if n in study.found.data_arguments()]
     options = [study.space[n].values() for n in names]

@@ -213,11 +213,6 @@ class Study(BaseModel):
         most = self.trials or (UNBOUNDED if self.space.free else 1)
         return min(most, self.space.cardinality or most)
 
-    @property
-    def epochs(self) -> int | None:
-        """The most epochs that a trial may have; None if the space does not say."""
-        return self.space.most_epochs
-
     def without_scheduler(self) -> Study:
         """This study for callers that stop trials themselves. Raises StudyError if it names a scheduler."""
         if self.scheduler.name != "none" and "scheduler" not in self._implicit:

@@ -62,9 +62,7 @@ class Transfer(Training):
     relation: NotNegative = 1.0  # relation: the weight of its loss
     unfreeze: Natural | None = None  # model: how many of the last blocks are trained; by default all
     backbone_lr: Positive = 0.1  # model: the learning rate of the backbone, as a factor on `lr`
-    layer_decay: Annotated[float, Gt(0.0), Le(1.0)] = (
-        1.0  # model: a further factor for each block below the last
-    )
+    layer_decay: Annotated[float, Gt(0.0), Le(1.0)] = 1.0  # model: a further factor for each lower block
     gradual: Natural = 0  # model: epochs between unfreezing one block and the next; 0: all at once
     norm: Literal["batch", "frozen"] = "batch"  # model: frozen keeps the statistics of batch norm
     augment: Literal["none", "flip", "crop"] = "none"  # random changes of images; not with feature
@@ -87,8 +85,6 @@ ADJUSTABLE = frozenset(
 """The arguments that may change during training: a state can be resumed with other values of them."""
 
 Epochs = Iterator[tuple[dict[str, float], dict[str, Any]]]
-
-
 Record = TypeVar("Record")
 
 
@@ -102,9 +98,10 @@ def keywords(record: type[Any]) -> Callable[[Callable[..., Epochs]], Callable[..
     """Let a generator `f(p, data, seed, state)` take the fields of `record` as keyword arguments, and pass
     it the record as `p`. The fields become its signature, against which studies are checked."""
     hints = get_type_hints(record, include_extras=True)
-
-    def keyword(name: str, default: Any, annotation: Any) -> inspect.Parameter:
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    options = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(record)
+    ]
 
     def decorate(function: Callable[..., Epochs]) -> Callable[..., Epochs]:
         @wraps(function)
@@ -113,14 +110,8 @@ def keywords(record: type[Any]) -> Callable[[Callable[..., Epochs]], Callable[..
         ) -> Epochs:
             yield from function(record(**given), data, seed, state)
 
-        called.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [
-                inspect.Parameter("data", inspect.Parameter.POSITIONAL_OR_KEYWORD, default="digits"),
-                *(keyword(f.name, f.default, hints[f.name]) for f in fields(record)),
-                keyword("seed", 0, int),
-                keyword("state", None, dict[str, Any] | None),
-            ]
-        )
+        data, *others, _ = inspect.signature(called, follow_wrapped=False, eval_str=True).parameters.values()
+        called.__signature__ = inspect.Signature([data, *options, *others])  # type: ignore[attr-defined]
         return called
 
     return decorate

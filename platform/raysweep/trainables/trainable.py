@@ -105,18 +105,18 @@ def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Tra
         return _checked(trainable, f"{trainable.__module__}:{name}")
     if trainable in BUILTIN:
         module = importlib.import_module(BUILTIN[trainable])
-        found = _checked(getattr(module, trainable), trainable)
+        file = str(module.__file__)  # not that of `keywords`, which wraps the function
         return Trainable(
             trainable,
-            found.function,
-            getattr(module, "load", None),
-            getattr(module, "export", None),
-            getattr(module, "ADJUSTABLE", frozenset()),
-            getattr(module, "LOCATIONS", frozenset()),
-            getattr(module, "FEATURE_ARGUMENTS", ()),
-            getattr(module, "feature_sets", None),
-            str(module.__file__),
-            _sha256(str(module.__file__)),
+            getattr(module, trainable),
+            load=getattr(module, "load", None),
+            export=getattr(module, "export", None),
+            adjustable=getattr(module, "ADJUSTABLE", frozenset()),
+            locations=getattr(module, "LOCATIONS", frozenset()),
+            feature_arguments=getattr(module, "FEATURE_ARGUMENTS", ()),
+            feature_sets=getattr(module, "feature_sets", None),
+            file=file,
+            sha256=_sha256(file),
         )
     place, colon, name = trainable.partition(":")
     if not colon or not name:

@@ -13,6 +13,8 @@ from raysweep.study.space import Space
 from raysweep.study.study import Study
 from raysweep.trial import Trial
 
+__all__ = ["SAMPLERS", "Sampler", "sampler_of"]
+
 STARTUP = {"hyperopt": 20, "optuna": 10}
 """The most points before a model is asked, where a study does not say how many."""
 
@@ -32,8 +34,6 @@ def _optuna(
 
     return FeasibilityFilter(Optuna(space, objective, seed, sampler, startup), space, objective, seed)
 
-
-__all__ = ["SAMPLERS", "Sampler", "sampler_of"]
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "grid": Grid,

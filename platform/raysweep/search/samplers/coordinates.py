@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from raysweep.study.params import Choice, Float, Int, Param, same
@@ -57,9 +56,9 @@ class Coordinate:
     label: str
     param: Param
 
-    @cached_property
+    @property
     def domain(self) -> Domain:
-        """What its raw numbers may be. (This is the one place that tells the kinds of parameters apart.)"""
+        """What its raw numbers may be: what an algorithm needs to know of the kind of parameter."""
         p = self.param
         if isinstance(p, Choice):
             return Categories(len(p.options))
@@ -71,7 +70,7 @@ class Coordinate:
 
     @property
     def _indexed(self) -> bool:
-        return isinstance(self.param, Float) and isinstance(self.domain, Integers)
+        return isinstance(self.param, Float) and self.param.step is not None
 
     def raw(self, value: Any) -> Any:
         """The number that stands for `value`."""
