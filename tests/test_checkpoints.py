@@ -101,14 +101,13 @@ def test_checkpoints_of_a_beaten_trial_do_not_come_back(tmp_path: Path) -> None:
     """Its worker holds an epoch that it has not written, when the trial is stopped and beaten."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from raysweep.execution.executions import Job
+    from raysweep.execution.executions import Code, Job
     from raysweep.execution.lockstep import Lockstep, TrialEnds
     from raysweep.study.objective import Objective
 
     loss = Objective("loss", False)
     job = Job(
-        trainable="mlp",
-        code_folder="",
+        code=Code("mlp"),
         gpus=0,
         objective=loss,
         folder=str(tmp_path),

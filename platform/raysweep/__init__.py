@@ -5,7 +5,7 @@
 
     study = Study(trainable="mlp", maximize="val_accuracy", trials=20, space={"lr": Float(1e-4, 1e-1, log=True)})
     result = raysweep.run(study)
-    print(result.best.point)
+    print(result.best.params, result.best.value)
 
 Importing this package is cheap: torch, ray and mlflow are imported when a study runs, not before.
 """
@@ -28,7 +28,8 @@ from raysweep.study.space import Space
 from raysweep.trial import Trial
 
 if TYPE_CHECKING:
-    from raysweep.execution.run import Interrupted, Result, run
+    from raysweep.execution.run import Interrupted, run
+    from raysweep.report.result import Result, load
     from raysweep.search.loop import Loop
     from raysweep.study.study import Study
 
@@ -51,14 +52,16 @@ __all__ = [
     "StudyError",
     "TrackingError",
     "Trial",
+    "load",
     "run",
 ]
 
 _LATER = {
     "Interrupted": "raysweep.execution.run",
     "Loop": "raysweep.search.loop",
-    "Result": "raysweep.execution.run",
+    "Result": "raysweep.report.result",
     "Study": "raysweep.study.study",
+    "load": "raysweep.report.result",
     "run": "raysweep.execution.run",
 }
 

@@ -87,5 +87,5 @@ def scrubbed(text: str) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` Did you mean 'lr'?`, or the list of known names if none is close."""
     names = sorted(known)
-    near = get_close_matches(word, names, n=1)
+    near = get_close_matches(word, names, n=1, cutoff=0.65)  # a silly hint is worse than none
     return f" Did you mean '{near[0]}'?" if near else f" One of: {', '.join(names)}."

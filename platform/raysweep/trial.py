@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 from raysweep.study.objective import Metrics, Objective
 from raysweep.study.space import Point
@@ -27,6 +27,7 @@ a rule of the study), diverged (reported a number that is not finite), out of me
 trainable said so of the point), timeout (took longer than the study allows), failed (raised another error, or
 never reported the metric)."""
 
+STATUSES: tuple[Status, ...] = get_args(Status)
 ENDED: frozenset[str] = frozenset(
     {"completed", "stopped", "diverged", "out of memory", "infeasible", "timeout", "failed"}
 )
@@ -96,6 +97,13 @@ class Trial:
     losses: tuple[Loss, ...] = ()
     parent: tuple[int, int] | None = None
     """The trial and epoch whose checkpoint this trial continued from, with another point."""
+    value: float | None = field(default=None, compare=False)
+    """Its result so far in the study's leading metric, where the study is known (see `valued`)."""
+
+    @property
+    def params(self) -> Point:
+        """The point, as Optuna calls it."""
+        return self.point
 
     @property
     def ended(self) -> bool:
@@ -146,6 +154,12 @@ def _best_of(reports: Iterable[Report], objective: Objective) -> Report | None:
         ):
             chosen = report
     return chosen
+
+
+def valued(trials: Iterable[Trial], objective: Objective) -> tuple[Trial, ...]:
+    """The trials, each with its value."""
+    scores = ((t, t.score(objective)) for t in trials)
+    return tuple(replace(t, value=score.value) if score else t for t, score in scores)
 
 
 def asked(trials: Iterable[Trial]) -> int:

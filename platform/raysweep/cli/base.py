@@ -11,7 +11,7 @@ import click
 
 from raysweep import __version__
 from raysweep.cli.options import again
-from raysweep.errors import HIDDEN, JournalError, RaysweepError, TrackingError
+from raysweep.errors import HIDDEN, RaysweepError, TrackingError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,14 +73,20 @@ def trial_of(history: History, study: str, number: int) -> Trial:
 def print_result(
     study: Study, trials: tuple[Trial, ...], test: dict[str, float], model: str, folder: Path
 ) -> None:
-    """Print the result of a complete study. Raises RaysweepError when no trial has one."""
-    from raysweep.report.tables import number
+    """Print the result of a complete study. Raises RaysweepError when no trial has one, and exits with 1 when a
+    trial has failed."""
+    from raysweep.report.tables import ends, number
     from raysweep.trial import best, ranking
 
     winner, objective = best(trials, study.objective), study.objective
     if winner is None:
         raise RaysweepError(no_result(trials))
     print_trials(ranking(trials, objective)[:5], objective, study)
+    failed = [t.number for t in trials if t.status == "failed"]
+    retried = [t.number for t in trials if any(loss.cause != "node" for loss in t.losses)]
+    why = f" (raysweep logs {study.name} {failed[0]}{again(folder)})" if failed else ""
+    more = f"; {len(retried)} retried after an error: {', '.join(map(str, retried[:5]))}" if retried else ""
+    click.echo(f"{ends(trials)}{why}{more}")
     tested = ", ".join(f"{k} {number(v)}" for k, v in test.items())
     score = winner.score(objective)
     values = zip(objective.all, score.values if score else (), strict=True)
@@ -89,24 +95,15 @@ def print_result(
     if model:
         click.echo(f"model: {model}  (raysweep predict {study.name} INPUT{again(folder)})")
     click.echo(f"compare in MLflow: raysweep ui {study.name}{again(folder)}")
+    if failed:
+        sys.exit(1)
 
 
 def open_study(folder: Path, study: str) -> tuple[Path, History, Study]:
     """Find a study by its name, its file or its folder. Returns its folder, its history and the study itself."""
-    from raysweep.journal.history import History
-    from raysweep.journal.records import FILE, read
-    from raysweep.study.study import Study
+    from raysweep.report.result import find_study
 
-    name = Path(study).stem if study.endswith((".yaml", ".yml")) else study
-    place = folder / name if (folder / name / FILE).exists() else Path(study)
-    if not (place / FILE).exists():
-        known = sorted(p.parent.name for p in folder.glob(f"*/{FILE}"))
-        has = f"It has: {', '.join(known)}" if known else "It has none"
-        raise JournalError(f"there is no study '{study}' in {folder}. {has}")
-    history = History(read(place / FILE)[0])
-    if not history.study:
-        raise JournalError(f"study '{study}' has not started: its journal is empty")
-    return place, history, Study.recorded(history.study["study"])
+    return find_study(folder, study)
 
 
 def store_for(place: Path, history: History, given: str | None) -> str:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from raysweep.cli.base import cli, console, open_study, print_result, trial_of
-from raysweep.cli.options import again, folder_option, say, study_argument
+from raysweep.cli.options import again, folder_option, json_option, say, study_argument
 from raysweep.cli.remote import StudyCommand
 from raysweep.errors import ClusterError, RaysweepError
+from raysweep.storage import output
 
 if TYPE_CHECKING:
     from raysweep.journal.history import Reader
+    from raysweep.journal.records import Record
     from raysweep.report.live import Progress
     from raysweep.study.study import Study
     from raysweep.trial import Trial
@@ -32,9 +35,11 @@ address_option = click.option(
 @study_argument
 @folder_option
 @click.option("-w", "--watch", is_flag=True, help="Follow the study to its end, then print its result.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_option
 def status(study: str, folder: Path, watch: bool, as_json: bool) -> None:
-    """Show the progress of a study, wherever it is running: its best trials and the running ones.
+    """Show the progress of a study, wherever it is running.
+
+    It shows the best trials and those that are running.
 
     \b
     raysweep status digits_mlp --watch
@@ -152,37 +157,58 @@ def _conclude(reader: Reader, what: Study, place: Path, folder: Path) -> None:
 @click.option(
     "--job", is_flag=True, help="Print the output of the study's job, for a study that does not even start."
 )
-def logs(study: str, trial: int | None, folder: Path, address: str, follow: bool, job: bool) -> None:
-    """Print the events of a study, or of one of its trials, epoch by epoch.
+@json_option
+def logs(
+    study: str, trial: int | None, folder: Path, address: str, follow: bool, job: bool, as_json: bool
+) -> None:
+    """Print the events of a study, or a trial's epochs and output.
+
+    The output is what the trial printed, with warnings and tracebacks.
 
     \b
     raysweep logs digits_mlp -f
+    raysweep logs digits_mlp 3
     """
     from raysweep.report.events import events
 
     if job:
-        from raysweep.cluster.jobs import output
+        from raysweep.cluster import jobs
 
-        click.echo(output(folder.resolve() / study, address), nl=False)
+        click.echo(jobs.output(folder.resolve() / study, address), nl=False)
         return
     from raysweep.journal.history import Reader
 
     place, history, _ = open_study(folder, study)
     if trial is not None:
         trial_of(history, study, trial)
-    reader, last = Reader(place), True
+    reader, last, end = Reader(place), True, 0
     while last:
         last = follow and _how(reader, place).startswith("runs")
-        for line in events(reader.update(), trial):
+        records = reader.update()
+        for line in _as_json(records, trial) if as_json else events(records, trial):
             click.echo(line)
+        if trial is not None:
+            printed, end = output.read(place / "trials" / f"{trial:06d}", end)
+            if printed:
+                click.echo(
+                    json.dumps({"kind": "output", "text": printed}) if as_json else printed, nl=as_json
+                )
         time.sleep(LOOK if last else 0)
+
+
+def _as_json(records: list[Record], trial: int | None) -> Iterator[str]:
+    """The journal's records, a line each."""
+    return (json.dumps(r) for r in records if trial is None or r.get("trial") == trial)
 
 
 @cli.command(cls=StudyCommand)
 @study_argument
 @folder_option
 def stop(study: str, folder: Path) -> None:
-    """Stop a study gently: start no more trials, and let the running ones finish. `resume` continues it."""
+    """Stop a study once its running trials have finished.
+
+    No more trials start. `resume` continues the study.
+    """
     from raysweep.journal import queue
 
     place = _running(folder, study)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +22,9 @@ from raysweep.errors import Problem, RaysweepError, StudyError
 @click.argument("values", nargs=-1, required=True, metavar="NAME=VALUE...")
 @folder_option
 def enqueue(study: str, values: tuple[str, ...], folder: Path) -> None:
-    """Queue a point for a study, which may be running or not: it is tried next. Fixed values may be left out.
+    """Queue a point for a study: it is tried next.
+
+    The study may be running or not. Fixed values may be left out.
 
     \b
     raysweep enqueue digits_mlp layers=2 units=[64,32] activation=relu dropout=0.1 optimizer=adam lr=1e-3 batch_size=64
@@ -68,7 +71,9 @@ def sync(study: str, folder: Path, tracking: str | None) -> None:
 @tracking_option
 @click.option("--mend", is_flag=True, help="Repair everything that needs no decision from you.")
 def doctor(study: str, folder: Path, tracking: str | None, mend: bool) -> None:
-    """Look for what crashes have left behind, in a study's folder and in MLflow.
+    """Look for what crashes have left behind.
+
+    It looks in a study's folder and in MLflow.
 
     \b
     raysweep doctor digits_mlp --mend
@@ -92,7 +97,7 @@ def doctor(study: str, folder: Path, tracking: str | None, mend: bool) -> None:
 @click.option("--port", default=5000, show_default=True)
 @cluster_option
 def ui(study: str | None, folder: Path, tracking: str | None, port: int, cluster: Path | None) -> None:
-    """Open MLflow's UI; with STUDY, print the link to its trials, the best first.
+    """Open MLflow's UI, with STUDY on its trials.
 
     With --cluster, forward MLflow and Ray's dashboard from the cluster's head to this machine.
     """
@@ -106,6 +111,8 @@ def ui(study: str | None, folder: Path, tracking: str | None, port: int, cluster
     from raysweep.tracking.store import store_of
 
     uri = store_of(folder / "any", tracking)
+    if not uri.startswith("http"):
+        _see_that_it_is_free(port)
     if study is not None:
         place, history, what = open_study(folder, study)
         uri = mlflow_for(place, history, tracking)
@@ -121,6 +128,18 @@ def ui(study: str | None, folder: Path, tracking: str | None, port: int, cluster
         _serve(uri, port)
 
 
+def _see_that_it_is_free(port: int) -> None:
+    """Raise RaysweepError when something else listens on a port of this machine."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RaysweepError(
+                f"port {port} cannot be used: {error.strerror}. Choose one: --port 5001"
+            ) from None
+
+
 def _serve(uri: str, port: int) -> None:
     """Run MLflow's server until this process ends: on loopback only, and without its job runner, which costs
     a gigabyte. The server consists of several processes; none of them may outlive this one."""
@@ -130,12 +149,12 @@ def _serve(uri: str, port: int) -> None:
     from raysweep.tracking.process import QUIET
 
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # before there is a server to outlive us
     server = subprocess.Popen(  # noqa: S603
         [*command, "--port", str(port), "--workers", "1"],
         env={**os.environ, **QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         start_new_session=True,
     )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         code = server.wait()
     finally:

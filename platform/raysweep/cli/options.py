@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
-from raysweep.errors import scrubbed
+from raysweep.errors import Problem, StudyError, scrubbed
 
 STUDIES = os.environ.get("RAYSWEEP_FOLDER", "studies")
 
@@ -32,6 +35,39 @@ cluster_option = click.option(
     envvar="RAYSWEEP_CLUSTER",
     help="Run the command on the head of this cluster. See cluster/README.md.",
 )
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def changes_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that change values of a study file for this command. It gets them as the mapping `changes`."""
+
+    @click.option("--trials", "trials", type=click.IntRange(min=1), help="Another number of trials.")
+    @click.option(
+        "--set",
+        "changed",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Another value for a key of the file, such as space.epochs=10. May be repeated.",
+    )
+    @functools.wraps(command)
+    def with_changes(trials: int | None, changed: tuple[str, ...], **options: Any) -> None:
+        command(changes=_changes(trials, changed), **options)
+
+    return with_changes
+
+
+def _changes(trials: int | None, changed: tuple[str, ...]) -> dict[str, Any]:
+    from raysweep.study.yaml import parse_yaml
+
+    changes: dict[str, Any] = {} if trials is None else {"trials": trials}
+    for text in changed:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise StudyError([Problem("--set", f"write KEY=VALUE, such as space.epochs=10, got {text}")])
+        changes[key.strip()] = parse_yaml(f"value: {value}")["value"]
+    return changes
 
 
 def say(text: str) -> None:

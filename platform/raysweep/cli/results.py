@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from raysweep.cli.base import cli, console, mlflow_for, no_result, open_study, print_trials, trial_of
-from raysweep.cli.options import folder_option, study_argument, tracking_option
+from raysweep.cli.options import again, folder_option, json_option, study_argument, tracking_option
 from raysweep.cli.remote import StudyCommand
 from raysweep.errors import RaysweepError
+from raysweep.storage import output
 
 if TYPE_CHECKING:
+    from raysweep.journal.history import History
     from raysweep.study.study import Study
     from raysweep.trial import Trial
+
+
+SHOWN = 10  # lines of a trial's output
 
 
 @cli.command(cls=StudyCommand)
 @study_argument
 @folder_option
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 def trials(study: str, folder: Path, as_json: bool, as_csv: bool) -> None:
     """List a study's trials, the best first."""
@@ -40,27 +46,62 @@ def trials(study: str, folder: Path, as_json: bool, as_csv: bool) -> None:
 @cli.command(cls=StudyCommand)
 @study_argument
 @folder_option
-def best(study: str, folder: Path) -> None:
-    """Print the best point as a study file with fixed values; with several objectives, the Pareto front.
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the best trial's state there, for torch.load; of a Ray Tune function, its checkpoint's folder.",
+)
+@json_option
+def best(study: str, folder: Path, state: Path | None, as_json: bool) -> None:
+    """Print the best point as a study file, or save its weights.
+
+    The file has fixed values; with several objectives, it is the Pareto front.
 
     \b
     raysweep best digits_mlp > best.yaml && raysweep run best.yaml
+    raysweep best digits_mlp --state best.pt
     """
-    from raysweep.report.tables import number
-    from raysweep.trial import best as best_of
+    from raysweep.report.result import load
+    from raysweep.report.tables import as_record, number
+    from raysweep.trial import front
 
-    _, history, what = open_study(folder, study)
-    winner = best_of(history.trials, what.objective)
+    result = load(study, folder)
+    winner, what = result.best, result.study
     if winner is None:
-        raise RaysweepError(no_result(tuple(history.trials)))
-    if what.objective.more:
-        _print_front(history.trials, what)
+        raise RaysweepError(no_result(result.trials))
+    if state is not None:
+        _write_state(result.best_state(), state)
+        click.echo(f"the state of trial {winner.number} of {what.name} is in {state}")
         return
-    score = winner.score(what.objective)
-    value = number(score.value if score else None)
+    if as_json:
+        chosen = front(result.trials, what.objective) if what.objective.more else [winner]
+        click.echo(json.dumps([as_record(t, what.objective) for t in chosen]))
+        return
+    if what.objective.more:
+        _print_front(list(result.trials), what)
+        return
     so_far = "" if winner.ended else f", so far ({winner.status})"
-    click.echo(f"# trial {winner.number} of {what.name}: {what.objective.metric} {value}{so_far}")
+    click.echo(
+        f"# trial {winner.number} of {what.name}: {what.objective.metric} {number(winner.value)}{so_far}"
+    )
     click.echo(what.fixed(winner.point).to_yaml(), nl=False)
+
+
+def _write_state(state: Any, path: Path) -> None:
+    """Write a state to a file, or the files of a checkpoint into a folder. Raises RaysweepError when it is there."""
+    import torch
+
+    from raysweep.storage.checkpoints import Files
+
+    if path.exists():
+        raise RaysweepError(f"{path} is there already. Name another file")
+    if isinstance(state, Files):
+        for name, content in state.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(content)
+    else:
+        torch.save(state, path)
 
 
 def _print_front(trials: list[Trial], study: Study) -> None:
@@ -84,16 +125,24 @@ def _print_front(trials: list[Trial], study: Study) -> None:
 @study_argument
 @click.argument("trial", type=int)
 @folder_option
-def show(study: str, trial: int, folder: Path) -> None:
-    """Show one trial: its point, how it ended, its metrics epoch by epoch."""
+@json_option
+def show(study: str, trial: int, folder: Path, as_json: bool) -> None:
+    """Show one trial: its point, how it ended, its metrics, its output.
+
+    The metrics are shown epoch by epoch, the output to its last lines: see `logs`.
+    """
     from rich.table import Table
 
-    from raysweep.report.tables import number
+    from raysweep.report.tables import as_record, number
     from raysweep.study.options import duration
     from raysweep.study.yaml import write_yaml
 
-    _, history, what = open_study(folder, study)
+    place, history, what = open_study(folder, study)
     found = trial_of(history, study, trial)
+    printed = output.read(place / "trials" / f"{trial:06d}")[0].splitlines()[-SHOWN:]
+    if as_json:
+        click.echo(json.dumps(as_record(found, what.objective) | {"output": printed}))
+        return
     click.echo(
         f"trial {found.number}: {found.status}, {duration(found.seconds)}, on {found.worker or 'no worker yet'}"
     )
@@ -109,6 +158,20 @@ def show(study: str, trial: int, folder: Path) -> None:
         mark = "*" if report is top else ""
         curve.add_row(f"{report.epoch}{mark}", *(number(report.metrics.get(n)) for n in names))
     console().print(curve)
+    if printed:
+        click.echo(f"its last output (all of it: raysweep logs {what.name} {trial}{again(folder)}):")
+        click.echo("\n".join(f"  {line}" for line in printed))
+
+
+def _no_model(history: History, study: Study) -> str:
+    """Why there is no model of a study, and how there will be one."""
+    if not history.best:
+        return f"{study.name} has no model yet: it has one when it is complete. raysweep resume {study.name}"
+    return (
+        f"{study.name} has no model: beside its trainable, {study.trainable}, there is no function export(point,"
+        " state, folder) that writes one with MLflow, such as mlflow.pytorch.save_model(model, folder). Write it,"
+        " and run the study again with --code-changed: its trials are not run again"
+    )
 
 
 @cli.command()
@@ -117,7 +180,9 @@ def show(study: str, trial: int, folder: Path) -> None:
 @folder_option
 @tracking_option
 def predict(study: str, inputs: tuple[Path, ...], folder: Path, tracking: str | None) -> None:
-    """Predict with a study's best model, from a .csv or .parquet table, images, or folders of images.
+    """Predict with a study's best model.
+
+    The inputs are .csv or .parquet tables, images, or folders of images.
 
     \b
     raysweep predict digits_mlp new.csv > predictions.csv
@@ -125,6 +190,8 @@ def predict(study: str, inputs: tuple[Path, ...], folder: Path, tracking: str | 
     from raysweep.tracking.models import predict as predict_with
 
     place, history, what = open_study(folder, study)
+    if not history.best.get("model", bool(history.best)):
+        raise RaysweepError(_no_model(history, what))
     click.echo(
         predict_with(what.name, mlflow_for(place, history, tracking), inputs).to_csv(index=False), nl=False
     )

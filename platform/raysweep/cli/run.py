@@ -2,53 +2,130 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from raysweep.cli.base import cli, open_study, print_result, store_for
-from raysweep.cli.options import again, file_argument, folder_option, say, study_argument, tracking_option
+from raysweep.cli.options import (
+    again,
+    changes_options,
+    file_argument,
+    folder_option,
+    json_option,
+    say,
+    study_argument,
+    tracking_option,
+)
 from raysweep.cli.remote import ARGUMENTS, StudyCommand
 from raysweep.errors import Problem, RaysweepError, StudyError
 
 if TYPE_CHECKING:
-    from raysweep.study.objective import Objective
     from raysweep.study.study import Study
 
 
 @cli.command()
 @file_argument
-def check(file: Path) -> None:
-    """Check a study file, its code and its data, and print what would be run.
+@changes_options
+@click.option("--try", "try_it", is_flag=True, help="Also run one epoch of one point, here and without Ray.")
+@json_option
+def check(file: Path, changes: dict[str, Any], try_it: bool, as_json: bool) -> None:
+    """Check a study file, its code and its data; print what would run.
 
     \b
-    raysweep check search_spaces/digits_mlp.yaml
+    raysweep check search_spaces/digits_mlp.yaml --try
     """
-    from raysweep.study.options import amounts
-    from raysweep.study.study import UNBOUNDED, Study
+    from raysweep.study.study import Study
 
-    study = Study.load(file)
-    objective: Objective = study.objective
-    free = ", ".join(study.space.free) or "nothing"
-    click.echo(f"{study.name}: {objective} of {study.found.name} by {study.algorithm.name} search")
-    count = "as many as fit" if study.target >= UNBOUNDED else study.target
-    click.echo(f"trials: {count} x {study.repeats}, each with {amounts(study.per_trial.request())}")
-    click.echo(f"may vary: {free}")
-    if not study.found.builtin:
-        click.echo(f"code: {study.found.file} (sha256 {study.found.sha256[:12]})")
-    if study.found.load is not None:
-        from raysweep.study.shared import batch_problems, check_features, data_sets
+    study = Study.load(file, changes)
+    data = _load(study, file)
+    about = _about(study) | {"data": [str(d) for d in data.values()]}
+    if try_it:
+        about["tried"] = _tried(study, data)
+    click.echo(json.dumps(about) if as_json else "\n".join(_lines(about)))
 
-        for arguments in data_sets(study):
-            data = study.found.load(**arguments)
-            click.echo(f"data: {data}")
-            problems = list(batch_problems(study, len(data.y_train)))
-            if problems:
-                raise StudyError(problems, source=file.name)
-        check_features(study)
+
+def _load(study: Study, file: Path) -> dict[str, Any]:
+    """The study's data sets, by `data_key`, checked. Raises StudyError."""
+    from raysweep.execution.executions import data_key
+    from raysweep.study.shared import check_features, data_problems, data_sets
+
+    if study.found.load is None:
+        return {}
+    loaded = {}
+    for arguments in data_sets(study):
+        data = loaded[data_key(study.found, arguments)] = study.found.load(**arguments)
+        problems = list(data_problems(study, len(data.y_train), data.metrics))
+        if problems:
+            raise StudyError(problems, source=file.name)
+    check_features(study)
+    return loaded
+
+
+def _about(study: Study) -> dict[str, Any]:
+    """What would be run."""
+    from raysweep.study.checks import notes
+    from raysweep.study.study import UNBOUNDED
+
+    own = not study.found.builtin
+    code = {"file": study.found.file, "sha256": study.found.digest} if own else None
+    return {
+        "study": study.name,
+        "objective": str(study.objective),
+        "trainable": study.found.name,
+        "algorithm": study.algorithm.name,
+        "scheduler": study.scheduler.name,
+        "search": study.method,
+        "trials": None if study.target >= UNBOUNDED else study.target,
+        "repeats": study.repeats,
+        "per_trial": study.per_trial.request(),
+        "free": study.space.free,
+        "code": code,
+        "resumes": study.found.resumes or study.found.of_ray_tune,
+        "exports": study.found.export is not None,
+        "notes": list(notes(study)),
+    }
+
+
+def _lines(about: dict[str, Any]) -> Iterator[str]:
+    """The same for a person."""
+    from raysweep.report.tables import number
+    from raysweep.study.options import amounts, duration
+
+    yield f"{about['study']}: {about['objective']} of {about['trainable']} by {about['search']}"
+    count = about["trials"] or "as many as fit"
+    yield f"trials: {count} x {about['repeats']}, each with {amounts(about['per_trial'])}"
+    yield f"may vary: {', '.join(about['free']) or 'nothing'}"
+    if code := about["code"]:
+        yield f"code: {code['file']} (sha256 {code['sha256'][:12]})"
+    if not about["resumes"]:
+        yield "resuming: the trainable takes no state, so its trials start over when they are lost, and cannot pause"
+    if not about["exports"]:
+        yield "model: none; there is no function export(point, state, folder) beside the trainable"
+    yield from (f"data: {data}" for data in about["data"])
+    yield from (f"note: {note}" for note in about["notes"])
+    if tried := about.get("tried"):
+        metrics = ", ".join(f"{name} {number(value)}" for name, value in tried["metrics"].items())
+        state = f"{tried['state_bytes'] / 1e6:,.2f} MB of state" if tried["state_bytes"] else "no state"
+        yield f"tried: {tried['point']}: {metrics}, {duration(tried['seconds'])}, {state}"
+
+
+def _tried(study: Study, data: dict[str, Any]) -> dict[str, Any]:
+    from raysweep.execution.trying import try_one
+
+    try:
+        return dataclasses.asdict(try_one(study, data))
+    except RaysweepError:
+        raise
+    except Exception as error:  # of the user's code
+        traceback.print_exc()
+        raise RaysweepError(f"{study.found.name} raised {type(error).__name__}: {error}") from None
 
 
 @cli.command()
@@ -56,14 +133,15 @@ def check(file: Path) -> None:
 @click.option(
     "-n", "count", type=click.IntRange(min=1), default=5, show_default=True, help="How many points."
 )
-def sample(file: Path, count: int) -> None:
-    """Print the first points that a study would try, one JSON object per line."""
+@changes_options
+def sample(file: Path, count: int, changes: dict[str, Any]) -> None:
+    """Print the first points that a study would try, as JSON."""
     from raysweep.search.samplers import sampler_of
     from raysweep.study.space import encode
     from raysweep.study.study import Study
     from raysweep.trial import Trial
 
-    study = Study.load(file)
+    study = Study.load(file, changes)
     sampler = sampler_of(study)
     for number in range(min(count, study.target)):
         point = sampler.ask(number)
@@ -114,16 +192,20 @@ def search_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @cli.command(cls=StudyCommand)
 @file_argument
+@changes_options
 @search_options
-def run(file: Path, folder: Path, detach: bool, address: str | None, **options: Any) -> None:
+def run(
+    file: Path, changes: dict[str, Any], folder: Path, detach: bool, address: str | None, **options: Any
+) -> None:
     """Run a study, or continue it where it stopped.
 
     \b
     raysweep run search_spaces/digits_mlp.yaml
+    raysweep run search_spaces/digits_mlp.yaml --trials 8 --set space.epochs=10 --set name=quick
     """
     from raysweep.study.study import Study
 
-    study = Study.load(file)
+    study = Study.load(file, changes)
     if detach:
         _detach(study.name, folder, address)
     else:
@@ -144,7 +226,9 @@ def resume(
     address: str | None,
     **options: Any,
 ) -> None:
-    """Continue a study where it stopped. This needs its folder (or its mirror) and its code, not its file.
+    """Continue a study where it stopped, by its name.
+
+    This needs its folder (or its mirror) and its code, not its file.
 
     \b
     raysweep resume digits_mlp
@@ -191,13 +275,15 @@ def extend(
     address: str | None,
     **options: Any,
 ) -> None:
-    """Extend a study: more trials, more epochs for the best, another algorithm, scheduler or other bounds.
+    """Extend a study: more trials, more epochs, another algorithm.
+
+    Also another scheduler, or other bounds.
 
     \b
     raysweep extend digits_mlp --trials +12
     raysweep extend digits_mlp --top 3 --epochs 60
     """
-    from raysweep.search.sessions import restored
+    from raysweep.search.sessions import restored, root_of
     from raysweep.study.study import Study
     from raysweep.study.yaml import parse_yaml
     from raysweep.trial import asked
@@ -212,7 +298,7 @@ def extend(
             raw |= parse_yaml(f"{key}: {text}")
     if trials is not None:
         raw["trials"] = _count(trials, asked(history.trials))
-    what = Study(**raw, _beside=Path(history.study["code"]["file"]).parent)
+    what = Study(**raw, _beside=root_of(history))
     store = store_for(place, history, tracking)
     if detach:
         _detach(what.name, place.parent, address)
@@ -260,6 +346,7 @@ def _search(
             folder=folder,
             address=address,
             store=tracking,
+            verbose=0,
             watch=watch,
             say=tell,
             open_cluster=open_cluster,

@@ -104,6 +104,28 @@ def metrics_of(result: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in result.items() if k not in AUTO_RESULT_KEYS}
 
 
+@contextmanager
+def tune_session(report: Callable[..., dict[str, Any]], checkpoint: Callable[[], Any]) -> Iterator[None]:
+    """In a Ray Tune function: what it gives to `tune.report` goes through `report(metrics, checkpoint=None)`,
+    which returns what Ray Tune gets, and `tune.get_checkpoint()` returns `checkpoint()`."""
+    from ray.train._internal.session import get_session
+
+    session = get_session()
+    kind = type(session)
+
+    class Session(kind):  # type: ignore[misc, valid-type]
+        loaded_checkpoint = property(lambda self: checkpoint(), lambda self, value: None)
+
+        def report(self, *arguments: Any, **options: Any) -> None:
+            kind.report(self, report(*arguments, **options))
+
+    session.__class__ = Session
+    try:
+        yield
+    finally:
+        session.__class__ = kind
+
+
 def forget_token() -> None:
     """Make Ray read again its token and whether one is required: it caches both for the whole process."""
     import ray

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 from typing import Any
 
 import ray
@@ -13,6 +13,8 @@ from raysweep.cluster import ray_internals
 from raysweep.search.loop import Loop
 from raysweep.search.schedulers import Decision
 from raysweep.trial import Cause
+
+TEXT = 500  # characters of an error of Ray that are kept
 
 
 class Callback(tune.Callback):  # type: ignore[misc]
@@ -35,7 +37,7 @@ class Recorder(Callback):
         number: int = trial.config["number"]
         decision: Decision = "go on"
         self._recorded[trial.trial_id] = result["training_iteration"]
-        for kind, fields in result.get("records") or _plain_records(result):
+        for kind, fields in result.get("records", ()):
             if self._loop.journal.history.ended(number):
                 return "stop"  # it took too long, or is a Ray Tune function that diverged but keeps running
             if kind == "started":
@@ -46,14 +48,22 @@ class Recorder(Callback):
                 self._over(number, **fields)
         return "stop" if self._loop.rules.reason or self._loop.journal.history.ended(number) else decision
 
-    def _over(self, number: int, status: str, seconds: float, error: str, raised: bool = False) -> None:
+    def _over(
+        self,
+        number: int,
+        status: str,
+        seconds: float,
+        error: str,
+        raised: bool = False,
+        always: bool = False,
+    ) -> None:
         if raised:
             self._loop.lost(number, "code", error, seconds)
         elif status == "completed" and not self._has_value(number):
             named = ", ".join(f"'{m}'" for m in self._metrics)
             self._loop.end(number, "failed", f"it never reported {named}", seconds)
         else:
-            self._loop.end(number, status, error, seconds)
+            self._loop.end(number, status, error, seconds, always)
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
@@ -67,26 +77,19 @@ class Recorder(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         number, error = trial.config["number"], _error_of(trial)
-        # Keep every line of the text: the first ones only give names.
-        told = " ".join(line.strip() for line in str(error or "").splitlines() if line.strip())
+        told = _end_of(str(error or ""))
         if isinstance(error, KilledForMemory):
-            self._loop.end(number, "out of memory", f"Ray killed it to free its node's memory: {told[:500]}")
+            self._loop.end(number, "out of memory", f"Ray killed it to free its node's memory: {told}")
         else:
             cause: Cause = "node" if _node_died(error) else "worker"
-            self._loop.lost(number, cause, f"the worker was lost: {told[:500]}")
+            self._loop.lost(number, cause, f"the worker was lost: {told}")
 
 
-def _plain_records(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The journal records of an ordinary Ray Tune function's report, without the keys that Ray Tune adds."""
-    own = ray_internals.metrics_of(result)
-    metrics = {k: float(v) for k, v in own.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    # The first report says that the trial has started (see worker.tune_function), so epochs count from the second.
-    epoch = result["training_iteration"] - 1
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            error = f"{name} = {value} at epoch {epoch}"
-            return [("ended", {"status": "diverged", "seconds": 0.0, "error": error})]
-    return [("report", {"epoch": epoch, "metrics": metrics, "seconds": 0.0})]
+def _end_of(text: str) -> str:
+    """The end of Ray's text on one line: it begins with names, and the cause comes last."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    lines = [line.strip() for line in plain.splitlines() if line.strip(" ^~")]
+    return " ".join(lines)[-TEXT:]
 
 
 def _error_of(trial: TuneTrial) -> BaseException | None:

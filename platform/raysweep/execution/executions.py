@@ -17,21 +17,54 @@ from typing import Any
 import ray
 from ray import cloudpickle
 
+from raysweep.errors import Problem, StudyError
 from raysweep.study.objective import Objective
 from raysweep.study.space import SECRET, Point, encode
-from raysweep.trainables.trainable import Trainable, find
+from raysweep.trainables.importing import install
+from raysweep.trainables.trainable import Trainable, find, is_found
 
-Execution = Iterator[tuple[dict[str, float], Any]]
+Execution = Iterator[Any]
+"""What a trainable yields, epoch by epoch."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """A trainable as it is sent to other processes."""
+
+    name: str
+    pickled: bytes = b""
+    """The function itself, where its name does not lead to it: in a notebook or script, or made at run time."""
+    root: str = ""
+    """The folder that the user's modules are imported from."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Those modules, as they are now (see trainables/importing.py)."""
+
+    @classmethod
+    def of(cls, found: Trainable) -> Code:
+        """The code of a trainable. Raises StudyError when it cannot be sent."""
+        if found.builtin:
+            return cls(found.name)
+        pickled = b""
+        if not is_found(found):
+            try:
+                pickled = cloudpickle.dumps(found.function)
+            except Exception as error:  # pickling runs what it pickles, which may raise anything
+                what = f"'{found.name}' refers to something that cannot be sent to workers: {error}"
+                raise StudyError([Problem("trainable", what)]) from None
+        return cls(found.name, pickled, found.root, found.sources())
+
+    def load(self) -> Trainable:
+        """The trainable, in this process."""
+        if self.root:
+            install(self.root, self.files)
+        return find(cloudpickle.loads(self.pickled) if self.pickled else self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """What the trials of a study share: sent to each worker once."""
 
-    trainable: str | bytes
-    """A built-in's name, or the user's function, pickled: it may need `code_folder` on the path to be unpickled."""
-    code_folder: str
-    """The folder of the study file, where the function's own imports may lie."""
+    code: Code
     gpus: float
     objective: Objective
     folder: str
@@ -99,16 +132,12 @@ def located(trainable: Trainable, point: Point, fetched: Mapping[str, str]) -> P
 class Executions:
     """Makes the executions of the job's trials in this process."""
 
-    def __init__(self, job: Job):
-        """Prepare this process to run them."""
+    def __init__(self, job: Job, data: Mapping[str, Any] | None = None):
+        """Prepare this process to run them. `data` by `data_key` is what is loaded already."""
         limit_process(job.gpus, job.threads)
-        if job.code_folder not in sys.path:
-            sys.path.append(job.code_folder)
-        self.trainable = find(
-            job.trainable if isinstance(job.trainable, str) else cloudpickle.loads(job.trainable)
-        )
+        self.trainable = job.code.load()
         self._job = job
-        self._loaded: dict[str, Any] = {}
+        self._loaded = dict(data or {})
 
     def create(self, point: Point, seeds: Sequence[int], states: Sequence[Any]) -> list[Execution]:
         """An execution of `point` for each seed; it resumes from its state, if there is one."""
@@ -116,10 +145,10 @@ class Executions:
         if not self.trainable.builtin:  # built-ins leave global state alone
             seed_globals(seeds[0])
         return [
-            self.trainable.function(
-                **arguments,
-                **({"seed": seed} if "seed" in takes else {}),
-                **({"state": state} if state is not None and "state" in takes else {}),
+            self.trainable.execution(
+                arguments
+                | ({"seed": seed} if "seed" in takes else {})
+                | ({"state": state} if state is not None and "state" in takes else {})
             )
             for seed, state in zip(seeds, states, strict=True)
         ]

@@ -1,7 +1,10 @@
-"""Export the best trial's model and test it, once, after the search, on the split that nothing else saw."""
+"""What is left of the best trial after the search: its model, tested once on the split that nothing else saw, or
+the state of a user's own trainable."""
 
 from __future__ import annotations
 
+import shutil
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +17,20 @@ from raysweep.study.study import Study
 from raysweep.trial import Trial, best
 
 if TYPE_CHECKING:
+    from raysweep.execution.executions import Code
     from raysweep.execution.preparation import Shared
 
 
 def to_export(study: Study, journal: Journal) -> tuple[Trial, int] | None:
-    """The best trial and its best epoch, if that model has not been tested and exported yet."""
+    """The best trial and its best epoch, if they have not been exported yet."""
     winner = best(journal.trials, study.objective)
     report = winner.best(study.objective) if winner else None
-    if winner is None or report is None or study.found.export is None:
+    if winner is None or report is None:
         return None
     known = journal.history.best
     done = (known.get("trial"), known.get("epoch")) == (winner.number, report.epoch)
+    if done and not known.get("model", True) and study.found.export is not None:
+        done = False  # the function `export` was written since
     return None if done else (winner, report.epoch)
 
 
@@ -37,17 +43,18 @@ def test_metrics(study: Study, journal: Journal) -> dict[str, float]:
 def export_best(
     study: Study, journal: Journal, shared: Shared, winner: Trial, epoch: int, say: Callable[[str], None]
 ) -> None:
-    """Export a trial's model at `epoch` in a task of its own, and journal its metrics on the test split."""
+    """Export a trial at `epoch` in a task of its own, and journal its metrics on the test split."""
     import ray
 
-    from raysweep.execution.executions import data_key
+    from raysweep.execution.executions import Code, data_key
     from raysweep.execution.preparation import as_options
 
-    say(f"Testing the best trial, {winner.number} ...")
-    data = shared.data[data_key(study.found, winner.point)]
-    task = ray.remote(**as_options(study))(_export)
+    if study.found.export is not None:
+        say(f"{'Testing' if study.found.builtin else 'Exporting'} the best trial, {winner.number} ...")
+    data = shared.data[data_key(study.found, winner.point)] if study.found.builtin else None
+    task = ray.remote(**as_options(study))(_export if study.found.builtin else _export_own)
     what = _Exported(
-        trainable=study.found.name,
+        code=Code.of(study.found),
         point=winner.point,
         number=winner.number,
         epoch=epoch,
@@ -57,19 +64,21 @@ def export_best(
         threads=study.per_trial.threads,
     )
     try:
-        metrics = ray.get(task.remote(what, data))
+        metrics, model = ray.get(task.remote(what, data))
     except ray.exceptions.RayTaskError as error:
+        cause = f"{type(error.cause).__name__}: {error.cause}"
+        more = "" if study.found.builtin else f" (raysweep logs {study.name} {winner.number})"
         raise RaysweepError(
-            f"the best trial, {winner.number}, could not be exported: {error.cause}"
+            f"the best trial, {winner.number}, could not be exported: {cause}{more}"
         ) from error
-    journal.append("best", trial=winner.number, epoch=epoch, metrics=metrics)
+    journal.append("best", trial=winner.number, epoch=epoch, metrics=metrics, model=model)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Exported:
     """Which model to export, and from which study."""
 
-    trainable: str
+    code: Code
     point: Point
     number: int
     epoch: int
@@ -78,20 +87,59 @@ class _Exported:
     gpus: float
     threads: int
 
+    @property
+    def trial(self) -> Path:
+        return self.folder / "trials" / f"{self.number:06d}"
 
-def _export(what: _Exported, data: Any) -> dict[str, float]:
+
+def _export(what: _Exported, data: Any) -> tuple[dict[str, float], bool]:
     """Write a trial's model to the study's folder `best`; if there are several executions, the best one's
-    model. Returns its metrics on the test split."""
+    model. Returns its metrics on the test split, and whether there is a model."""
     from raysweep.execution.executions import limit_process, located
     from raysweep.storage import checkpoints
-    from raysweep.trainables.trainable import find
 
-    saved = checkpoints.load(what.folder / "trials" / f"{what.number:06d}", what.epoch)
+    saved = checkpoints.load(what.trial, what.epoch)
     limit_process(what.gpus, what.threads)
-    found = find(what.trainable)
+    found = what.code.load()
     if saved is None or found.export is None:
         raise RuntimeError(
             f"the checkpoint of trial {what.number} at epoch {what.epoch} is missing or damaged"
         )
     point = {**what.point, **located(found, what.point, what.fetched)}
-    return found.export(point, saved["states"][saved["best_execution"]], data, what.folder / "best")
+    return found.export(point, saved["states"][saved["best_execution"]], data, what.folder / "best"), True
+
+
+def _export_own(what: _Exported, _: Any) -> tuple[dict[str, float], bool]:
+    """The same for a user's own trainable: its state as `best/state.pt`, and in `best/model` what its function
+    `export` writes. That function prints to the trial's log."""
+    import torch
+
+    from raysweep.execution.executions import limit_process
+    from raysweep.storage import checkpoints
+    from raysweep.storage.output import Output
+
+    limit_process(what.gpus, what.threads)
+    folder, output = what.folder / "best", Output()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    saved = checkpoints.best(what.trial, what.epoch)
+    state = saved["states"][saved["best_execution"]] if saved else None
+    if checkpoints.is_packed(state):
+        checkpoints.unpack(state, folder / "state")
+        state = checkpoints.files(state)
+    elif state is not None:
+        torch.save(state, folder / "state.pt")
+    output.open(what.trial)
+    try:
+        found = what.code.load()
+        if found.export is None:
+            return {}, False
+        model = folder / "model"
+        model.mkdir()
+        metrics = found.export(dict(what.point), state, model) or {}
+        return {str(k): float(v) for k, v in metrics.items()}, (model / "MLmodel").exists()
+    except Exception:
+        traceback.print_exc()
+        raise
+    finally:
+        output.end()

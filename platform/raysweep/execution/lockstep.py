@@ -6,20 +6,22 @@ import math
 import statistics
 import sys
 import time
+from collections.abc import Generator, Mapping
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
 from raysweep.execution.executions import Execution, Job
 from raysweep.storage import disk
+from raysweep.trainables.trainable import WANTED, described
 
 
 class TrialEnds(Exception):
-    """Ends a trial with a given status."""
+    """Ends a trial with a given status. `always`: every trial of the study would end so."""
 
-    def __init__(self, status: str, what: str):
+    def __init__(self, status: str, what: str, always: bool = False):
         super().__init__(what)
-        self.status = status
+        self.status, self.always = status, always
 
 
 class Lockstep:
@@ -66,11 +68,11 @@ class Lockstep:
             if execution is None:
                 continue
             try:
-                metrics, state = next(execution)
+                metrics, state = _parts(next(execution))
             except StopIteration:
                 self._executions[i] = None
                 continue
-            self._metrics[i] = self._checked({k: float(v) for k, v in metrics.items()})
+            self._metrics[i] = self._checked({str(k): _number(k, v) for k, v in metrics.items()})
             self._states[i] = self._resumable(i, state)
             moved = True
         if not moved:
@@ -89,7 +91,8 @@ class Lockstep:
         missing = sorted(self._objective.names - metrics.keys() - {"seconds"})  # `seconds` is measured here
         if missing:
             said = f"Reported: {', '.join(metrics)}"
-            raise TrialEnds("failed", f"epoch {self.epoch + 1} did not report '{missing[0]}'. {said}")
+            what = f"epoch {self.epoch + 1} did not report '{missing[0]}'. {said}"
+            raise TrialEnds("failed", what, always=self.epoch == 0)
         return metrics
 
     def _resumable(self, i: int, state: Any) -> Any:
@@ -97,8 +100,9 @@ class Lockstep:
         if state is None and self._job.milestones:
             raise TrialEnds(
                 "failed",
-                "the trainable yields None as its state, so a trial that pauses could not go on. Yield all that"
-                " resuming needs, or remove its argument `state`, or use scheduler: none",
+                "the trainable yields no state, so a trial that pauses could not go on. Yield all that resuming"
+                " needs, or remove its argument `state`, or use scheduler: none",
+                always=True,
             )
         began, self._begins[i] = self._begins[i], None
         if began is not None and (epoch := _epoch_of(state)) is not None and epoch <= began:
@@ -107,6 +111,12 @@ class Lockstep:
                 f"the trainable was given the state of epoch {began} and began again at epoch {epoch}",
             )
         return state
+
+    def close(self) -> None:
+        """End the executions, so that their `finally` clauses run."""
+        for execution in self._executions:
+            if isinstance(execution, Generator):
+                execution.close()
 
     def save_when_due(self, value: float | None, now: bool) -> None:
         """Keep a copy of the best epoch; write it and the last one if a checkpoint is due or `now` is set.
@@ -172,6 +182,25 @@ class Lockstep:
             "best_value": self._best_value,
             "best_epoch": self._best_epoch,
         }
+
+
+def _parts(given: Any) -> tuple[Mapping[Any, Any], Any]:
+    """The metrics and the state that a trainable has given."""
+    if isinstance(given, Mapping):
+        return given, None
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], Mapping):
+        return given
+    raise TrialEnds("failed", f"{WANTED}, but this one gave {described(given)}", always=True)
+
+
+def _number(name: Any, value: Any) -> float:
+    """The value of a metric: any number, also of NumPy, or a tensor of one."""
+    try:
+        if not isinstance(value, str | bytes):
+            return float(value)
+    except (TypeError, ValueError, RuntimeError):  # of a tensor of several
+        pass
+    raise TrialEnds("failed", f"metric '{name}' must be a number, got {described(value)}", always=True)
 
 
 def _epoch_of(state: Any) -> int | None:

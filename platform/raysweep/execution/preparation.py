@@ -19,7 +19,7 @@ from raysweep.execution.executions import data_key, limit_process
 from raysweep.journal.journal import Journal
 from raysweep.study.options import duration
 from raysweep.study.params import Choice
-from raysweep.study.shared import REMOTE, batch_problems, data_sets, feature_sets
+from raysweep.study.shared import REMOTE, data_problems, data_sets, feature_sets
 from raysweep.study.study import Study
 from raysweep.tracking.store import OFF
 from raysweep.trainables.trainable import SHARD
@@ -59,7 +59,7 @@ def load_data(study: Study, journal: Journal, say: Say) -> dict[str, Any]:
         described = _got(about)
         key = data_key(study.found, arguments)
         say(f"Data: {described['text']}.")
-        problems = list(batch_problems(study, described["train"]))
+        problems = list(data_problems(study, described["train"], described["metrics"]))
         if problems:
             raise StudyError(problems)
         _remember(journal, key, described["fingerprint"], described["text"])
@@ -91,7 +91,8 @@ def _load_and_describe(module: str, arguments: dict[str, Any], where: str) -> tu
     """Load the data and describe it. Relative paths start at `where`, the folder that the search runs in."""
     with chdir(where) if Path(where).is_dir() else nullcontext():
         data = importlib.import_module(module).load(**arguments)
-    return data, {"text": str(data), "fingerprint": data.fingerprint, "train": len(data.y_train)}
+    about = {"text": str(data), "fingerprint": data.fingerprint}
+    return data, {**about, "train": len(data.y_train), "metrics": data.metrics}
 
 
 # --- what lies elsewhere ------------------------------------------------------------------------------------------

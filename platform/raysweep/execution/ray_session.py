@@ -17,6 +17,7 @@ from raysweep.cluster import ray_internals
 from raysweep.errors import ClusterError
 
 RAY = (2, 60)
+ANSWERS = 10.0  # seconds that a cluster has to answer
 TOKEN = Path(".ray") / "auth_token"  # in a home
 
 
@@ -38,6 +39,8 @@ def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iter
 
         undo.enter_context(ray_internals.out_of_memory_as(lambda text: KilledForMemory(error_msg=text)))
         if not ray.is_initialized():
+            if address is not None:
+                _see_that_it_answers(address)
             try:
                 context = ray.init(
                     address=address or "local",
@@ -51,6 +54,25 @@ def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iter
             if address and not open_cluster:
                 _refuse_open(address, context.address_info["webui_url"])
         yield ray
+
+
+def _see_that_it_answers(address: str) -> None:
+    """Raise ClusterError if nothing at HOST:PORT speaks Ray's protocol (gRPC): Ray itself would try for over a
+    minute. The dashboard's port, for one, does not."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or os.environ.get("RAY_USE_TLS", "0") != "0":
+        return  # `auto`, or a connection that needs certificates
+    import grpc
+
+    place = f"{host.rpartition('/')[2]}:{port}"
+    with grpc.insecure_channel(place) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=ANSWERS)
+        except grpc.FutureTimeoutError:
+            what = "Is it the address that `ray start` printed, with port 6379?"
+            raise ClusterError(
+                f"no Ray cluster answers at {address} within {ANSWERS:.0f} s. {what}"
+            ) from None
 
 
 @contextmanager

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from raysweep.errors import HIDDEN, Problem, RaysweepError, StorageError, StudyError, scrubbed
 from raysweep.execution.export import export_best, test_metrics, to_export
@@ -17,40 +16,20 @@ from raysweep.journal.history import History
 from raysweep.journal.journal import Journal
 from raysweep.journal.mirror import Mirror, fetch
 from raysweep.journal.records import FILE, read
+from raysweep.report import live
+from raysweep.report.result import STUDIES, Result
 from raysweep.search.loop import Loop
 from raysweep.search.sessions import EXTENDABLE, MAY_CHANGE, open_session
 from raysweep.search.state import State
 from raysweep.search.warm_start import import_trials
+from raysweep.study.checks import notes
+from raysweep.study.shared import check_data_is_there
 from raysweep.study.study import Study
-from raysweep.tracking.process import PublisherStatus, start_publisher, wait_for_publisher
+from raysweep.tracking.process import start_publisher, wait_for_publisher
 from raysweep.tracking.store import OFF, check_store, store_of
-from raysweep.trial import Trial, asked, best, ranking
+from raysweep.trial import asked, ranking, valued
 
 Say = Callable[[str], None]
-Watch = Callable[[Study, Journal, Path], Any]
-
-STUDIES = Path("studies")
-
-
-@dataclass(frozen=True)
-class Result:
-    """The result of a search."""
-
-    study: Study
-    folder: Path
-    trials: tuple[Trial, ...]
-    interrupted: bool
-    test: dict[str, float]
-    """The metrics of the best trial on the test split, which nothing else has seen."""
-    tracking: PublisherStatus
-    terminated: bool = False
-    """Whether SIGTERM interrupted it."""
-    failing: str = ""
-    """Why it was given up: its first trials all failed."""
-
-    @property
-    def best(self) -> Trial | None:
-        return best(self.trials, self.study.objective)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -63,13 +42,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 def run(
-    study: Study,
+    study: Study | str | Path,
     *,
     folder: str | Path = STUDIES,
     address: str | None = None,
     store: str | None = None,
-    watch: Watch | None = None,
-    say: Say = lambda text: None,
+    verbose: int = 1,
+    watch: live.Watch | None = None,
+    say: Say | None = None,
     extend: bool = False,
     top: int = 0,
     epochs: int = 0,
@@ -78,20 +58,26 @@ def run(
     mirror: str | None = None,
     code_changed: bool = False,
 ) -> Result:
-    """Search `study`, or resume it: its journal in `folder`/NAME says what is already done.
+    """Search `study`, or resume it: its journal in `folder`/NAME says what is already done. It may be a file.
 
     With `extend`, the study may differ from its journal in algorithm, scheduler and bounds. The best `top`
     trials are trained further, until they have `epochs`. With `again`, trials that failed or timed out are
     retried. `address` is that of a Ray cluster (if not given, a local Ray is started), `store` that of MLflow
-    (see `tracking.store.store_of`). `watch` is a context manager factory that shows progress; `say` takes
-    single lines for the user. A cluster that accepts anybody's commands is refused unless `open_cluster`, and
-    code that has changed since the study's trials ran is refused unless `code_changed`. The study is copied
-    to `mirror` (such as s3://BUCKET/FOLDER) as it runs, and fetched from there if the mirror knows more. If
-    `mirror` is not given, it is the last one; if "off", there is none.
+    (see `tracking.store.store_of`). `verbose`: 0 prints nothing, 1 shows a line of progress in a notebook or
+    terminal, 2 prints a line for each trial and for what else happens. (`watch`, a context manager factory
+    that shows progress, and `say`, which takes single lines, replace both.) A cluster that accepts anybody's
+    commands is refused unless `open_cluster`, and code that has changed since the study's trials ran is
+    refused unless `code_changed`. The study is copied to `mirror` (such as s3://BUCKET/FOLDER) as it runs, and
+    fetched from there if the mirror knows more. If `mirror` is not given, it is the last one; if "off", there
+    is none.
 
     Raises a RaysweepError before anything is started when something is wrong, and Interrupted, a
     KeyboardInterrupt with the result so far, when Ctrl-C or SIGTERM ended the search.
     """
+    if not isinstance(study, Study):
+        study = Study.load(study)
+    watch = watch or live.watch_of(verbose)
+    say = say or (print if verbose > 1 else _silent)
     place = Path(folder).resolve() / study.name
     uri = store_of(place, store)
     check_store(uri)
@@ -102,14 +88,14 @@ def run(
     told, say = say, _journalled(say, journal)
     try:
         copy = Mirror(place, mirror, told) if mirror != OFF else None
+        if journal.history.study:
+            study = study.continuing(journal.history.study["study"])
         may_change = EXTENDABLE if extend else MAY_CHANGE
         open_session(study, journal, uri, may_change, mirror, code_changed)
         opened = True
         queue.clear_end(place)  # requests to an earlier session
         if copy is not None:
             copy.start()
-        if not study.found.builtin:
-            say(f"Code: {study.found.file or study.found.name} (sha256 {study.found.digest[:12]}).")
         if again:
             _retry_failed(journal)
         if top:
@@ -140,7 +126,7 @@ def run(
     result = Result(
         study,
         place,
-        tuple(journal.trials),
+        valued(journal.trials, study.objective),
         interrupted=not complete or to_export(study, journal) is not None,
         test=test_metrics(study, journal),
         tracking=wait_for_publisher(place, told),
@@ -150,6 +136,19 @@ def run(
     if end.signalled:
         raise Interrupted(result)
     return result
+
+
+def _silent(text: str) -> None:
+    """Print nothing."""
+
+
+def _opening(study: Study) -> Iterator[str]:
+    """What is going to be run, and what may not be meant."""
+    yield f"{study.name}: {study.objective} of {study.found.name} by {study.method}."
+    if not study.found.builtin:
+        yield f"Code: {study.found.file or study.found.name} (sha256 {study.found.digest[:12]})."
+    for note in notes(study):
+        yield f"Note: {note}."
 
 
 def _journalled(say: Say, journal: Journal) -> Say:
@@ -213,10 +212,14 @@ class Cluster:
     """Whether a cluster that accepts anybody's commands may be used."""
 
 
-def _search(loop: Loop, cluster: Cluster, uri: str, watch: Watch | None, say: Say) -> End:
+def _search(loop: Loop, cluster: Cluster, uri: str, watch: live.Watch | None, say: Say) -> End:
     """Everything that needs Ray: what trials share, the search, the best model."""
     study, journal, address = loop.study, loop.journal, cluster.address
     place, end = journal.path.parent, End()
+    for line in _opening(study):
+        say(line)
+    if address is None:  # a cluster may hold data that is not here
+        check_data_is_there(study)
     say(f"Starting Ray{f' at {address}' if address else ''} ...")
     start_publisher(place, uri, watch=True)  # MLflow takes seconds to import: it does so while Ray starts
     with connected(address, place / "ray.log", cluster.open):
@@ -226,8 +229,6 @@ def _search(loop: Loop, cluster: Cluster, uri: str, watch: Watch | None, say: Sa
         # For the preparation only: the search itself follows the cluster as it grows and shrinks.
         slots = _slots(study, address is not None, say)
         shared = preparation.prepare(study, journal, uri, say)
-        if study.space.cardinality is not None and study.space.cardinality < (study.trials or 1):
-            say(f"The space has {study.space.cardinality} points; each is tried once.")
         if not loop.complete:
             preparation.extract(study, journal, shared, slots, say)
             with watch(study, journal, place) if watch else nullcontext():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +37,22 @@ class Signals:
         if self._main:
             os.kill(os.getpid(), signal.SIGINT)
         return self._main
+
+    def announce(self, say: Callable[[str], None]) -> None:
+        """From now on tell the user why a search does not end at once. To be called when Ray Tune has set its own
+        handler of Ctrl-C, which waits for the trials."""
+        if not self._main:
+            return
+        theirs = signal.getsignal(signal.SIGINT)
+
+        def interrupted(number: int, frame: Any) -> None:
+            text = "Stopping: running trials finish their epoch first. Ctrl-C again ends at once."
+            # Not from here: the interrupted code may be writing.
+            threading.Thread(target=say, args=(text,), daemon=True).start()
+            if callable(theirs):
+                theirs(number, frame)
+
+        signal.signal(signal.SIGINT, interrupted)
 
     def _terminate(self, *_: Any) -> None:
         self.terminated = True

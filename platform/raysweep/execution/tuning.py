@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from ray import cloudpickle, tune
+from ray import tune
 
-from raysweep.errors import Problem, StudyError
-from raysweep.execution.callbacks import Recorder
+from raysweep.execution.callbacks import Callback, Recorder
 from raysweep.execution.concurrency import ConcurrencyLimiter
 from raysweep.execution.drain import DrainNotice
-from raysweep.execution.executions import Job
+from raysweep.execution.executions import Code, Job
 from raysweep.execution.preparation import Shared
 from raysweep.execution.ray_session import environment
 from raysweep.execution.searcher import Searcher
 from raysweep.execution.signals import End, Signals
 from raysweep.execution.timeouts import Timeout
+from raysweep.execution.tune_function import tune_function
 from raysweep.execution.tune_scheduler import LoopScheduler
-from raysweep.execution.worker import Worker, tune_function
+from raysweep.execution.worker import Worker
 from raysweep.search.loop import Loop
 from raysweep.study.study import Study
-from raysweep.trainables.trainable import Trainable
 
 Say = Callable[[str], None]
 
@@ -38,7 +35,12 @@ def tune_study(loop: Loop, shared: Shared, grows: bool, say: Say) -> End:
     signals = Signals()
     limiter, recorder = ConcurrencyLimiter(loop, say, grows, signals.cancel), Recorder(loop)
     searcher = Searcher(loop, limiter)
-    callbacks: list[Any] = [recorder, limiter, *([DrainNotice(say)] if study.found.yields else [])]
+    callbacks: list[Any] = [
+        _Announcement(signals, say),
+        recorder,
+        limiter,
+        *([] if study.found.of_ray_tune else [DrainNotice(say)]),
+    ]
     if study.trial_timeout or study.no_progress_timeout:
         callbacks.append(Timeout(loop, study.trial_timeout, study.no_progress_timeout))
     # For files that Ray Tune writes and that we do not use.
@@ -60,7 +62,7 @@ def tune_study(loop: Loop, shared: Shared, grows: bool, say: Say) -> End:
         )
         try:
             # Paths mean the same in trials as here; Ray Tune's own functions may rely on Ray Tune's way.
-            with environment({"RAY_CHDIR_TO_TRIAL_DIR": "0" if study.found.yields else "1"}):
+            with environment({"RAY_CHDIR_TO_TRIAL_DIR": "1" if study.found.of_ray_tune else "0"}):
                 tuner.fit()
         finally:
             loop.retention.sweep()  # a worker may have written once more after its trial was beaten
@@ -70,6 +72,18 @@ def tune_study(loop: Loop, shared: Shared, grows: bool, say: Say) -> End:
     return End(signals.terminated or signals.cancelled, signalled, loop.failing)
 
 
+class _Announcement(Callback):
+    """Once the search runs, Ctrl-C is answered."""
+
+    def __init__(self, signals: Signals, say: Say):
+        self._signals, self._say, self._done = signals, say, False
+
+    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+        if not self._done:
+            self._signals.announce(self._say)
+            self._done = True
+
+
 def job_of(loop: Loop, shared: Shared) -> Job:
     """What the workers of a study have to know."""
     study = loop.study
@@ -77,8 +91,7 @@ def job_of(loop: Loop, shared: Shared) -> Job:
     # A user's own trainable sees all GPUs of its trial, and divides them up itself.
     ranks = study.per_trial.ranks if found.builtin else 1
     return Job(
-        trainable=found.name if found.builtin else _pickled(found),
-        code_folder=str(Path(found.file).parent),
+        code=Code.of(found),
         gpus=study.per_trial.gpu,
         objective=study.objective,
         folder=str(loop.journal.path.parent),
@@ -94,7 +107,7 @@ def job_of(loop: Loop, shared: Shared) -> Job:
 
 def _runs(study: Study, job: Job) -> Any:
     """What Ray Tune runs for a trial."""
-    return tune.with_parameters(Worker, job=job) if study.found.yields else tune_function(job)
+    return tune_function(job) if study.found.of_ray_tune else tune.with_parameters(Worker, job=job)
 
 
 def _resources(study: Study, job: Job) -> Any:
@@ -106,27 +119,10 @@ def _resources(study: Study, job: Job) -> Any:
 
 
 def _run_config(study: Study, scratch: str, callbacks: list[Any]) -> tune.RunConfig:
-    no_last = tune.CheckpointConfig(checkpoint_at_end=False) if study.found.yields else None
+    no_last = None if study.found.of_ray_tune else tune.CheckpointConfig(checkpoint_at_end=False)
     return tune.RunConfig(
         name="tune", storage_path=scratch, verbose=0, callbacks=callbacks, checkpoint_config=no_last
     )
-
-
-def _pickled(found: Trainable) -> bytes:
-    """The user's function with its module, which the workers need not have."""
-    module = sys.modules[found.function.__module__]
-    by_value = module.__name__ != "__main__"
-    if by_value:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        data: bytes = cloudpickle.dumps(found.function)
-    except Exception as error:  # pickling runs what it pickles, which may raise anything
-        what = f"'{found.name}' refers to something that cannot be sent to workers: {error}"
-        raise StudyError([Problem("trainable", what)]) from None
-    finally:
-        if by_value:
-            cloudpickle.unregister_pickle_by_value(module)
-    return data
 
 
 def _trial_name(trial: Any) -> str:

@@ -11,21 +11,34 @@ from __future__ import annotations
 import gc
 import os
 import platform
+import sys
+import sysconfig
 import time
 import traceback
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
+import raysweep
 from raysweep.errors import Infeasible
-from raysweep.execution.executions import Executions, Job, with_secrets
+from raysweep.execution.executions import Executions, Job
 from raysweep.execution.lockstep import Lockstep, TrialEnds
 from raysweep.execution.process_group import ProcessGroup
+from raysweep.storage.output import Output
 
 Records = list[tuple[str, dict[str, Any]]]
+
+NOT_THEIRS = (
+    f"{os.sep}site-packages{os.sep}",
+    f"{os.sep}dist-packages{os.sep}",
+    sysconfig.get_path("stdlib"),
+    str(Path(raysweep.__file__).parent),
+    "<frozen ",
+)
+"""Parts of the names of files that hold no code of the user."""
 
 
 def started(epoch: int = 0) -> tuple[str, dict[str, Any]]:
@@ -33,9 +46,10 @@ def started(epoch: int = 0) -> tuple[str, dict[str, Any]]:
     return "started", {"worker": f"{platform.node()} (process {os.getpid()})", "epoch": epoch}
 
 
-def ended(status: str, seconds: float, error: str = "", raised: bool = False) -> tuple[str, dict[str, Any]]:
-    """The record of a trial that is over. `raised`: an exception ended it, which may not happen again."""
-    return "ended", {"status": status, "seconds": seconds, "error": error, "raised": raised}
+def ended(status: str, seconds: float, error: str = "", **more: bool) -> tuple[str, dict[str, Any]]:
+    """The record of a trial that is over. `raised`: an exception ended it, which may not happen again.
+    `always`: every other trial would end in the same way."""
+    return "ended", {"status": status, "seconds": seconds, "error": error, **more}
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]
@@ -43,14 +57,15 @@ class Worker(tune.Trainable):  # type: ignore[misc]
 
     _trial: Lockstep | None = None
     _group: ProcessGroup | None = None
+    _makes: Executions | None = None
     _draining = False
 
     def setup(self, config: dict[str, Any], *, job: Job) -> None:
         self._job = job
+        self._output = Output()
         self._settling = ThreadPoolExecutor(1)  # training does not wait for the disk
         if Path(job.working_dir).is_dir():
             os.chdir(job.working_dir)  # on another node this is not the default
-        self._makes = Executions(job)
         self._timed = "seconds" in job.objective.names
         self.reset_config(config)
 
@@ -67,7 +82,11 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         try:
             if self._trial is None:
                 records = [started()]  # before anything can go wrong
-                self._trial = self._open()
+                self._output.open(self._folder)
+                if self._makes is None:  # importing the user's code may fail, too
+                    self._makes = Executions(self._job)
+                    began = time.perf_counter()
+                self._trial = self._open(self._makes)
                 records = [started(self._trial.epoch)]
             # The steps of the other ranks, if there are any.
             going = self._group.step() if self._group is not None else []
@@ -83,22 +102,23 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             due = self._draining or self._trial.epoch in self._job.milestones
             self._trial.save_when_due(self._job.objective.leading(metrics), due)
         except TrialEnds as end:
+            print(f"{end.status}: {end}", file=sys.stderr)
             self._drop()
-            return self._ended(records, began, end.status, str(end))
-        except Exception as problem:
+            return self._ended(records, began, end.status, str(end), always=end.always)
+        except (Exception, SystemExit) as problem:
             # Any error of the user's code, or of the disk, ends only this trial.
             error = self._parted(going, problem)
+            traceback.print_exception(error)
             self._drop()
-            status = _status(error)
-            return self._ended(records, began, status, _told(error), raised=status == "failed")
+            status = status_of(error)
+            return self._ended(records, began, status, told(error), raised=status == "failed")
         seconds, epoch = time.perf_counter() - began, self._trial.epoch
         records.append(("report", {"epoch": epoch, "metrics": metrics, "seconds": seconds}))
         return {**metrics, "epoch": epoch, "records": records}
 
-    def _ended(
-        self, records: Records, began: float, status: str, error: str, raised: bool = False
-    ) -> dict[str, Any]:
-        last = ended(status, time.perf_counter() - began, error, raised)
+    def _ended(self, records: Records, began: float, status: str, error: str, **more: bool) -> dict[str, Any]:
+        self._output.close()
+        last = ended(status, time.perf_counter() - began, error, **more)
         return {"done": True, "records": [*records, last]}
 
     def drain(self) -> None:
@@ -109,6 +129,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         self._close()
+        self._output.end()
         self._settling.shutdown()
 
     def _close(self) -> None:
@@ -116,18 +137,19 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         trial, self._trial = self._trial, None
         if trial is not None:
             try:
-                trial.flush()
-            except TrialEnds:
-                return  # the trial is over: its last epoch is not needed
+                with suppress(TrialEnds):  # the trial is over: its last epoch is not needed
+                    trial.flush()
+                trial.close()
             except Exception:
-                traceback.print_exc()  # its results are journalled; a file error must not harm the next trial
+                traceback.print_exc()  # its results are journalled; an error must not harm the next trial
+        self._output.close()
 
-    def _parted(self, going: list[Any], problem: Exception) -> Exception:
+    def _parted(self, going: list[Any], problem: BaseException) -> BaseException:
         """Shut down the other ranks, which may be waiting for us in mid-step. Returns the original error."""
         group, self._group = self._group, None
         if group is None:
             return problem
-        theirs: Exception | None = group.first_error(going) if going else None
+        theirs: BaseException | None = group.first_error(going) if going else None
         group.shutdown()
         return theirs or problem
 
@@ -135,24 +157,33 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         """Drop a broken trial without writing a checkpoint, and free its memory."""
         import torch
 
-        self._trial = None
+        trial, self._trial = self._trial, None
+        if trial is not None:
+            try:
+                trial.close()
+            except Exception:
+                traceback.print_exc()
+        del trial
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _open(self) -> Lockstep:
+    @property
+    def _folder(self) -> Path:
+        return trial_folder(self._job, self._config)
+
+    def _open(self, makes: Executions) -> Lockstep:
         from raysweep.storage import checkpoints
 
-        config = self._config
-        folder = Path(self._job.folder) / "trials" / f"{config['number']:06d}"
+        config, folder = self._config, self._folder
         checkpoints.claim(folder, config["attempt"])
         # Not past the last journalled epoch: a report lost with the last driver is made again, not skipped.
         saved = checkpoints.newest(folder, config["reported"])
         # A trainable that cannot resume starts over, and so do its epochs and metrics.
-        resumes = saved is not None and "state" in self._makes.trainable.takes and None not in saved["states"]
+        resumes = saved is not None and makes.trainable.resumes and None not in saved["states"]
         states = saved["states"] if saved and resumes else [None] * len(config["seeds"])
         what = config["point"], config["seeds"], states
-        executions = self._makes.create(*what)
+        executions = makes.create(*what)
         if self._job.ranks > 1:
             self._group = self._group or ProcessGroup(self._job)
             self._group.begin(*what)
@@ -167,24 +198,12 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         )
 
 
-def tune_function(job: Job) -> Callable[[dict[str, Any]], None]:
-    """The user's own `train(config)` as Ray Tune runs it, with its end distinguished from a stop."""
-
-    def run(config: dict[str, Any]) -> None:
-        began = time.perf_counter()
-        tune.report({"records": [started()]})
-        status, error = "completed", ""
-        try:
-            Executions(job).trainable.function(with_secrets(config["point"]))
-        except Exception as problem:  # as in Worker.step: the user's error is a result
-            status, error = _status(problem), _told(problem)
-        last = ended(status, time.perf_counter() - began, error, status == "failed")
-        tune.report({"records": [last], "done": True})
-
-    return run
+def trial_folder(job: Job, config: dict[str, Any]) -> Path:
+    """Where the checkpoints and the output of a trial are."""
+    return Path(job.folder) / "trials" / f"{config['number']:06d}"
 
 
-def _status(error: Exception) -> str:
+def status_of(error: BaseException) -> str:
     """The status of a trial that ended with this exception."""
     import torch
 
@@ -195,10 +214,11 @@ def _status(error: Exception) -> str:
     return "failed"
 
 
-def _told(error: Exception) -> str:
-    """Type, message and line of the user's code: short enough for a table."""
+def told(error: BaseException) -> str:
+    """Type, message and the last line of the user's own code: short enough for a table."""
     if isinstance(error, Infeasible):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    own = [f for f in frames if not any(part in f.filename for part in NOT_THEIRS)] or frames
+    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {error}{where}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 import threading
 import time
@@ -44,10 +45,13 @@ class Journal:
 
     def __init__(self, folder: Path):
         """Open (or begin) the journal in `folder`. Raises JournalError if another process has it open."""
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _private(folder)
         self.path = folder / FILE
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _private(folder)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise JournalError(f"{folder} cannot be used for a study: {error.strerror}") from None
         try:
             self._lock = Lock(folder, self._file)
         except BaseException:
@@ -140,10 +144,11 @@ class Journal:
         self.append("session", pid=os.getpid(), host=platform.node(), argv=argv, **where)
 
     def reset(self) -> None:
-        """Forget everything: only for a study that has no trials yet."""
+        """Forget everything: only for a study of which no trial has a result."""
         with self.lock:
             os.ftruncate(self._file, 0)
             self._end, self.history = 0, History()
+        shutil.rmtree(self.path.parent / "trials", ignore_errors=True)
 
     def close(self) -> None:
         """Flush everything to disk and release the study."""

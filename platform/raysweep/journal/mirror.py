@@ -27,7 +27,7 @@ EVERY = 4.0  # seconds between two looks at the journal
 PART = 1 << 20
 CHUNK = 8 << 20  # bytes of a checkpoint that are written before the journal is looked at again
 DRAIN = 60.0  # seconds that the end of a search waits for the copy
-KEPT = ("trials/*/epoch-*", "best/**/*", "weights/**/*")
+KEPT = ("trials/*/epoch-*", "trials/*/log.txt", "best/**/*", "weights/**/*")
 
 
 class Mirror:

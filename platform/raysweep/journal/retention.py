@@ -11,17 +11,14 @@ from raysweep.storage import checkpoints
 from raysweep.study.objective import Objective
 from raysweep.trial import ranking
 
-KEPT = 5
-"""How many of the best trials keep their checkpoints; the others' are deleted as they are beaten."""
-
 
 class Retention:
-    """Deletes what is not kept, trial by trial as they end."""
+    """Deletes what is not kept, trial by trial as they end. The `keep` best trials keep their checkpoints."""
 
-    def __init__(self, journal: Journal, objective: Objective):
-        self._journal, self._objective = journal, objective
+    def __init__(self, journal: Journal, objective: Objective, keep: int):
+        self._journal, self._objective, self._keep = journal, objective, keep
         ended = [t for t in journal.trials if t.ended]
-        self._best = [t.number for t in ranking(ended, objective)[:KEPT]]
+        self._best = [t.number for t in ranking(ended, objective)[:keep]]
 
     def folder(self, number: int) -> Path:
         """Where the checkpoints of a trial are."""
@@ -31,7 +28,7 @@ class Retention:
         """Keep the checkpoints of a trial that has just ended if it is one of the best; else delete them."""
         those = [self._journal.trial(n) for n in {*self._best, number}]
         ranked = [t.number for t in ranking(those, self._objective)]
-        self._best = ranked[:KEPT]
+        self._best = ranked[: self._keep]
         for beaten in {number, *ranked} - self._wanted():
             checkpoints.discard(self.folder(beaten))
 
@@ -40,11 +37,12 @@ class Retention:
         return {*self._best, *(parent.number for parent, _ in self._journal.history.owed)}
 
     def sweep(self) -> None:
-        """Delete the folders of trials that are not kept, once no worker writes any more."""
+        """Delete what is left of the trials that are not kept, once no worker writes any more; not their
+        output."""
         wanted = self._wanted()
         for trial in self._journal.trials:
             if trial.ended and trial.number not in wanted:
-                shutil.rmtree(self.folder(trial.number), ignore_errors=True)
+                checkpoints.remove(self.folder(trial.number))
 
     def newest_checkpoint(self, number: int, among: Collection[int]) -> int | None:
         """The newest epoch in `among` for which a trial has a checkpoint, or None."""

@@ -6,7 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,8 +19,10 @@ from raysweep.report.tables import number, table
 from raysweep.storage.background import Background
 from raysweep.study.options import duration
 from raysweep.study.study import UNBOUNDED, Study
-from raysweep.trial import NO_RESULT, Trial, ranking
+from raysweep.trial import NO_RESULT, Trial, best, ranking
 
+Watch = Callable[[Study, Journal, Path], Any]
+"""Makes a context manager that shows the progress of a search."""
 SHOWN = 10  # trials in the live table
 
 
@@ -76,6 +80,53 @@ class Progress:
         )
 
 
+def watch_of(verbose: int) -> Watch | None:
+    """How the progress of a search that Python code has started is shown: see `raysweep.run`."""
+    if verbose > 1:
+        return partial(lines, out=sys.stdout)
+    shown = sys.stderr if sys.stderr.isatty() else sys.stdout if _in_notebook() else None
+    return partial(one_line, out=shown) if verbose and shown else None
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+@contextmanager
+def one_line(study: Study, journal: Journal, place: Path, out: TextIO) -> Iterator[None]:
+    """One line that says how far the search is and how good its best trial, and is written over and over."""
+    progress, objective = Progress(study, lambda: journal.trials), study.objective
+    width = 0
+
+    def tell() -> None:
+        nonlocal width
+        trials = progress.trials()
+        winner = best(trials, objective)
+        score = winner.score(objective) if winner else None
+        top = f" · best {objective.metric} {number(score.value)}" if score else ""
+        line = f"{study.name}: {progress.line(trials)}{top}"
+        print(f"\r{line:{width}}", end="", file=out, flush=True)
+        width = len(line)
+
+    with _repeated(tell):
+        yield
+    print(file=out)
+
+
+@contextmanager
+def _repeated(tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` twice a second, and once at the end."""
+    telling = Background("The progress is not shown", tell, 0.5, lambda text: print(text, file=sys.stderr))
+    telling.start()
+    try:
+        yield
+    finally:
+        telling.close()
+        telling.once()
+
+
 @contextmanager
 def live(study: Study, journal: Journal, place: Path) -> Iterator[None]:
     """The live table on a terminal."""
@@ -86,8 +137,8 @@ def live(study: Study, journal: Journal, place: Path) -> Iterator[None]:
 
 
 @contextmanager
-def lines(study: Study, journal: Journal, place: Path) -> Iterator[None]:
-    """A line for each trial that ends, where there is no terminal."""
+def lines(study: Study, journal: Journal, place: Path, out: TextIO | None = None) -> Iterator[None]:
+    """A line for each trial that ends, where there is no terminal. `out` is standard error by default."""
     progress, objective = Progress(study, lambda: journal.trials), study.objective
     told = {t.number for t in progress.trials() if t.ended}
 
@@ -101,13 +152,8 @@ def lines(study: Study, journal: Journal, place: Path) -> Iterator[None]:
             done = count_of(len(told), max(study.target, len(trials)))
             print(
                 f"{done} trial {trial.number} {trial.status}: {how}, {duration(trial.seconds)}",
-                file=sys.stderr,
+                file=out or sys.stderr,
             )
 
-    telling = Background("The progress is not shown", tell, 0.5, lambda text: print(text, file=sys.stderr))
-    telling.start()
-    try:
+    with _repeated(tell):
         yield
-    finally:
-        telling.close()
-        telling.once()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
@@ -13,7 +15,7 @@ from rich.text import Text
 
 from raysweep.study.objective import Objective
 from raysweep.study.space import Space, flat
-from raysweep.trial import NO_RESULT, Report, Trial
+from raysweep.trial import NO_RESULT, STATUSES, Report, Trial
 
 STYLE = {
     "running": "cyan",
@@ -61,6 +63,26 @@ def rows(trials: Iterable[Trial], objective: Objective) -> list[dict[str, Any]]:
     return found
 
 
+def as_record(trial: Trial, objective: Objective) -> dict[str, Any]:
+    """All of a trial, for a program to read."""
+    report = trial.best(objective)
+    return {
+        "trial": trial.number,
+        "status": trial.status,
+        "metrics": dict(report.metrics) if report else {},
+        "best_epoch": report.epoch if report else None,
+        "params": dict(trial.point),
+        "seeds": list(trial.seeds),
+        "attempts": trial.attempts,
+        "worker": trial.worker,
+        "seconds": trial.seconds,
+        "error": trial.error,
+        "losses": [asdict(loss) for loss in trial.losses],
+        "parent": trial.parent,
+        "epochs": [{"epoch": r.epoch, **r.metrics} for r in trial.reports],
+    }
+
+
 def as_json(records: Sequence[dict[str, Any]]) -> str:
     """Records as a JSON list, one record a line."""
     return "[\n" + ",\n".join(f"  {json.dumps(r, ensure_ascii=False)}" for r in records) + "\n]"
@@ -74,6 +96,13 @@ def as_csv(records: Sequence[dict[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(records)
     return out.getvalue().rstrip("\n")
+
+
+def ends(trials: Iterable[Trial]) -> str:
+    """How many trials ended how: `24 trials: 20 completed, 2 stopped, 2 failed`."""
+    counts = Counter(t.status for t in trials)
+    told = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+    return f"{counts.total()} trial{'s' * (counts.total() != 1)}" + (f": {told}" if told else "")
 
 
 def table(trials: Sequence[Trial], objective: Objective, space: Space) -> Table:

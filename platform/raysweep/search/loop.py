@@ -45,9 +45,9 @@ class Loop:
         self.study, self.journal = study, journal
         self._state = State(study, journal)
         self.scheduler, self.rules = self._state.scheduler, self._state.rules
-        self.retention = Retention(journal, study.objective)
+        self.retention = Retention(journal, study.objective, study.keep)
         self._next_trial = NextTrial(study, journal, self._state, self.retention)
-        self._failures = FirstFailures()
+        self._failures = FirstFailures(journal.trials)
         self._running: set[int] = set()
         self.paused = False
         """Whether no trials are handed out for now, because the disk is full."""
@@ -266,6 +266,8 @@ class Loop:
             self.end(number, "failed", error, seconds)
 
     def _again(self, trial: Trial, cause: Cause, error: str) -> bool:
+        if cause == "code" and self._failures.undecided:
+            return False  # nothing has run yet: the code is wrong, and would be wrong again
         epoch = trial.last.epoch if trial.last else 0
         if cause == "node":
             return sum(loss.epoch == epoch for loss in trial.losses) < NODES
@@ -273,14 +275,15 @@ class Loop:
             return False
         return sum(loss.cause != "node" for loss in trial.losses) < self.study.retries
 
-    def end(self, number: int, status: str, error: str, seconds: float = 0.0) -> None:
-        """Journal the end of a trial, unless the journal already has it."""
-        self._end(number, status, error, seconds)
+    def end(self, number: int, status: str, error: str, seconds: float = 0.0, always: bool = False) -> None:
+        """Journal the end of a trial, unless the journal already has it. `always`: every other trial would end
+        in the same way."""
+        self._end(number, status, error, seconds, always)
         self._stop_beaten()
 
-    def _end(self, number: int, status: str, error: str, seconds: float = 0.0) -> None:
+    def _end(self, number: int, status: str, error: str, seconds: float = 0.0, always: bool = False) -> None:
         self._running.discard(number)
         if not self.journal.history.ended(number):
             self._state.record("ended", trial=number, status=status, seconds=seconds, error=error)
-            self._failures.ended(self.journal.trial(number))
+            self._failures.ended(self.journal.trial(number), always)
             self.retention.ended(number)

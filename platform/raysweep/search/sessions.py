@@ -24,7 +24,7 @@ from raysweep.study.study import Study
 
 MAY_CHANGE = (
     "trials", "concurrency", "per_trial", "stop", "trial_timeout", "no_progress_timeout", "retries",
-    "checkpoint_every",
+    "checkpoint_every", "keep",
 )  # fmt: skip
 """The options that may change when a study is continued. Any other change would make it another study."""
 
@@ -45,8 +45,8 @@ def open_session(
     to another study, or when the study's code has changed, unless `new_code` allows that.
 
     `uri` is the URI of MLflow and `mirror` that of the mirror; later sessions use them."""
-    if not journal.trials:
-        journal.reset()  # it was refused before its first trial, so its records do not matter
+    if not journal.trials or (not any(t.reports for t in journal.trials) and _differs(study, journal)):
+        journal.reset()  # no trial has a result, so its records do not matter
     known = journal.history.study
     if not known:
         journal.append(
@@ -55,7 +55,7 @@ def open_session(
             id=uuid.uuid4().hex,
             study=study.to_dict(),
             task=study.task,
-            code={"file": study.found.file, "sha256": study.found.sha256},
+            code={"file": study.found.file, "sha256": study.found.sha256, "root": study.found.root},
             versions=_versions(),
             git=_git(),
         )
@@ -81,6 +81,20 @@ def open_session(
     journal.begin_session(argv, scrubbed(uri), scrubbed(mirror), study.found.digest)
 
 
+def _differs(study: Study, journal: Journal) -> bool:
+    """Whether a study or its code is not what the journal has."""
+    return study.to_dict() != journal.history.study["study"] or code_changed(study, journal.history)
+
+
+def root_of(history: History) -> Path:
+    """The folder that the code of a study is imported from."""
+    code, name = history.study["code"], str(history.study["study"].get("trainable"))
+    if "root" in code:
+        return Path(code["root"])
+    file = Path(code["file"])  # version 0.1 recorded the file alone
+    return file.parents[name.partition(":")[0].count(".") + (file.name == "__init__.py")]
+
+
 def restored(place: Path, history: History, fetched: bool = False) -> Study:
     """The study of a journal, with its code, which must still be where it was.
 
@@ -89,8 +103,9 @@ def restored(place: Path, history: History, fetched: bool = False) -> Study:
     code, raw = Path(history.study["code"]["file"]), history.study["study"]
     try:
         if ":" in str(raw.get("trainable")):
+            _see_that_it_may_run(place, root_of(history), "")
             _see_that_it_may_run(place, code, history.study["code"]["sha256"] if fetched else "")
-        return Study(**raw, _beside=code.parent)
+        return Study(**raw, _beside=root_of(history))
     except StudyError as error:
         raise StudyError(error.problems, source=place.name) from None
 

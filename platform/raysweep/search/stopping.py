@@ -4,6 +4,7 @@ killed and resumed ends in the same way."""
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from raysweep.journal.history import History
 from raysweep.journal.records import Record
@@ -78,20 +79,29 @@ class StoppingRules:
 class FirstFailures:
     """Gives up a session whose first trials all fail: then the code is wrong, not just some points."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Sequence[Trial]) -> None:
+        """`known` are the trials of earlier sessions."""
         self.reason = ""
         self._failed: list[Trial] | None = []  # until a trial does something else
+        self._nothing_known = not any(t.reports for t in known)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether no trial of the study has got anywhere, so that its code may be wrong."""
+        return self._failed is not None and self._nothing_known
 
     def none(self) -> None:
         """A trial has got somewhere, so the session is not given up."""
         self._failed, self.reason = None, ""
 
-    def ended(self, trial: Trial) -> None:
-        """A trial has ended."""
+    def ended(self, trial: Trial, always: bool = False) -> None:
+        """A trial has ended. `always`: every other trial would end in the same way."""
         if self._failed is None or trial.status != "failed" or trial.reports:
             self.none()
             return
         self._failed.append(trial)
-        if len(self._failed) >= FAILING and not self.reason:
+        if always:
+            self.reason = f"trial {trial.number} {trial.status}: {trial.error}"
+        elif len(self._failed) >= FAILING and not self.reason:
             first = self._failed[0]
             self.reason = f"the first {FAILING} trials all failed; trial {first.number}: {first.error}"

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
-from raysweep.storage import disk
+from raysweep.storage import disk, output
 
 SUFFIXES = (".pt", ".json")
 CLAIM = "attempt"
@@ -143,6 +143,15 @@ def newest(folder: Path, at_most: int) -> dict[str, Any] | None:
     return None
 
 
+def best(folder: Path, epoch: int) -> dict[str, Any] | None:
+    """The checkpoint of `epoch`; or, of a training that does not write one every epoch, the best that it wrote."""
+    there = epochs(folder)
+    if epoch in there:
+        return load(folder, epoch)
+    newest_one = load(folder, there[0]) if there else None
+    return load(folder, newest_one["best_epoch"]) if newest_one else None
+
+
 def claim(folder: Path, attempt: int) -> None:
     """Claim a trial's checkpoints for this attempt. An earlier attempt that still runs somewhere, cut off
     from the search, must not write any more."""
@@ -167,6 +176,15 @@ def discard(folder: Path) -> None:
             path.unlink(missing_ok=True)
     with suppress(OSError):
         claim(folder, OVER)
+
+
+def remove(folder: Path) -> None:
+    """Delete everything in a trial's folder but what the trial has printed."""
+    with suppress(OSError):  # the next session sweeps again
+        for path in folder.iterdir():
+            if path.name != output.FILE:
+                path.unlink()
+        folder.rmdir()
 
 
 def settle(folder: Path, kept: Collection[int], replaced: Collection[int]) -> None:
@@ -198,3 +216,40 @@ def snapshot(value: Any) -> Any:
         parts = map(snapshot, value)
         return value._make(parts) if hasattr(value, "_make") else tuple(parts)
     return value
+
+
+# --- a folder as a state: the checkpoint of a Ray Tune function ------------------------------------------------
+
+FILES = "files of a checkpoint"
+
+
+def pack(folder: Path) -> dict[str, Any]:
+    """All files of a folder as a state. It is in memory once."""
+    import numpy
+    import torch
+
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    content = (torch.from_numpy(numpy.fromfile(p, numpy.uint8)) for p in paths)
+    return {FILES: dict(zip((str(p.relative_to(folder)) for p in paths), content, strict=True))}
+
+
+def is_packed(state: Any) -> bool:
+    """Whether a state is a packed folder."""
+    return isinstance(state, dict) and state.keys() == {FILES}
+
+
+class Files(dict[str, bytes]):
+    """The files of a packed folder, by their relative paths."""
+
+
+def files(state: Any) -> Files:
+    """The files of a packed folder."""
+    return Files((name, content.numpy().tobytes()) for name, content in state[FILES].items())
+
+
+def unpack(state: Any, folder: Path) -> None:
+    """Write the files of a packed folder into `folder`."""
+    for name, content in files(state).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)

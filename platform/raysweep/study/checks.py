@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pydantic
@@ -18,6 +18,37 @@ from raysweep.trainables.trainable import Trainable
 
 GRID_LIMIT = 10_000
 """A larger grid is more often a mistake than intended."""
+
+
+_OBJECTIVE = "The metric and its direction are one: maximize: NAME or minimize: NAME"
+_TRIALS = "The number of points to try is called trials"
+_ALGORITHM = "How points are chosen is called algorithm: grid, random, hyperopt or optuna"
+_SCHEDULER = "What stops trials early is called scheduler: asha, hyperband, median, pbt or pb2"
+_SPACE = "What may vary is called space"
+PEERS = {
+    **dict.fromkeys(("metric", "direction", "directions", "mode", "objective", "goal"), _OBJECTIVE),
+    **dict.fromkeys(
+        ("num_samples", "max_trials", "n_trials", "max_evals", "num_trials", "maxTrialCount"), _TRIALS
+    ),
+    **dict.fromkeys(("search_alg", "sampler", "method", "search", "tuner", "oracle", "searcher"), _ALGORITHM),
+    **dict.fromkeys(("pruner", "early_terminate", "early_stopping", "earlyStopping"), _SCHEDULER),
+    **dict.fromkeys(
+        ("parameters", "params", "param_space", "search_space", "config", "hyperparameters"), _SPACE
+    ),
+    **dict.fromkeys(
+        ("program", "command", "train", "function", "model"), "What is trained is called trainable"
+    ),
+    **dict.fromkeys(
+        ("max_concurrent", "max_concurrent_trials", "n_jobs", "parallelTrialCount"),
+        "How many trials run at once is called concurrency",
+    ),
+    **dict.fromkeys(
+        ("resources", "resources_per_trial", "gpus", "gpu", "cpu"), "Write per_trial: {cpu: 1, gpu: 1}"
+    ),
+    **dict.fromkeys(("timeout", "time_budget_s", "time_budget"), "Write stop: {time: 2 h}"),
+    **dict.fromkeys(("epochs", "max_epochs"), "An argument of the trainable stands under space"),
+}
+"""What other tools call the keys of a study, and what to write instead."""
 
 
 def budget(
@@ -40,32 +71,33 @@ def budget(
         yield Problem("algorithm", f"{what}. Lower startup, or use random")
 
 
-def scheduler(
-    plan: Scheduler, space: Space, target: int, vary: list[str], found: Trainable | None
-) -> Iterator[Problem]:
-    """Check that the scheduler can work with this trainable and this number of epochs.
-
-    `target` is the number of trials, `vary` the hyperparameters that a population may change.
-    """
-    grace, epochs = getattr(plan, "grace", 1), space.most_epochs
+def scheduler(plan: Scheduler, epochs: int | None, found: Trainable | None) -> Iterator[Problem]:
+    """Check that the scheduler can work with this trainable and this number of epochs."""
+    grace = getattr(plan, "grace", 1)
     if epochs is not None and grace >= epochs and grace > 1:
         yield Problem("scheduler", f"grace {grace} of {epochs} epochs: no trial would ever be stopped")
     if plan.name in {"hyperband", "pbt", "pb2"} and epochs is None:
         yield Problem(
             "scheduler", f"{plan.name} must know how many epochs there are. Put epochs in the space"
         )
-    takes = found.takes if found is not None else frozenset({"state"})
-    if "state" not in takes and (plan.name == "hyperband" or getattr(plan, "kind", "") == "promotion"):
+    resumes = found is None or found.resumes
+    if not resumes and (plan.name == "hyperband" or getattr(plan, "kind", "") == "promotion"):
         yield Problem("scheduler", f"{plan.name} pauses and resumes trials, so the trainable must take state")
-    if isinstance(plan, PopulationScheduler):
-        yield from _population(plan, space, target, vary, found)
 
 
-def _population(
-    plan: PopulationScheduler, space: Space, target: int, vary: list[str], found: Trainable | None
+def population(
+    plan: Scheduler,
+    space: Space,
+    epochs: int | None,
+    target: int,
+    vary: list[str],
+    found: Trainable | None,
 ) -> Iterator[Problem]:
-    where, epochs = "scheduler", space.most_epochs
-    if found is not None and "state" not in found.takes:
+    """Check that a population of `target` trials can change the hyperparameters `vary` during training."""
+    if not isinstance(plan, PopulationScheduler):
+        return
+    where = "scheduler"
+    if found is not None and not found.resumes:
         yield Problem(where, f"{plan.name} needs a trainable that takes state, and resumes from it")
     if epochs is not None and plan.interval >= epochs:
         yield Problem(where, f"interval {plan.interval} of {epochs} epochs: no trial would ever be replaced")
@@ -79,6 +111,28 @@ def _population(
             yield Problem(where, f"vary: '{name}' must vary, be one value, and be no condition of others")
     if not vary and not plan.vary and found is not None:
         yield Problem(where, "vary: say which hyperparameters may change during training")
+
+
+def notes(study: Any) -> Iterator[str]:
+    """What is allowed in a study and may yet not be meant, a sentence each."""
+    for name, p in study.space.items():
+        if isinstance(p, Choice) and not p.each and _looks_like_a_range(p.options):
+            low, high = p.options
+            yield (
+                f"{name} takes one of two values, {show(low)} or {show(high)}; for a range write"
+                f" {{{'int' if isinstance(low, int) else 'float'}: [{show(low)}, {show(high)}]}}"
+            )
+    count = study.space.cardinality
+    if count is not None and count < (study.trials or 1):
+        yield f"the space has {count} points; each is tried once"
+
+
+def _looks_like_a_range(options: Sequence[Any]) -> bool:
+    """Whether a choice is of two numbers, the lower first, with others between them."""
+    if len(options) != 2 or any(type(o) not in {int, float} for o in options):
+        return False
+    low, high = options
+    return low < high and not (type(low) is int and type(high) is int and high <= 2 * low + 1)
 
 
 def points(given: list[Point], algorithm: Algorithm, trials: int | None, space: Space) -> Iterator[Problem]:
@@ -142,13 +196,14 @@ def several(raw: Mapping[str, Any], algorithm: str, scheduler: str, stop: Stop) 
             yield Problem(f"stop.{rule}", "is a rule for one objective")
 
 
-def trainable(found: Trainable, space: Space, repeats: Any) -> Iterator[Problem]:
-    """Check a study against its trainable, whose signature is the schema of the search space."""
+def trainable(found: Trainable, space: Space, repeats: Any, wrong: Collection[str] = ()) -> Iterator[Problem]:
+    """Check a study against its trainable, whose signature is the schema of the search space. The names that are
+    already known to be `wrong` are not in `space`."""
     if isinstance(repeats, int) and repeats > 1 and "seed" not in found.takes:
         yield Problem("repeats", f"'{found.name}' takes no seed, so its executions would all be the same")
     arguments = found.arguments
     # train(config) takes whatever is in config
-    if not found.yields or any(a.kind is a.VAR_KEYWORD for a in arguments.values()):
+    if found.of_ray_tune or any(a.kind is a.VAR_KEYWORD for a in arguments.values()):
         return
     for name, p in space.items():
         where = f"space.{name}"
@@ -159,7 +214,9 @@ def trainable(found: Trainable, space: Space, repeats: Any) -> Iterator[Problem]
         if name in found.data_arguments() and (not isinstance(p, Choice) or p.when or p.each):
             yield Problem(where, "says which data is used. Give a plain value or a list, without conditions")
     for name, a in arguments.items():
-        if name not in space and a.default is a.empty:
+        given = name in space or name in wrong
+        variadic = a.kind in {a.VAR_POSITIONAL, a.VAR_KEYWORD}
+        if not given and a.default is a.empty and not variadic:
             yield Problem(f"space.{name}", f"'{found.name}' needs it. Give a value or a range")
 
 

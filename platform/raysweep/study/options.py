@@ -201,6 +201,11 @@ class _Scheduler(BaseModel):
 
     name: str
 
+    def __str__(self) -> str:
+        options = {k: v for k, v in self.model_dump(exclude={"name"}).items() if v is not None}
+        kind = f" by {options.pop('kind')}" if "kind" in options else ""
+        return f"{self.name}{kind} ({', '.join(f'{k} {v}' for k, v in options.items())})"
+
 
 class NoScheduler(_Scheduler):
     """Every trial runs all its epochs."""
@@ -280,6 +285,21 @@ SCHEDULERS: dict[str, type[_Scheduler]] = {
 }
 
 
+PEERS = {
+    "tpe": "hyperopt, or {name: optuna, sampler: tpe}",
+    **dict.fromkeys(("bayesian", "bayes", "bayesopt"), "hyperopt, or optuna"),
+    **dict.fromkeys(("gp", "gaussian_process"), "{name: optuna, sampler: gp}"),
+    **dict.fromkeys(
+        ("cmaes", "cma-es", "nsga2", "qmc", "sobol"), "{name: optuna, sampler: ...}: cmaes, nsga2, qmc"
+    ),
+    **dict.fromkeys(
+        ("bohb", "successive_halving", "sha"), "asha or hyperband as the scheduler, and an algorithm"
+    ),
+    **dict.fromkeys(("fifo", "FIFO"), "none"),
+}
+"""What other tools call algorithms and schedulers, and what to write instead."""
+
+
 def _named(table: Mapping[str, type[BaseModel]]) -> BeforeValidator:
     """`random` is short for `{name: random}`; the name says which options there are."""
 
@@ -289,7 +309,8 @@ def _named(table: Mapping[str, type[BaseModel]]) -> BeforeValidator:
             return raw
         name = raw["name"]
         if name not in table:
-            raise PydanticCustomError("unknown", f"'{name}' is unknown.{did_you_mean(name, table)}")
+            hint = f" Write {PEERS[name]}" if name in PEERS else did_you_mean(name, table)
+            raise PydanticCustomError("unknown", f"'{name}' is unknown.{hint}")
         try:
             return table[name](**raw)
         except ValidationError as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from raysweep.errors import Problem
 from raysweep.study.params import Choice, Int
 from raysweep.study.space import Point
 from raysweep.study.study import Study
+from raysweep.trainables.readers import check_path
 
 REMOTE = ("models:/", "runs:/")
 """Prefixes of the names of models in MLflow."""
@@ -24,8 +25,19 @@ def data_sets(study: Study) -> list[Point]:
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*options)]
 
 
-def batch_problems(study: Study, train: int) -> Iterator[Problem]:
-    """Check for batches larger than the training set of `train` samples."""
+def check_data_is_there(study: Study) -> None:
+    """Look for the files of all data sets, without reading them. Raises DataError when one is missing."""
+    for arguments in data_sets(study) if study.found.load is not None else ():
+        if isinstance(data := arguments.get("data"), str):
+            check_path(data)
+
+
+def data_problems(study: Study, train: int, metrics: Collection[str]) -> Iterator[Problem]:
+    """Check a study against its data: batches larger than the training set of `train` samples, and objectives
+    that are not among the `metrics` of a training on it."""
+    for name in sorted(study.objective.names - {"seconds", *metrics}):
+        what = f"'{name}' is not reported for this data. One of: {', '.join(metrics)}, seconds"
+        yield Problem("maximize" if study.objective.maximize else "minimize", what)
     p = study.space.get("batch_size")
     largest = max(p.options) if isinstance(p, Choice) else p.high if isinstance(p, Int) else 0
     if largest > train:

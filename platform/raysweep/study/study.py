@@ -40,6 +40,8 @@ from raysweep.trainables.trainable import Trainable, find
 Metric = Annotated[str, Field(min_length=1)]
 UNBOUNDED = 10**9
 """The limit on trials of a study that only its stop rules end."""
+DEFAULTED = ("algorithm", "scheduler")
+"""The keys whose default depends on the study."""
 SEARCH = frozenset({"algorithm", "scheduler", "trials", "points", "warm_start", "stop"})
 """The keys that say how to search. They mean nothing for a single point."""
 
@@ -100,6 +102,9 @@ class Study(BaseModel):
     warm_start: list[Annotated[str, Field(min_length=1)]] = Field(
         [], description="earlier studies to learn from: names, folders of studies, or `mlflow:NAME`"
     )
+    keep: Annotated[int, Field(ge=1)] = Field(
+        5, description="how many of the best trials keep their checkpoints when the study is over"
+    )
     repeats: Annotated[int, Field(ge=1)] = Field(
         1, description="how often each point is trained, with different seeds; points are ranked by the mean"
     )
@@ -152,12 +157,16 @@ class Study(BaseModel):
             whole = False
         problems += (unclear := list(checks.objective(raw)))
         if found is not None:
-            problems += checks.trainable(found, space, raw.get("repeats", 1))
+            wrong = {re.split(r"[.\[]", p.where.removeprefix("space."))[0] for p in problems}
+            problems += checks.trainable(found, space, raw.get("repeats", 1), wrong)
         if whole and not unclear:
-            self._found, self._implicit = found, frozenset(implicit)
+            self._found, self._implicit = found, frozenset(k for k in DEFAULTED if k not in raw)
             warm = bool(self.warm_start)
             problems += checks.budget(space, self.algorithm, self.trials, self.stop, warm)
-            problems += checks.scheduler(self.scheduler, space, self.target, self.vary, found)
+            problems += checks.scheduler(self.scheduler, self.most_epochs, found)
+            problems += checks.population(
+                self.scheduler, space, self.most_epochs, self.target, self.vary, found
+            )
             if self.objective.more:
                 problems += checks.several(raw, self.algorithm.name, self.scheduler.name, self.stop)
             problems += checks.points(self.first(), self.algorithm, self.trials, space)
@@ -175,17 +184,20 @@ class Study(BaseModel):
             return None
 
     @classmethod
-    def load(cls, path: str | Path) -> Study:
-        """Load a study from a YAML file. It is named after the file unless it gives a name."""
+    def load(cls, path: str | Path, changes: Mapping[str, Any] | None = None) -> Study:
+        """Load a study from a YAML file. It is named after the file unless it gives a name. `changes` are values
+        that replace the file's, such as `{"trials": 20, "space.epochs": 10}`."""
         path = Path(path)
         try:
             raw = {"name": path.stem, **read_yaml(path)}
+            for where, value in (changes or {}).items():
+                _put(raw, where, value)
             hidden = [k for k in raw if k.startswith("_")]
             if hidden:
                 raise StudyError([Problem("", f"unknown key '{k}'") for k in hidden])
             return cls(**raw, _beside=path.resolve().parent)
         except StudyError as error:
-            raise StudyError(error.problems, source=path.name) from None
+            raise StudyError(error.problems, source=path.name or str(path)) from None
 
     @classmethod
     def recorded(cls, raw: Mapping[str, Any]) -> Study:
@@ -220,11 +232,43 @@ class Study(BaseModel):
             raise StudyError([Problem("scheduler", what)])
         return self.model_copy(update={"scheduler": NoScheduler()})
 
+    def continuing(self, recorded: Mapping[str, Any]) -> Study:
+        """This study with the recorded algorithm and scheduler where it names none itself: what is chosen by
+        default may have changed since."""
+        known = Study.recorded(recorded)
+        update = {key: getattr(known, key) for key in self._implicit if key in recorded}
+        copy = self.model_copy(update=update)
+        copy.__dict__.pop("target", None)  # it depends on the algorithm
+        return copy
+
+    @property
+    def method(self) -> str:
+        """How it searches, for a person to read, and why no trial is stopped early if none is."""
+        by = f"{self.algorithm.name} search"
+        if self.scheduler.name != "none":
+            return f"{by} under {self.scheduler}"
+        if not self.space.free or "scheduler" not in self._implicit:
+            return f"{by}, no scheduler"
+        if self.objective.more:
+            why = "there are several objectives"
+        elif self.most_epochs is None:
+            why = "how many epochs there are is not known, as no `epochs` is in the space"
+        else:
+            why = f"{self.most_epochs} epochs are few"
+        return f"{by}; no trial is stopped early: {why}"
+
+    @property
+    def most_epochs(self) -> int | None:
+        """The largest number of epochs that a trial may have, as the space or the trainable's default says."""
+        return self.space.most_epochs or (self._found.epochs if self._found is not None else None)
+
     @property
     def task(self) -> str:
-        """The MLflow experiment: the one the study names, or else the trainable and its data."""
+        """The MLflow experiment: the one the study names, or else the built-in and its data, or the study."""
         if self.experiment:
             return self.experiment
+        if ":" in self._called:
+            return self.name
         data = self.space.get("data")
         on = [str(o) for o in data.options] if isinstance(data, Choice) else []
         return "-".join([self._called.rpartition(":")[2], *(Path(o).stem for o in on[:1] if len(on) == 1)])
@@ -277,6 +321,18 @@ class Study(BaseModel):
         return [self.space.completed(given) for given in self.points]
 
 
+def _put(raw: dict[str, Any], where: str, value: Any) -> None:
+    """Replace the value at `where`, such as `space.epochs`. Raises StudyError when that is inside a value."""
+    *above, last = where.split(".")
+    for key in above:
+        inner = raw.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise StudyError([Problem(where, f"{key} is {show(inner)}, which has no parts to set")])
+        raw[key] = dict(inner)
+        raw = raw[key]
+    raw[last] = value
+
+
 def _defaults(raw: Mapping[str, Any], space: Space, found: Trainable | None) -> dict[str, Any]:
     """The default algorithm and scheduler: those that ranked first when tuning tables were replayed
     (tests/benchmarks/quality.py). If trials cannot pause and resume, none is stopped early.
@@ -287,9 +343,12 @@ def _defaults(raw: Mapping[str, Any], space: Space, found: Trainable | None) -> 
     several = len(given) > 1 or any(isinstance(g, list) and len(g) > 1 for g in given)
     chosen: dict[str, Any] = {"algorithm": "optuna" if several else "hyperopt"}
     plan = AshaScheduler(kind="promotion")
-    waits = found is not None and "state" in found.takes and not several
-    if waits and (space.most_epochs or 0) >= plan.grace * plan.reduction:
-        chosen["scheduler"] = plan
+    if found is not None and not several:
+        epochs = (space.most_epochs or found.epochs or 0) if "epochs" in found.arguments else 0
+        if found.of_ray_tune:
+            chosen["scheduler"] = AshaScheduler()
+        elif epochs >= plan.grace * plan.reduction:
+            chosen["scheduler"] = plan if found.resumes else AshaScheduler()
     return {key: value for key, value in chosen.items() if key not in raw}
 
 
@@ -300,9 +359,9 @@ def _problem(error: Any) -> Problem:
     if error["type"] == "extra_forbidden":
         model: Any = {"per_trial": Resources, "stop": Stop}.get(above[0] if above else "", Study)
         custom = " Other resources go under custom." if model is Resources else ""
-        return Problem(
-            ".".join(above), f"unknown key '{last}'.{did_you_mean(last, model.model_fields)}{custom}"
-        )
+        hint = checks.PEERS.get(last) if model is Study else None
+        hint = f" {hint}" if hint else did_you_mean(last, model.model_fields)
+        return Problem(".".join(above), f"unknown key '{last}'.{hint}{custom}")
     if error["type"] == "unknown":
         return Problem(where, str(error["msg"]))
     if error["type"] == "missing":

@@ -39,11 +39,31 @@ _Loader.add_implicit_resolver(
 )
 
 
+_IN_OTHER_WORDS = {
+    "\\t": "tabs cannot indent. Use spaces",
+    "mapping values are not allowed": "a ':' that is not expected here. Is this line, or the one above, indented as"
+    " it should be? Text that holds ': ' needs quotes",
+    "expected <block end>": "this line is indented differently from those it belongs to",
+    "could not find expected ':'": "a key and its value are written 'key: value'; the ':' is missing here",
+    "found unexpected end of stream": "quotes or brackets are not closed",
+    "expected ',' or": "a list or mapping on one line is not closed, or a comma is missing",
+    "found character '@'": "text that begins with @ needs quotes",
+    "found character '`'": "text that begins with ` needs quotes",
+}
+"""What the YAML library says, in part, and what a person can do."""
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read the mapping in a study file safely: plain types only, no duplicate keys, at most 1 MiB.
 
     Raises StudyError with the line of each problem.
     """
+    if path.is_dir():
+        there = ", ".join(sorted(p.name for p in path.glob("*.y*ml"))[:5])
+        raise StudyError([Problem("", "is a folder. Give a study file" + (f": {there}" if there else ""))])
+    if path.suffix == ".py":
+        what = f"is Python. Give a study file, in YAML, that says trainable: {path.stem}:FUNCTION"
+        raise StudyError([Problem("", what)])
     try:
         if path.stat().st_size > LARGEST:
             raise StudyError([Problem("", f"is larger than {LARGEST:,} bytes")])
@@ -67,11 +87,14 @@ def parse_yaml(text: str) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else ""
         what = str(getattr(error, "problem", None) or error)
-        if "\\t" in what:
-            what = "tabs cannot indent. Use spaces"
+        what = next((ours for theirs, ours in _IN_OTHER_WORDS.items() if theirs in what), what)
         raise StudyError([Problem(where, what)]) from None
     except RecursionError:
         raise StudyError([Problem("", "is nested too deeply")]) from None
+    if value is None:
+        raise StudyError(
+            [Problem("", "is empty. A study says trainable, maximize or minimize, trials and space")]
+        )
     if not isinstance(value, dict):
         raise StudyError([Problem("", f"must map keys to values, got {show(value)}")])
     odd = [k for k in value if not isinstance(k, str)]

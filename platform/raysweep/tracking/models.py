@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,16 @@ def log(folder: Path, run: str, name: str, versions: dict[str, str]) -> str:
     return str(info.registered_model_version)
 
 
+def register(client: Any, folder: Path, run: str, name: str) -> str:
+    """Log the MLflow model in `folder`, which a user's code has written, to `run`, and register it as `name`.
+    Returns its version."""
+    client.log_artifacts(run, str(folder), "model")
+    with suppress(mlflow.exceptions.MlflowException):  # it is there already
+        client.create_registered_model(name)
+    source = f"{client.get_run(run).info.artifact_uri}/model"
+    return str(client.create_model_version(name, source, run).version)
+
+
 def mark_best(client: Any, name: str, version: str, tags: dict[str, str]) -> None:
     """Make a version of study `name`'s model its `@best`. The alias comes last: it tells a later publisher that
     everything is there."""
@@ -72,6 +83,8 @@ def predict(name: str, uri: str, inputs: Sequence[Path]) -> pd.DataFrame:
     except mlflow.exceptions.MlflowException as error:
         raise TrackingError(f"there is no model '{name}@best' in {scrubbed(uri)}: {error.message}") from None
     schema = model.metadata.get_input_schema()
+    if schema is None:  # of a user's own model, that does not say
+        return _framed(model.predict(_table(inputs)))
     shape = schema.inputs[0].shape[1:] if schema.is_tensor_spec() else None
     raw = not schema.is_tensor_spec() and schema.input_names() == ["image"]
     files = [f for i in inputs for f in (sorted(i.rglob("*")) if i.is_dir() else [i])]
@@ -85,13 +98,28 @@ def predict(name: str, uri: str, inputs: Sequence[Path]) -> pd.DataFrame:
         found.insert(0, "file", [str(f) for f in pictures])
     elif tables and not raw:
         frame = pd.concat([read_table(f) for f in tables])
-        found = pd.DataFrame(model.predict(_columns(frame, schema) if shape is None else _flat(frame, shape)))
+        found = _framed(model.predict(_columns(frame, schema) if shape is None else _flat(frame, shape)))
     else:
         wanted = (
             "images" if raw else "a .csv or .parquet table" + (", or images" if shape is not None else "")
         )
         raise DataError(f"predict: this model takes {wanted}")
     return found
+
+
+def _table(inputs: Sequence[Path]) -> pd.DataFrame:
+    """The tables as one, for a model that does not say what it takes."""
+    if not all(file.suffix in {".csv", ".parquet"} for file in inputs):
+        raise DataError("predict: this model has no signature. Give it a .csv or .parquet table")
+    return pd.concat([read_table(f) for f in inputs])
+
+
+def _framed(predicted: Any) -> pd.DataFrame:
+    """Predictions as a table, whatever a user's own model returns."""
+    if isinstance(predicted, pd.DataFrame):
+        return predicted
+    values = np.asarray(predicted)
+    return pd.DataFrame({"prediction": values} if values.ndim == 1 else values)
 
 
 def download(name: str, uri: str, folder: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from raysweep.errors import TrackingError, scrubbed
 from raysweep.journal.history import History
 from raysweep.journal.records import FILE, read
-from raysweep.storage import disk
+from raysweep.storage import disk, output
 from raysweep.storage.lock import in_use
 from raysweep.study.objective import Objective
 from raysweep.study.space import Space, encode
@@ -32,6 +32,7 @@ from raysweep.trial import Report, Trial
 from raysweep.trial import best as best_of
 
 PERIOD = 1.0  # seconds between two looks at the journal
+LOGGED = "log_bytes"  # the tag that says how much of a trial's output its run has
 METRICS, PAIRS = 800, 100  # limits of one MLflow request: 100 parameters, 100 tags, 1000 items in all
 
 
@@ -44,9 +45,10 @@ class Publisher:
         self._changed: set[int] = set()
         self._runs: dict[int, str] = {}
         self._sent: dict[int, tuple[Report, ...]] = {}  # the reports of each trial that MLflow has
+        self._logged: dict[int, int] = {}  # the bytes of each trial's output that MLflow has
         self._shown: dict[int, str] = {}  # the status of each trial's run in MLflow
         self._parent = self._experiment = self._model = ""
-        self._registered: tuple[int, int] | None = None
+        self._registered: float | None = None  # when the best was chosen whose model MLflow has
         self._known = False  # whether we know which runs exist
         self._described = False  # whether the parent run says what the study is
         self._summed: Any = None
@@ -79,9 +81,9 @@ class Publisher:
             self._changed.discard(number)
         self._summarise(final)
         best = self._history.best
-        if best and self._registered != (best["trial"], best["epoch"]):
+        if best and self._registered != best["time"]:
             self._model = self._register()
-            self._registered = (best["trial"], best["epoch"])
+            self._registered = best["time"]
 
     def status(self, error: str = "", over: bool = False) -> PublisherStatus:
         return PublisherStatus(len(self._changed), error, self._experiment, self._model, over)
@@ -104,10 +106,13 @@ class Publisher:
         found = list(runs(self.client, [self._experiment], f"tags.study_id = '{identity}'"))
         self._runs.clear()
         self._shown.clear()
+        self._logged.clear()
         self._sent.clear()  # sending twice changes nothing; a run may have been deleted and created anew
         for run in sorted(found, key=lambda r: -int(r.info.start_time)):  # of duplicates, the oldest wins
             if run.data.tags.get("role") == "trial":
-                self._runs[int(run.data.tags["trial"])] = run.info.run_id
+                number = int(run.data.tags["trial"])
+                self._runs[number] = run.info.run_id
+                self._logged[number] = int(run.data.tags.get(LOGGED, 0))
         parents = [r for r in found if r.data.tags.get("role") == "study"]
         self._parent = (
             min(parents, key=lambda r: int(r.info.start_time)).info.run_id if parents else self._begin()
@@ -172,12 +177,23 @@ class Publisher:
         )
         self._sent[trial.number] = trial.reports
         if stopped or trial.ended:
+            self._log_output(trial.number, run)
+        if stopped or trial.ended:
             end = ms(trial.finished) if trial.ended else ms(time.time())
             self.client.set_terminated(run, "KILLED" if stopped else RUN_STATUS[trial.status], end_time=end)
             self._shown.pop(trial.number, None)
         elif self._shown.get(trial.number) != RUN_STATUS[trial.status]:
             self.client.update_run(run, status=RUN_STATUS[trial.status])
             self._shown[trial.number] = RUN_STATUS[trial.status]
+
+    def _log_output(self, number: int, run: str) -> None:
+        """Log what a trial has printed, unless MLflow has it."""
+        path = self._place / "trials" / f"{number:06d}" / output.FILE
+        size = path.stat().st_size if path.exists() else 0
+        if size and self._logged.get(number) != size:
+            self.client.log_artifact(run, str(path))
+            self._batch(run, tags={LOGGED: str(size)})
+            self._logged[number] = size
 
     def _given_up(self, trial: Trial) -> bool:
         """Whether MLflow holds epochs of an abandoned attempt, which later epochs have replaced."""
@@ -197,6 +213,7 @@ class Publisher:
         self.client.set_tag(run, "replaced", "true")
         self.client.delete_run(run)
         self._sent.pop(trial.number, None)
+        self._logged.pop(trial.number, None)
         self._shown.pop(trial.number, None)
         self._registered = None  # the best trial's model belongs to its run
 
@@ -267,6 +284,8 @@ class Publisher:
         best, name = self._history.best, self._study["name"]
         number, run = best["trial"], self._runs[best["trial"]]
         mark = f"{self._history.study['id']}/{number}/{best['epoch']}"
+        if not (self._place / "best" / "model.json").exists():
+            return self._keep_own(run, mark)
         with suppress(mlflow.exceptions.MlflowException):  # no such model, or no such alias, yet
             version = self.client.get_model_version_by_alias(name, "best")
             if (version.tags.get("raysweep"), version.tags.get("run_id")) == (mark, run):
@@ -283,6 +302,30 @@ class Publisher:
         )
         mark_best(self.client, name, version, {"raysweep": mark, "trial": str(number), "run_id": run})
         return f"models:/{name}@best"
+
+    def _keep_own(self, run: str, mark: str) -> str:
+        """Log the state of the best trial of a user's own trainable in its run, and register what its function
+        `export` has written. Returns the model's name, or nothing if there is none."""
+        from raysweep.tracking.models import mark_best, register
+
+        best, name, folder = self._history.best, self._study["name"], self._place / "best"
+        uri = f"models:/{name}@best" if best.get("model") else ""
+        mark = mark if uri else f"{mark} without a model"  # which may come later
+        self._log_output(best["trial"], run)
+        if self.client.get_run(run).data.tags.get("best") == mark:
+            return uri
+        for path in sorted(folder.glob("state*")):
+            if path.is_dir():
+                self.client.log_artifacts(run, str(path), path.name)
+            else:
+                self.client.log_artifact(run, str(path))
+        self._batch(run, [(k, v, ms(best["time"]), 0) for k, v in best["metrics"].items()])
+        if uri:
+            version = register(self.client, folder / "model", run, name)
+            tags = {"raysweep": mark, "trial": str(best["trial"]), "run_id": run}
+            mark_best(self.client, name, version, tags)
+        self._batch(run, tags={"best": mark})  # the last: now all of it is there
+        return uri
 
 
 def farewell(place: Path, terminal: int) -> None:

@@ -53,15 +53,24 @@ class Data:
     """Images that could not be decoded."""
     unsplit: tuple[str, ...] = ()
     """Classes with so few samples that the validation or the test split has none of them."""
+    target: str = ""
+    """The column of a table that is predicted."""
 
     @property
     def outputs(self) -> int:
         """The number of network outputs: one for each class, or one for a regression."""
         return len(self.classes) or 1
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What a training on this data reports."""
+        kinds = ("loss", "accuracy") if self.classes else ("loss", "rmse", "r2")
+        return tuple(f"{split}_{kind}" for split in ("train", "val") for kind in kinds)
+
     def __str__(self) -> str:
         sizes = " + ".join(f"{len(y):,}" for y in (self.y_train, self.y_val, self.y_test))
         what = f"{len(self.classes)} classes" if self.classes else "a number to predict"
+        what += f" (column '{self.target}')" if self.target else ""
         inputs = "images of any size" if self.inputs["kind"] == "files" else f"{self.x_train[0].size} inputs"
         left = f"; {self.skipped} files left out" if self.skipped else ""
         few = f"; too rare for every split: {', '.join(self.unsplit)}" if self.unsplit else ""
@@ -186,6 +195,7 @@ def _assemble(raw: Raw, name: str, task: str, validation: float, test: float, se
         fingerprint=fingerprint,
         skipped=raw.skipped,
         unsplit=unsplit,
+        target=raw.target,
     )
 
 

@@ -39,6 +39,16 @@ class Raw:
     digests: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the contents of files, by path."""
     skipped: int = 0
+    target: str = ""
+    """The column of a table that is predicted."""
+
+
+def check_path(data: str) -> None:
+    """Raise DataError if `data` is neither a name nor a path that is there."""
+    path = Path(data)
+    if data not in _NAMED and not path.exists():
+        known = did_you_mean(data, _NAMED) if path.suffix == "" else ""
+        raise DataError(f"data: '{data}' does not exist (looked in {Path.cwd()}).{known}")
 
 
 def read(
@@ -52,10 +62,8 @@ def read(
     """The data called `data`; the arguments are `load`'s. Raises DataError."""
     if data in _NAMED:
         return _NAMED[data](data, data_dir)
+    check_path(data)
     path = Path(data)
-    if not path.exists():
-        known = did_you_mean(data, _NAMED) if path.suffix == "" else ""
-        raise DataError(f"data: '{data}' does not exist (looked in {Path.cwd()}).{known}")
     if path.is_dir():
         return _image_folder(path, image_size, skip_bad)
     if path.suffix == ".npz":
@@ -154,7 +162,11 @@ def _table(path: Path, target: str | int | None, header: bool | None) -> Raw:
         target = str(frame.columns[number])
     column = target
     if column not in frame.columns:
-        raise DataError(f"data: '{path}' has no column '{column}'.{did_you_mean(column, frame.columns)}")
+        number_given = (
+            f" A column's number is written without quotes: target: {column}" if column.isdecimal() else ""
+        )
+        hint = number_given or did_you_mean(column, frame.columns)
+        raise DataError(f"data: '{path}' has no column '{column}'.{hint}")
     missing = int(frame[column].isna().sum())
     if missing:
         raise DataError(
@@ -166,7 +178,7 @@ def _table(path: Path, target: str | int | None, header: bool | None) -> Raw:
                 f"data: column '{name}' of '{path}' holds {infinite:,} infinite numbers. Remove them, or leave the"
                 " cells empty: missing values are filled"
             )
-    return Raw(frame.drop(columns=column), frame[column].to_numpy(), {"kind": "table"})
+    return Raw(frame.drop(columns=column), frame[column].to_numpy(), {"kind": "table"}, target=column)
 
 
 def read_table(path: Path, header: bool | None = None) -> pd.DataFrame:

@@ -1,6 +1,10 @@
 """What can be trained. A trainable is a generator function: its keyword arguments are its hyperparameters,
-and it yields `(metrics, state)` once per epoch. `state` (tensors and plain types) is all it needs to resume:
-called again with `state=`, it continues from there. If it takes `seed`, each execution gets its own seed.
+and it yields `(metrics, state)`, or metrics alone, once per epoch. `state` (tensors and plain types) is all it
+needs to resume: called again with `state=`, it continues from there. If it takes `seed`, each execution gets
+its own seed. A function that returns its metrics is a trainable of one epoch.
+
+A function `export(point, state, folder)` beside it writes the best model as an MLflow model into `folder`, and
+may return its metrics on test data.
 
 Nothing in this package knows of Ray or MLflow, so every trainable runs under `list()`.
 """
@@ -12,7 +16,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from raysweep.errors import Problem, StudyError, did_you_mean
-from raysweep.trainables.code import digest
+from raysweep.trainables.code import core, digest, file_of, root_of, sources
 
 # Each built-in trainable is a module that holds a generator of the same name, and may hold
 #   load(...)                                    the data, which the trials of a node then share
@@ -38,6 +42,10 @@ BUILTIN = {"mlp": "raysweep.trainables.mlp", "transfer": "raysweep.trainables.tr
 SHARD = 64
 """Rows of shared features that are computed together. A killed process loses no more than these."""
 
+WANTED = (
+    "a trainable yields metrics such as {'loss': 0.5}, or (metrics, state), once an epoch, or returns metrics"
+)
+
 GIVEN = frozenset({"seed", "state"})
 """Arguments that raysweep fills in itself; no study names them."""
 
@@ -49,7 +57,8 @@ class Trainable:
     name: str
     function: Callable[..., Any]
     load: Callable[..., Any] | None = None
-    export: Callable[..., dict[str, float]] | None = None
+    export: Callable[..., Any] | None = None
+    """A built-in's `export(point, state, data, folder)`, or a user's own `export(point, state, folder)`."""
     adjustable: frozenset[str] = frozenset()
     """Hyperparameters that may change in the middle of a training."""
     locations: frozenset[str] = frozenset()
@@ -67,14 +76,42 @@ class Trainable:
         """SHA-256 of all the user's code that it uses; empty for a built-in, which its version identifies."""
         return "" if self.builtin else digest(self.function)
 
+    @cached_property
+    def root(self) -> str:
+        """The folder that the user's code is imported from; empty for a built-in."""
+        return "" if self.builtin else str(root_of(self.function))
+
+    def sources(self) -> dict[str, bytes]:
+        """The files of the user's code, by their paths relative to the root."""
+        return {} if self.builtin else sources(self.function)
+
     @property
     def builtin(self) -> bool:
         return self.name in BUILTIN
 
     @property
-    def yields(self) -> bool:
-        """Whether it is a generator. Otherwise it is an ordinary Ray Tune function `train(config)`."""
-        return inspect.isgeneratorfunction(self.function)
+    def of_ray_tune(self) -> bool:
+        """Whether it is an ordinary Ray Tune function `train(config)`, which calls `tune.report`."""
+        return not inspect.isgeneratorfunction(core(self.function)) and list(self.takes) == ["config"]
+
+    @property
+    def resumes(self) -> bool:
+        """Whether its trials can resume, and therefore pause."""
+        return "state" in self.takes
+
+    @property
+    def epochs(self) -> int | None:
+        """How many epochs it trains for unless told otherwise, if its argument `epochs` says so."""
+        default = self.arguments["epochs"].default if "epochs" in self.arguments else None
+        return default if type(default) is int else None
+
+    def execution(self, arguments: Mapping[str, Any]) -> Iterator[Any]:
+        """Run it with these arguments: what it yields, or else what it returns."""
+        made = self.function(**arguments)
+        if isinstance(made, Iterator):
+            yield from made
+        else:
+            yield made
 
     @property
     def arguments(self) -> dict[str, inspect.Parameter]:
@@ -101,8 +138,7 @@ def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Tra
     Raises StudyError when there is no such function or it is no trainable.
     """
     if callable(trainable):
-        name = getattr(trainable, "__qualname__", type(trainable).__qualname__)
-        return _checked(trainable, f"{trainable.__module__}:{name}")
+        return _own(trainable, _name_of(trainable))
     if trainable in BUILTIN:
         module = importlib.import_module(BUILTIN[trainable])
         file = str(module.__file__)  # not that of `keywords`, which wraps the function
@@ -122,11 +158,28 @@ def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Tra
     if not colon or not name:
         known = did_you_mean(trainable, BUILTIN)
         raise _no(f"'{trainable}' is not built in.{known} Write your own as package.module:function")
-    module = _module(place, beside)
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise _no(f"{place} has no function '{name}'.{did_you_mean(name, vars(module))}")
-    return _checked(function, trainable)
+    if place.endswith(".py"):
+        written = place.removesuffix(".py").replace("/", ".").lstrip(".")
+        raise _no(f"name the module, not its file: write {written}:{name}")
+    return _own(_attribute(_module(place, beside), name), trainable)
+
+
+def is_found(trainable: Trainable) -> bool:
+    """Whether its name alone leads to the very same function, in every process that can import its module."""
+    place, _, name = trainable.name.partition(":")
+    found: Any = sys.modules.get(place)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return place != "__main__" and found is trainable.function
+
+
+def described(value: Any) -> str:
+    """What a value is, for a sentence: `None`, `a str`, `a tuple of 3`."""
+    if value is None:
+        return "None"
+    kind = type(value).__name__
+    many = f" of {len(value)}" if isinstance(value, tuple | list) else ""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}{many}"
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -145,20 +198,57 @@ def _module(place: str, beside: Path | None) -> ModuleType:
         sys.path.append(str(beside))  # at the end, so that a file there shadows nothing
     try:
         return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{place}.".startswith(f"{error.name}."):  # something that it imports
+            raise _no(f"cannot import '{place}': {error}") from error
+        where = f"in {beside}, or " if beside is not None else ""
+        raise _no(f"there is no module '{error.name}' {where}on the Python path") from None
     except ImportError as error:
         raise _no(f"cannot import '{place}': {error}") from error
     except Exception as error:  # a module may raise anything while it is imported
         raise _no(f"importing '{place}' raised {type(error).__name__}: {error}") from error
 
 
-def _checked(function: Callable[..., Any], name: str) -> Trainable:
-    arguments = inspect.signature(function).parameters
-    if not inspect.isgeneratorfunction(function) and list(arguments) != ["config"]:
-        raise _no(
-            f"'{name}' must yield (metrics, state) once an epoch, or be a Ray Tune function of one argument, config"
-        )
-    file = inspect.getsourcefile(function) or ""
-    return Trainable(name, function, file=file, sha256=_sha256(file))
+def _attribute(module: ModuleType, name: str) -> Callable[..., Any]:
+    """The function called `name` in a module, or `Class.name`."""
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+            raise _no(f"{module.__name__} has no function '{name}'.{did_you_mean(name, functions)}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise _no(f"'{module.__name__}:{name}' is {described(found)}, not a function")
+    function: Callable[..., Any] = found
+    return function
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """`module:function`, by which a resumed study finds it again where that is possible."""
+    written = core(function)
+    return f"{written.__module__}:{getattr(written, '__qualname__', type(written).__qualname__)}"
+
+
+def _own(function: Callable[..., Any], name: str) -> Trainable:
+    """A user's trainable. Raises StudyError when it cannot be one."""
+    if inspect.isclass(function):
+        raise _no(f"'{name}' is a class. Give a function: {WANTED}")
+    written = core(function)
+    if inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written):
+        raise _no(f"'{name}' is asynchronous. Give an ordinary function: {WANTED}")
+    try:
+        inspect.signature(function)
+    except (TypeError, ValueError):
+        raise _no(f"the arguments of '{name}' cannot be told. Wrap it in a function of your own") from None
+    file = file_of(function)
+    return Trainable(name, function, export=_export(written), file=file, sha256=_sha256(file))
+
+
+def _export(function: Any) -> Callable[..., Any] | None:
+    """The function `export(point, state, folder)` beside a trainable, if there is one."""
+    beside = getattr(sys.modules.get(function.__module__), "export", None)
+    takes = list(inspect.signature(beside).parameters) if inspect.isfunction(beside) else []
+    return beside if takes == ["point", "state", "folder"] else None
 
 
 def _sha256(file: str) -> str:

@@ -16,7 +16,7 @@ __all__ = ["Decision", "Fork", "Population", "Scheduler", "scheduler_of"]
 
 def scheduler_of(study: Study) -> Scheduler:
     """A new scheduler of the kind that the study names, which has been told nothing yet."""
-    plan, objective, epochs = study.scheduler, study.objective, study.space.most_epochs or MANY_EPOCHS
+    plan, objective, epochs = study.scheduler, study.objective, study.most_epochs or MANY_EPOCHS
     if isinstance(plan, AshaScheduler):
         kind = Promotion if plan.kind == "promotion" else Stopping
         return kind(objective, plan.grace, plan.reduction, epochs)

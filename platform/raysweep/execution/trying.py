@@ -1,0 +1,72 @@
+"""One epoch of one point in this process, without Ray: whether a trainable keeps to its contract."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raysweep.errors import Infeasible, Problem, StudyError
+from raysweep.execution.executions import Code, Executions, Job
+from raysweep.execution.lockstep import Lockstep, TrialEnds
+from raysweep.search.samplers import sampler_of
+from raysweep.search.schedulers import scheduler_of
+from raysweep.storage import checkpoints
+from raysweep.study.objective import Metrics
+from raysweep.study.space import Point
+from raysweep.study.study import Study
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What one epoch came to."""
+
+    point: Point
+    metrics: Metrics
+    seconds: float
+    state_bytes: int
+    """The size of a checkpoint; 0 if the trainable yields no state."""
+
+
+def try_one(study: Study, data: Mapping[str, Any]) -> Tried:
+    """Run the first epoch of the first point. `data` holds what is loaded, by `data_key`.
+
+    Raises StudyError when the trainable does not report what the study needs, or yields a state that cannot be
+    stored. An exception of the user's code is raised as it is.
+    """
+    if study.found.of_ray_tune:
+        raise StudyError(
+            [Problem("trainable", "a Ray Tune function runs in a worker of Ray only: --try cannot")]
+        )
+    point = next(iter(study.first()), None) or sampler_of(study).ask(0) or {}
+    with ThreadPoolExecutor(1) as settling, tempfile.TemporaryDirectory(prefix="raysweep-") as scratch:
+        job = Job(
+            code=Code(study.found.name),
+            gpus=study.per_trial.gpu,
+            objective=study.objective,
+            folder=scratch,
+            threads=study.per_trial.threads,
+            data={},
+            checkpoint_every=0.0,
+            milestones=scheduler_of(study).milestones,
+        )
+        executions, began = Executions(job, data).create(point, [0], [None]), time.perf_counter()
+        trial = Lockstep(executions, Path(scratch), job, None, settling, 0, attempt=1)
+        try:
+            metrics = trial.advance()
+            if metrics is None:
+                raise TrialEnds("failed", "it ended before its first report")
+            seconds = time.perf_counter() - began
+            trial.save_when_due(study.objective.leading(metrics), now=True)
+        except (TrialEnds, Infeasible) as end:
+            raise StudyError([Problem(f"{study.found.name} at {point}", str(end))]) from None
+        finally:
+            trial.close()
+        saved = checkpoints.newest(Path(scratch), 1)
+        written = sum(p.stat().st_size for p in Path(scratch).glob("*.pt"))
+        stored = saved is not None and saved["states"] != [None]
+    return Tried(point, metrics, seconds, written if stored else 0)

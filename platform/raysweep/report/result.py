@@ -1,0 +1,137 @@
+"""What a study has come to, as data: its trials, its best one, curves as tables, weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raysweep.errors import JournalError, RaysweepError
+from raysweep.journal.history import History
+from raysweep.journal.journal import running
+from raysweep.journal.records import FILE, read
+from raysweep.report.tables import ends, number, rows
+from raysweep.storage import checkpoints
+from raysweep.study.study import Study
+from raysweep.tracking.process import PublisherStatus, publisher_status
+from raysweep.trial import Trial, best, ranking, valued
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STUDIES = Path("studies")
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """The result of a search: returned by `raysweep.run`, or read by `raysweep.load`."""
+
+    study: Study
+    folder: Path
+    trials: tuple[Trial, ...]
+    """All trials in the order in which they were asked for, each with its `params`, `value` and `reports`."""
+    interrupted: bool
+    """Whether the search is not complete. (One that is still running has not been interrupted.)"""
+    test: dict[str, float]
+    """The metrics of the best trial on the test split, which nothing else has seen."""
+    tracking: PublisherStatus
+    terminated: bool = False
+    """Whether SIGTERM interrupted it."""
+    failing: str = ""
+    """Why it was given up: its first trials all failed."""
+    running: bool = False
+    """Whether it was running when it was loaded."""
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial, or None when no trial has a result."""
+        return best(self.trials, self.study.objective)
+
+    def frame(self) -> pd.DataFrame:
+        """A row for each trial, the best first: number, status, metrics of its best epoch, seconds, parameters."""
+        import pandas as pd
+
+        ranked = ranking(self.trials, self.study.objective)
+        others = [t for t in self.trials if t not in ranked]
+        return pd.DataFrame(rows([*ranked, *others], self.study.objective))
+
+    def curves(self) -> pd.DataFrame:
+        """A row for each epoch of each trial: trial, epoch, metrics."""
+        import pandas as pd
+
+        epochs = [{"trial": t.number, "epoch": r.epoch, **r.metrics} for t in self.trials for r in t.reports]
+        return pd.DataFrame(epochs)
+
+    def best_state(self) -> Any:
+        """The state that the best trial yielded at its best epoch: see `state`."""
+        winner = self.best
+        if winner is None:
+            raise RaysweepError(f"no trial of {self.study.name} has a result")
+        return self.state(winner.number)
+
+    def state(self, trial: int) -> Any:
+        """The state that a trial yielded at its best epoch, with its tensors on the CPU; of several executions
+        the best one's. Of a Ray Tune function, the files of the best checkpoint that it reported: bytes by
+        their names.
+
+        Raises RaysweepError when the trial has no checkpoint: a study keeps those of its `keep` best trials.
+        """
+        known = next((t for t in self.trials if t.number == trial), None)
+        if known is None:
+            raise RaysweepError(f"{self.study.name} has no trial {trial}; it has {len(self.trials)}, from 0")
+        report = known.best(self.study.objective)
+        folder = self.folder / "trials" / f"{trial:06d}"
+        saved = checkpoints.best(folder, report.epoch) if report else None
+        state = saved["states"][saved["best_execution"]] if saved else None
+        if state is None:
+            why = "it has no checkpoint" if saved is None else "its trainable yields none"
+            raise RaysweepError(f"trial {trial} of {self.study.name} has no state: {why}")
+        return checkpoints.files(state) if checkpoints.is_packed(state) else state
+
+    def __repr__(self) -> str:
+        """Three lines: what it is, how the trials ended, the best one."""
+        how = "running" if self.running else "interrupted" if self.interrupted else "complete"
+        winner, objective = self.best, self.study.objective
+        top = "no trial has a result"
+        if winner is not None:
+            top = f"best: trial {winner.number}, {objective.metric} {number(winner.value)}, {winner.params}"
+        return f"{self.study.name}: {objective} ({how})\n{ends(self.trials)}\n{top}"
+
+
+def load(study: str | Path, folder: str | Path = STUDIES) -> Result:
+    """The result so far of a study, which may be running: read from its journal, without starting anything.
+
+    `study` is its name, its file or its folder. Raises JournalError when there is no such study in `folder`.
+    """
+    place, history, known = find_study(Path(folder), str(study))
+    now = running(place) is not None
+    return Result(
+        known,
+        place,
+        valued(history.trials, known.objective),
+        interrupted=not history.complete and not now,
+        test=dict(history.best.get("metrics", {})),
+        tracking=publisher_status(place),
+        running=now,
+    )
+
+
+def find_study(folder: Path, study: str) -> tuple[Path, History, Study]:
+    """Find a study by its name, its file or its folder. Returns its folder, its history and the study itself."""
+    name = Path(study).stem if study.endswith((".yaml", ".yml")) else study
+    place = folder / name if (folder / name / FILE).exists() else Path(study)
+    if not (place / FILE).exists():
+        known = sorted(p.parent.name for p in folder.glob(f"*/{FILE}"))
+        has = f"It has: {', '.join(known)}" if known else "It has none"
+        raise JournalError(f"there is no study '{study}' in {folder}. {has}")
+    records, end = read(place / FILE)
+    history = History(records)
+    if not history.study:
+        size = (place / FILE).stat().st_size
+        why = (
+            f"its journal, {place / FILE}, is damaged from its first line on"
+            if size > end
+            else "its journal is empty"
+        )
+        raise JournalError(f"study '{study}' has not started: {why}")
+    return place, history, Study.recorded(history.study["study"])

@@ -1,0 +1,609 @@
+"""A person's own training: what it may be, where it runs, what is left of it: output, errors, weights, a model."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+import yaml
+
+import raysweep
+from conftest import ROOT, quick
+from raysweep import RaysweepError, Study, StudyError
+from raysweep.execution.lockstep import TrialEnds
+from raysweep.storage import output
+from raysweep.study.objective import Objective
+from raysweep.trainables.trainable import find
+
+SPACE: dict[str, Any] = {"x": {"float": [-1.0, 1.0]}}
+
+
+@pytest.fixture
+def own(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """`own(**files)` writes a person's files (`pkg__train` is pkg/train.py) into the current folder."""
+    before = set(sys.modules), list(sys.path)
+
+    def write(**files: str) -> Path:
+        for name, text in files.items():
+            path = here.joinpath(*name.split("__")).with_suffix(".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return here
+
+    yield write
+    for name in sys.modules.keys() - before[0]:
+        if getattr(sys.modules[name], "__file__", None) and str(here) in str(sys.modules[name].__file__):
+            del sys.modules[name]
+    sys.path[:] = before[1]
+
+
+def study(folder: Path, name: str = "mine", trainable: str = "train:train", **more: Any) -> Study:
+    """The study of a file beside the person's code."""
+    given = {"trainable": trainable, "minimize": "loss", "trials": 3, "space": SPACE, **more}
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(given))
+    return Study.load(path)
+
+
+# --- the contract: what may be yielded or returned --------------------------------------------------------------
+
+
+def advanced(yields: Any, tmp_path: Path) -> dict[str, float] | None:
+    """What a worker makes of something that a trainable yields."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from raysweep.execution.executions import Code, Job
+    from raysweep.execution.lockstep import Lockstep
+
+    job = Job(
+        code=Code("mlp"), gpus=0, objective=Objective("loss", False), folder=str(tmp_path), threads=1, data={},
+        checkpoint_every=1e9,
+    )  # fmt: skip
+    with ThreadPoolExecutor(1) as settling:
+        return Lockstep([iter([yields])], tmp_path, job, None, settling, 0, attempt=1).advance()
+
+
+@pytest.mark.parametrize(
+    "yields",
+    [
+        {"loss": 0.5},
+        ({"loss": 0.5}, None),
+        ({"loss": 0.5}, {"epoch": 1}),
+        {"loss": numpy.float32(0.5)},
+        ({"loss": torch.tensor([0.5])}, None),
+    ],
+)
+def test_metrics_alone_or_with_a_state_are_taken(yields: Any, tmp_path: Path) -> None:
+    assert advanced(yields, tmp_path) == {"loss": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("yields", "sentence"),
+    [
+        (0.5, "but this one gave a float"),
+        (None, "but this one gave None"),
+        (({"loss": 0.5}, None, None), "but this one gave a tuple of 3"),
+        ((0.5, {"epoch": 1}), "but this one gave a tuple of 2"),
+        ({"loss": "0.5"}, "metric 'loss' must be a number, got a str"),
+        ({"loss": torch.ones(2)}, "metric 'loss' must be a number, got a Tensor"),
+        ({"los": 0.5}, "epoch 1 did not report 'loss'. Reported: los"),
+    ],
+)
+def test_anything_else_is_a_sentence_and_ends_every_trial(yields: Any, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(TrialEnds, match=sentence.replace("(", r"\(")) as end:
+        advanced(yields, tmp_path)
+    assert end.value.status == "failed" and end.value.always
+
+
+def plain(x: float) -> dict[str, Any]:
+    """A function of hyperparameters, as one writes it for scikit-learn."""
+    return {"loss": numpy.float32(x * x)}
+
+
+def decorator(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def decorated(*arguments: Any, **options: Any) -> Any:
+        return function(*arguments, **options)
+
+    return decorated
+
+
+def generator(x: float, more: float = 0.0) -> Iterator[Any]:
+    yield {"loss": x + more}
+
+
+class Holder:
+    """A function in a class, and an object that can be called."""
+
+    @staticmethod
+    def train(x: float) -> Iterator[Any]:
+        yield {"loss": x}
+
+    def __call__(self, x: float) -> Iterator[Any]:
+        yield {"loss": x}
+
+
+decorated = decorator(generator)
+CALLABLES = {
+    "a function that returns": plain,
+    "a generator": generator,
+    "a decorated generator": decorated,
+    "a partial": functools.partial(generator, more=1.0),
+    "a static method": Holder.train,
+    "a callable object": Holder(),
+    "a lambda": lambda x: {"loss": x},
+}
+
+
+@pytest.mark.parametrize("kind", CALLABLES)
+def test_whatever_can_be_called_is_a_trainable(kind: str) -> None:
+    found = find(CALLABLES[kind])
+    assert "x" in found.arguments and found.digest and not found.of_ray_tune
+    assert [list(m if isinstance(m, dict) else m[0]) for m in found.execution({"x": 0.5})] == [["loss"]]
+
+
+def test_every_callable_reaches_the_workers(ray: Any, here: Path) -> None:
+    from raysweep.execution.executions import Code
+
+    def works(code: Code) -> str:
+        found = code.load()
+        return f"{found.name} {list(found.execution({'x': 0.25}))}"
+
+    remote = ray.remote(num_cpus=0)(works)
+    for kind, function in CALLABLES.items():
+        found = find(function)
+        assert (
+            ray.get(remote.remote(Code.of(found))) == f"{found.name} {list(found.execution({'x': 0.25}))}"
+        ), kind
+
+
+def test_a_function_that_returns_metrics_is_a_trial_of_one_epoch(ray: Any, here: Path) -> None:
+    result = raysweep.run(quick(trainable=plain, space=SPACE))
+    assert [[r.epoch for r in t.reports] for t in result.trials] == [[1]] * 4
+    assert result.best is not None and result.best.value == pytest.approx(
+        result.best.params["x"] ** 2, rel=1e-6
+    )
+    with pytest.raises(RaysweepError, match=r"has no state: its trainable yields none"):
+        result.best_state()
+
+
+# --- how workers get it ------------------------------------------------------------------------------------------
+
+IMPORTED = """
+import pickle, pathlib
+import torch
+from . import helpers
+torch.set_default_dtype(torch.float64)          # what a module does when it is imported is in force
+class Net(torch.nn.Linear): pass                # a class of one's own can be pickled
+def train(x: float, epochs: int = 2, state=None):
+    net = Net(1, 1)
+    assert net.weight.dtype == torch.float64 and pickle.loads(pickle.dumps(net)).weight.equal(net.weight)
+    (pathlib.Path(__file__).parent / "helpers.py").write_text("def loss(x): raise RuntimeError('edited')")
+    for epoch in range(1, epochs + 1):
+        from pkg.late import factor             # imported only now, from the file as it was
+        yield {"loss": helpers.loss(x) * factor}, {"epoch": epoch, "net": net.state_dict()}
+"""
+
+
+def test_workers_import_a_package_by_name_as_it_was_when_the_session_began(
+    ray: Any, own: Any, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """From another folder than the study's, and resumed by name: the package is found from where it was."""
+    from raysweep.execution.run import run
+    from raysweep.journal.history import History
+    from raysweep.journal.records import FILE, read
+    from raysweep.search.sessions import restored
+
+    helpers, late = "def loss(x): return x * x", "factor = 2.0"
+    place = own(pkg____init__="", pkg__train=IMPORTED, pkg__helpers=helpers, pkg__late=late)
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    first = raysweep.run(study(place, trainable="pkg.train:train", scheduler="none"))
+    assert {t.status for t in first.trials} == {"completed"}, first.trials
+    assert first.trials[0].value == 2 * first.trials[0].params["x"] ** 2
+    (place / "pkg" / "helpers.py").write_text(helpers)
+    history = History(read(first.folder / FILE)[0])
+    assert history.study["code"]["root"] == str(place)
+    again = restored(first.folder, history).model_copy(update={"trials": 5})
+    assert len(run(again).trials) == 5
+
+
+# --- output, tracebacks ------------------------------------------------------------------------------------------
+
+NOISY = """
+import os, subprocess, sys, warnings
+import torch
+def train(x: float, epochs: int = 2, state=None):
+    print("begun with", x)
+    warnings.warn(f"careful with {x}")
+    subprocess.run(["echo", "from a child"])
+    if x > 0.9:
+        sys.exit("the config is wrong")
+    for epoch in range(1, epochs + 1):
+        yield {"loss": x}, {"epoch": epoch}
+        if x < -0.9:
+            deep(x)
+def deep(x):
+    torch.nn.Linear(2, 1)(torch.zeros(3))       # the error is raised inside torch
+"""
+
+
+def test_a_trial_s_output_and_traceback_are_kept_shown_and_in_mlflow(
+    ray: Any, own: Any, mlflow_store: None, command: Any
+) -> None:
+    from mlflow import MlflowClient
+
+    place = own(train=NOISY)
+    points = [{"x": 0.0}, {"x": -1.0}, {"x": 1.0}]
+    result = raysweep.run(study(place, points=points, keep=1, scheduler="none"))
+    assert [t.status for t in result.trials] == ["completed", "failed", "failed"]
+    line = NOISY.splitlines().index(
+        "    torch.nn.Linear(2, 1)(torch.zeros(3))       # the error is raised inside torch"
+    )
+    assert result.trials[1].error.endswith(f"(train.py, line {line + 1})"), "the user's own line"
+    assert result.trials[2].error.startswith("SystemExit: the config is wrong (train.py, line ")
+    printed = [output.read(result.folder / "trials" / f"{n:06d}")[0] for n in range(3)]
+    for text, point in zip(printed, points, strict=True):
+        assert f"begun with {point['x']}\n" in text and f"careful with {point['x']}" in text
+        assert "from a child\n" in text
+    assert "Traceback" not in printed[0]
+    assert printed[1].count("Traceback") == 2, "it was tried again, since it had reported something"
+    assert "in deep\n" in printed[1] and "linear.py" in printed[1]
+
+    logs = command("logs", "mine", "1")
+    assert (
+        logs.returncode == 0 and "trial 1 epoch 1: loss" in logs.stdout and logs.stdout.endswith(printed[1])
+    )
+    shown = command("show", "mine", "1").stdout
+    assert f"  {printed[1].splitlines()[-1]}\n" in shown
+    assert (
+        json.loads(command("show", "mine", "1", "--json").stdout)["output"] == printed[1].splitlines()[-10:]
+    )
+    client = MlflowClient(f"sqlite:///{place / 'studies' / 'mlflow.db'}")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "mine"]
+    runs = client.search_runs([experiment.experiment_id], "tags.role = 'trial'")
+    for run in runs:
+        local = client.download_artifacts(run.info.run_id, output.FILE)
+        assert Path(local).read_text() == printed[int(run.data.tags["trial"])]
+
+
+LOUD = """
+import subprocess, sys, time
+from pathlib import Path
+from raysweep.storage.output import Output
+kept = Output()
+kept.open(Path(sys.argv[1]) / "000001")
+print("first")
+subprocess.run(["sh", "-c", "yes 'from a child' | head -n 400000"])
+print("last")
+kept.close()
+print("outside")
+kept.open(Path(sys.argv[1]) / "000002")
+kept.close()
+kept.open(Path(sys.argv[1]) / "000001")
+print("again", file=sys.stderr)
+kept.end()
+"""
+
+
+def test_of_much_output_the_end_is_kept_and_of_none_no_file(tmp_path: Path) -> None:
+    done = subprocess.run(
+        (sys.executable, "-c", LOUD, str(tmp_path)), capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "outside\n", done.stderr
+    text, end = output.read(tmp_path / "000001")
+    assert end <= output.LIMIT + 200 and text.startswith("[earlier output was left out]\nfrom a child\n")
+    assert "first" not in text
+    assert "from a child\nlast\n--- " in text and text.endswith("again\n")
+    assert not (tmp_path / "000002" / output.FILE).exists()
+
+
+# --- weights and a model -----------------------------------------------------------------------------------------
+
+EXPORTS = """
+import torch
+def net():
+    return torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False))
+def train(x: float, epochs: int = 2, state=None):
+    for epoch in range(1, epochs + 1):
+        yield {"loss": x * x}, {"epoch": epoch, "model": {"0.weight": torch.full((1, 1), x)}}
+"""
+EXPORT = """
+def export(point, state, folder):
+    import mlflow
+    model = net()
+    model.load_state_dict(state["model"])
+    print("exported", point)
+    mlflow.pytorch.save_model(model, folder, serialization_format="pickle")
+    return {"test_loss": point["x"]}
+"""
+
+
+@pytest.mark.long
+def test_the_best_state_is_a_file_and_an_artifact_and_with_export_a_model(
+    own: Any, mlflow_store: None, command: Any
+) -> None:
+    from mlflow import MlflowClient
+
+    place = own(train=EXPORTS)
+    study(place)
+    assert command("run", "mine.yaml").returncode == 0
+    result = raysweep.load("mine")
+    best = result.best
+    assert best is not None and best.value is not None
+    assert float(result.best_state()["model"]["0.weight"]) == pytest.approx(best.params["x"])
+    assert command("best", "mine", "--state", "best.pt").returncode == 0
+    assert torch.load(place / "best.pt", weights_only=True)["epoch"] == result.best_state()["epoch"]
+    refused = command("best", "mine", "--state", "best.pt")
+    assert (refused.returncode, refused.stderr) == (1, "best.pt is there already. Name another file\n")
+    (place / "new.csv").write_text("a\n2.0\n")
+    without = command("predict", "mine", "new.csv")
+    assert without.returncode == 1
+    assert without.stderr.startswith(
+        "mine has no model: beside its trainable, train:train, there is no function export(point, state, folder)"
+    )
+
+    own(train=EXPORTS + EXPORT)
+    again = command("run", "mine.yaml", "--code-changed")
+    assert again.returncode == 0, again.stderr
+    assert "model: models:/mine@best" in again.stdout and "test_loss" in again.stdout
+    predicted = command("predict", "mine", "new.csv")
+    assert predicted.returncode == 0, predicted.stderr
+    assert float(predicted.stdout.splitlines()[1]) == pytest.approx(2 * best.params["x"], rel=1e-5)
+    assert "exported" in command("logs", "mine", str(best.number)).stdout
+    client = MlflowClient(f"sqlite:///{place / 'studies' / 'mlflow.db'}")
+    version = client.get_model_version_by_alias("mine", "best")
+    assert {a.path for a in client.list_artifacts(version.run_id)} >= {"state.pt", "model", "log.txt"} - {
+        "log.txt"
+    }
+    state = client.download_artifacts(version.run_id, "state.pt")
+    assert float(torch.load(state, weights_only=True)["model"]["0.weight"]) == pytest.approx(best.params["x"])
+
+
+# --- Ray Tune functions ------------------------------------------------------------------------------------------
+
+TUNED = """
+import json, os, pathlib, tempfile
+from ray import tune
+def train(config):
+    start = 0
+    checkpoint = tune.get_checkpoint()
+    if checkpoint:
+        with checkpoint.as_directory() as folder:
+            start = json.loads((pathlib.Path(folder) / "inner" / "state.json").read_text())["epoch"]
+    for epoch in range(start + 1, 10):
+        killed = pathlib.Path(config["flag"])
+        if epoch == 4 and not killed.exists():
+            killed.touch()
+            os._exit(1)                         # the process is lost, after three epochs
+        with tempfile.TemporaryDirectory() as folder:
+            (pathlib.Path(folder) / "inner").mkdir()
+            (pathlib.Path(folder) / "inner" / "state.json").write_text(json.dumps({"epoch": epoch, "x": config["x"]}))
+            tune.report(
+                {"loss": config["x"] ** 2 + abs(epoch - 6), "note": "text", "began": start},
+                checkpoint=tune.Checkpoint.from_directory(folder),
+            )
+"""
+
+
+def test_a_ray_tune_function_s_checkpoints_are_kept_and_resumed_from(ray: Any, own: Any) -> None:
+    place = own(train=TUNED)
+    space = {"x": {"float": [0.0, 1.0]}, "flag": str(place / "killed")}
+    (trial,) = raysweep.run(study(place, trials=1, space=space)).trials
+    assert trial.status == "completed" and [r.epoch for r in trial.reports] == list(range(1, 10))
+    assert [loss.cause for loss in trial.losses] == ["worker"]
+    assert [r.metrics["began"] for r in trial.reports] == [0] * 3 + [3] * 6, (
+        "it resumed, and did not start over"
+    )
+    kept = raysweep.load("mine").best_state()
+    assert json.loads(kept["inner/state.json"])["epoch"] == 6, "the best epoch's"
+
+
+def test_ray_tune_functions_are_stopped_by_asha(ray: Any, here: Path) -> None:
+    from ray import tune
+
+    def slow(config: dict[str, Any]) -> None:
+        for epoch in range(1, 10):
+            tune.report({"loss": config["x"] + 1 / epoch})
+
+    found = quick(trainable=slow, trials=8, concurrency=1, space={"x": {"float": [0.0, 1.0]}})
+    assert str(found.scheduler) == "asha by stopping (grace 2, reduction 3)"
+    trials = raysweep.run(found).trials
+    assert {t.status for t in trials} == {"completed", "stopped"}
+    assert all(t.last is not None and t.last.epoch in {2, 6} for t in trials if t.status == "stopped")
+
+
+# --- mistakes in the code ----------------------------------------------------------------------------------------
+
+
+def test_a_metric_that_is_not_reported_ends_the_study_at_once_and_the_mended_file_goes_on(
+    ray: Any, own: Any
+) -> None:
+    place = own(train="def train(x, epochs=3, state=None):\n    yield {'loss': x}, {'epoch': 1}\n")
+    wrong = raysweep.run(study(place, minimize="los", trials=20, concurrency=1))
+    assert wrong.failing == "trial 0 failed: epoch 1 did not report 'los'. Reported: loss"
+    assert len(wrong.trials) <= 2
+    assert len(raysweep.run(study(place, trials=2)).trials) == 2, "no trial had a result"
+
+
+def test_an_error_in_the_code_runs_no_trial_twice_and_mended_code_goes_on(ray: Any, own: Any) -> None:
+    body = "def train(x):\n    {}\n    yield {{'loss': x}}\n"
+    place = own(train=body.format("raise KeyError('missing')"))
+    wrong = raysweep.run(study(place, trials=20))
+    told = r"the first 5 trials all failed; trial \d: KeyError: 'missing' \(train.py, line 2\)"
+    assert re.fullmatch(told, wrong.failing)
+    assert {t.attempts for t in wrong.trials if t.ended} == {1}
+    own(train=body.format("pass"))
+    del sys.modules["train"]
+    mended = raysweep.run(study(place, trials=4))
+    assert [t.status for t in mended.trials] == ["completed"] * 4
+
+
+def test_a_metric_that_the_data_does_not_have_is_refused(ray: Any, here: Path) -> None:
+    (here / "prices.csv").write_text("\n".join(["a,price", *(f"{i},{i * 1.5}" for i in range(200))]))
+    given = {
+        "trainable": "mlp",
+        "minimize": None,
+        "maximize": "val_accuracy",
+        "space": {"data": "prices.csv"},
+    }
+    with pytest.raises(
+        StudyError, match=r"'val_accuracy' is not reported for this data. One of: train_loss, .*val_r2"
+    ):
+        raysweep.run(quick(**given, trials=None))
+
+
+# --- results as data ---------------------------------------------------------------------------------------------
+
+
+def test_a_study_is_opened_as_data_whether_it_runs_or_not(ray: Any, here: Path) -> None:
+    path = here / "quick.yaml"
+    path.write_text(quick(trials=3).to_yaml())
+    result = raysweep.run(path)
+    opened = raysweep.load("quick")
+    assert opened.trials == result.trials and not opened.interrupted and not opened.running
+    best = opened.best
+    assert best is not None and best.value == min(r.metrics["loss"] for t in opened.trials for r in t.reports)
+    assert best.params == best.point
+    frame, curves = opened.frame(), opened.curves()
+    assert frame["trial"].iloc[0] == best.number and len(frame) == 3
+    assert list(curves.columns) == ["trial", "epoch", "loss"] and len(curves) == 9
+    first, second, third = repr(opened).splitlines()
+    assert first == "quick: minimize loss (complete)"
+    assert second == "3 trials: 3 completed"
+    assert third.startswith(f"best: trial {best.number}, loss ")
+    with pytest.raises(RaysweepError, match=r"there is no study 'none' in studies\. It has: quick"):
+        raysweep.load("none")
+
+
+def test_progress_is_shown_to_python_as_it_asks(
+    ray: Any, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raysweep.run(quick(name="silent", trials=2))
+    assert capsys.readouterr().out == ""
+    raysweep.run(quick(name="told", trials=2), verbose=2)
+    told = capsys.readouterr().out
+    assert "told: minimize loss of trainables:parabola by hyperopt search; no trial is stopped early" in told
+    assert "2/2 trial " in told
+
+
+# --- what is said ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "method"),
+    [
+        ({"space": {**SPACE, "epochs": 9}}, "hyperopt search under asha by promotion (grace 2, reduction 3)"),
+        ({}, "hyperopt search; no trial is stopped early: 3 epochs are few"),
+        ({"trainable": "trainables:endless"}, "hyperopt search; no trial is stopped early: how many epochs there are is not known"),
+        ({"trainable": "trainables:forgetful"}, "hyperopt search under asha by promotion (grace 2, reduction 3)"),
+        ({"minimize": ["loss", "seconds"]}, "optuna search; no trial is stopped early: there are several objectives"),
+        ({"scheduler": "none"}, "hyperopt search, no scheduler"),
+        ({"scheduler": "median"}, "hyperopt search under median (grace 2, samples 3)"),
+    ],
+)  # fmt: skip
+def test_how_a_study_searches_is_said_and_why_nothing_is_stopped(more: dict[str, Any], method: str) -> None:
+    assert quick(**{"space": SPACE, **more}).method.startswith(method)
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        ([1e-4, 1e-1], "x takes one of two values, 0.0001 or 0.1; for a range write {float: [0.0001, 0.1]}"),
+        ((1e-4, 1e-1), "x takes one of two values, 0.0001 or 0.1; for a range write {float: [0.0001, 0.1]}"),
+        ([16, 512], "x takes one of two values, 16 or 512; for a range write {int: [16, 512]}"),
+        ([32, 64], ""),
+        ([0, 1], ""),
+        ([0.5, 0.1], ""),
+    ],
+)
+def test_a_choice_of_two_numbers_that_looks_like_a_range_is_noted(options: Any, note: str) -> None:
+    from raysweep.study.checks import notes
+
+    found = [n for n in notes(quick(trials=2, space={"x": options, "epochs": 3})) if n.startswith("x ")]
+    assert found == ([note] if note else [])
+
+
+def test_the_end_says_how_trials_ended_and_fails_when_one_failed(command: Any, own: Any) -> None:
+    body = "def train(x, epochs=2):\n    yield {'loss': x}\n    if x == 1:\n        raise ValueError('no')\n    yield {'loss': x}\n"
+    place = own(train=body)
+    study(place, algorithm="grid", trials=None, space={"x": [0, 1, 2]}, name="ends")
+    done = command("run", "ends.yaml", "-q")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert "3 trials: 2 completed, 1 failed (raysweep logs ends 1); 1 retried after an error: 1" in lines
+    assert any(line.startswith("best: trial 0") for line in lines)
+
+
+def test_ctrl_c_says_what_it_waits_for(command: Any, here: Path) -> None:
+    import os
+    import signal
+
+    (here / "slow.yaml").write_text(
+        "trainable: trainables:parabola\nminimize: loss\ntrials: 2\nscheduler: none\n"
+        "space: {x: {float: [0, 1]}, epochs: 1000, pause: 0.2}\n"
+    )
+    search = subprocess.Popen(
+        (sys.executable, "-m", "raysweep", "run", "slow.yaml"),
+        stderr=subprocess.PIPE, text=True, cwd=here, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if (here / "studies" / "slow").exists() and any(t.reports for t in raysweep.load("slow").trials):
+            break
+        time.sleep(0.2)
+    running = raysweep.load("slow")
+    assert running.running and not running.interrupted
+    search.send_signal(signal.SIGINT)
+    _, told = search.communicate(timeout=300)
+    assert search.returncode == 130
+    assert "Stopping: running trials finish their epoch first. Ctrl-C again ends at once." in told
+    assert raysweep.load("slow").interrupted
+
+
+def test_values_on_the_command_line_replace_those_of_the_file(own: Any, command: Any) -> None:
+    place = own(train="def train(x, epochs=2):\n    for e in range(epochs):\n        yield {'loss': x}\n")
+    study(place, trials=9)
+    done = command(
+        "run", "mine.yaml", "--trials", "2", "--set", "space.epochs=3", "--set", "name=other", "-q"
+    )
+    assert done.returncode == 0, done.stderr
+    ran = raysweep.load("other")
+    assert len(ran.trials) == 2 and {t.params["epochs"] for t in ran.trials} == {3}
+    assert ran.study.trials == 2 and not (place / "studies" / "mine").exists()
+    wrong = command("check", "mine.yaml", "--set", "space.x.float.low=1")
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "mine.yaml: space.x.float.low: float is [-1.0, 1.0], which has no parts to set\n",
+    )
+
+
+TRIES = {
+    "good": ("yield {'loss': x}, {'epoch': 1}", 0, "loss 0."),
+    "no such metric": ("yield {'los': x}", 2, "epoch 1 did not report 'loss'. Reported: los"),
+    "no metrics": ("yield 0.5", 2, "but this one gave a float"),
+    "nothing": ("return None", 2, "but this one gave None"),
+    "a state that cannot be stored": ("yield {'loss': x}, {'f': print}", 1, "the state must hold tensors and plain types only"),
+    "an error": ("raise KeyError('missing')", 1, "train:train raised KeyError: 'missing'"),
+}  # fmt: skip
+
+
+def test_check_can_try_one_epoch(command: Any, own: Any) -> None:
+    for i, (body, code, sentence) in enumerate(TRIES.values()):
+        place = own(**{f"train{i}": f"def train(x: float, state=None):\n    {body}\n"})
+        study(place, name=f"try{i}", trainable=f"train{i}:train", space={"x": {"float": [0.1, 0.9]}})
+        done = command("check", f"try{i}.yaml", "--try")
+        assert done.returncode == code, (body, done.stderr)
+        assert sentence.replace("'train:", f"'train{i}:").replace(
+            "train:train raised", f"train{i}:train raised"
+        ) in (done.stdout + done.stderr)
+        assert ("Traceback" in done.stderr) == (code == 1)
