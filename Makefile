@@ -26,13 +26,13 @@ cluster-test: $(VENV)/cluster  ## `ray up` on hosts made of namespaces, as root;
 	$(BIN)/python -m pytest -m cluster -s
 
 lint: $(VENV)/dev      ## ruff and mypy
-	$(BIN)/ruff check platform tests
-	$(BIN)/ruff format --check platform tests
+	$(BIN)/ruff check platform search_spaces tests
+	$(BIN)/ruff format --check platform search_spaces tests
 	$(BIN)/mypy
 
 format: $(VENV)/dev    ## format the code
-	$(BIN)/ruff check --fix platform tests
-	$(BIN)/ruff format platform tests
+	$(BIN)/ruff check --fix platform search_spaces tests
+	$(BIN)/ruff format platform search_spaces tests
 
 bench: $(VENV)/dev     ## beside Ray Tune alone, in one run
 	$(BIN)/python tests/benchmarks/overhead.py

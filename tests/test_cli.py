@@ -65,8 +65,10 @@ def test_check_says_what_would_be_run(raysweep: Callable[..., Result]) -> None:
     done = raysweep("check", "tiny.yaml")
     file = ROOT / "tests" / "trainables.py"
     assert done.exit_code == 0
-    first, second, third, fourth = done.stdout.splitlines()
-    assert first == "tiny: minimize loss of trainables:parabola by hyperopt search"
+    first, second, third, fourth, fifth = done.stdout.splitlines()
+    few = "no trial is stopped early: 2 epochs are few"
+    assert first == f"tiny: minimize loss of trainables:parabola by hyperopt search; {few}"
+    assert fifth == "model: none; there is no function export(point, state, folder) beside the trainable"
     assert second == "trials: 2 x 1, each with 1 cpu"
     assert third == "may vary: x"
     assert fourth.startswith(f"code: {file} (sha256 ")
@@ -232,7 +234,8 @@ def test_the_main_job_from_the_file_to_a_prediction(command: Any, here: Path) ->
     )
     done = command("run", "digits.yaml")
     assert done.returncode == 0, done.stderr
-    *table, best, model, compare = done.stdout.splitlines()
+    *table, ends, best, model, compare = done.stdout.splitlines()
+    assert ends.startswith("3 trials: ")
     assert table[0].split()[0] == "trial" and len(table) == 4
     assert best.startswith("best: trial ") and "test_accuracy 0.9" in best
     assert model == "model: models:/digits@best  (raysweep predict digits INPUT)"

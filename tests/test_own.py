@@ -45,6 +45,7 @@ def own(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., P
         if getattr(sys.modules[name], "__file__", None) and str(here) in str(sys.modules[name].__file__):
             del sys.modules[name]
     sys.path[:] = before[1]
+    torch.set_default_dtype(torch.float32)  # one of the modules changes it
 
 
 def study(folder: Path, name: str = "mine", trainable: str = "train:train", **more: Any) -> Study:

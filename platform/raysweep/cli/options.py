@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import glob
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,20 @@ from typing import Any
 import click
 
 from raysweep.errors import Problem, StudyError, scrubbed
+from raysweep.journal.records import FILE
 
 STUDIES = os.environ.get("RAYSWEEP_FOLDER", "studies")
 
 file_argument = click.argument("file", type=click.Path(path_type=Path))
-study_argument = click.argument("study")
+
+
+def _studies(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """The names of studies that begin with what was typed, for a shell to complete."""
+    folder = Path(ctx.params.get("folder") or STUDIES)
+    return sorted(p.parent.name for p in folder.glob(f"{glob.escape(incomplete)}*/{FILE}"))
+
+
+study_argument = click.argument("study", shell_complete=_studies)
 folder_option = click.option(
     "--folder",
     type=click.Path(path_type=Path),

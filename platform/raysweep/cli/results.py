@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -64,6 +64,7 @@ def best(study: str, folder: Path, state: Path | None, as_json: bool) -> None:
     """
     from raysweep.report.result import load
     from raysweep.report.tables import as_record, number
+    from raysweep.storage.checkpoints import write_state
     from raysweep.trial import front
 
     result = load(study, folder)
@@ -71,7 +72,9 @@ def best(study: str, folder: Path, state: Path | None, as_json: bool) -> None:
     if winner is None:
         raise RaysweepError(no_result(result.trials))
     if state is not None:
-        _write_state(result.best_state(), state)
+        if state.exists():
+            raise RaysweepError(f"{state} is there already. Name another file")
+        write_state(result.best_state(), state)
         click.echo(f"the state of trial {winner.number} of {what.name} is in {state}")
         return
     if as_json:
@@ -86,22 +89,6 @@ def best(study: str, folder: Path, state: Path | None, as_json: bool) -> None:
         f"# trial {winner.number} of {what.name}: {what.objective.metric} {number(winner.value)}{so_far}"
     )
     click.echo(what.fixed(winner.point).to_yaml(), nl=False)
-
-
-def _write_state(state: Any, path: Path) -> None:
-    """Write a state to a file, or the files of a checkpoint into a folder. Raises RaysweepError when it is there."""
-    import torch
-
-    from raysweep.storage.checkpoints import Files
-
-    if path.exists():
-        raise RaysweepError(f"{path} is there already. Name another file")
-    if isinstance(state, Files):
-        for name, content in state.items():
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            (path / name).write_bytes(content)
-    else:
-        torch.save(state, path)
 
 
 def _print_front(trials: list[Trial], study: Study) -> None:

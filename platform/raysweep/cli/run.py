@@ -44,14 +44,19 @@ def check(file: Path, changes: dict[str, Any], try_it: bool, as_json: bool) -> N
     from raysweep.study.study import Study
 
     study = Study.load(file, changes)
-    data = _load(study, file)
-    about = _about(study) | {"data": [str(d) for d in data.values()]}
+    about, tell = _about(study), (lambda text: None) if as_json else click.echo
+    for line in _lines(about):
+        tell(line)
+    data = _load(study, file, tell)
+    about["data"] = [str(d) for d in data.values()]
     if try_it:
         about["tried"] = _tried(study, data)
-    click.echo(json.dumps(about) if as_json else "\n".join(_lines(about)))
+        tell(_tried_line(about["tried"]))
+    if as_json:
+        click.echo(json.dumps(about))
 
 
-def _load(study: Study, file: Path) -> dict[str, Any]:
+def _load(study: Study, file: Path, tell: Callable[[str], Any]) -> dict[str, Any]:
     """The study's data sets, by `data_key`, checked. Raises StudyError."""
     from raysweep.execution.executions import data_key
     from raysweep.study.shared import check_features, data_problems, data_sets
@@ -61,6 +66,7 @@ def _load(study: Study, file: Path) -> dict[str, Any]:
     loaded = {}
     for arguments in data_sets(study):
         data = loaded[data_key(study.found, arguments)] = study.found.load(**arguments)
+        tell(f"data: {data}")
         problems = list(data_problems(study, len(data.y_train), data.metrics))
         if problems:
             raise StudyError(problems, source=file.name)
@@ -95,8 +101,7 @@ def _about(study: Study) -> dict[str, Any]:
 
 def _lines(about: dict[str, Any]) -> Iterator[str]:
     """The same for a person."""
-    from raysweep.report.tables import number
-    from raysweep.study.options import amounts, duration
+    from raysweep.study.options import amounts
 
     yield f"{about['study']}: {about['objective']} of {about['trainable']} by {about['search']}"
     count = about["trials"] or "as many as fit"
@@ -108,12 +113,17 @@ def _lines(about: dict[str, Any]) -> Iterator[str]:
         yield "resuming: the trainable takes no state, so its trials start over when they are lost, and cannot pause"
     if not about["exports"]:
         yield "model: none; there is no function export(point, state, folder) beside the trainable"
-    yield from (f"data: {data}" for data in about["data"])
     yield from (f"note: {note}" for note in about["notes"])
-    if tried := about.get("tried"):
-        metrics = ", ".join(f"{name} {number(value)}" for name, value in tried["metrics"].items())
-        state = f"{tried['state_bytes'] / 1e6:,.2f} MB of state" if tried["state_bytes"] else "no state"
-        yield f"tried: {tried['point']}: {metrics}, {duration(tried['seconds'])}, {state}"
+
+
+def _tried_line(tried: dict[str, Any]) -> str:
+    from raysweep.report.tables import number
+    from raysweep.study.options import duration
+    from raysweep.study.space import encode
+
+    metrics = ", ".join(f"{name} {number(value)}" for name, value in tried["metrics"].items())
+    state = f"{tried['state_bytes'] / 1e6:,.3g} MB of state" if tried["state_bytes"] else "no state"
+    return f"tried: {encode(tried['point'])}: {metrics}, {duration(tried['seconds'])}, {state}"
 
 
 def _tried(study: Study, data: dict[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Recorder(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         number, error = trial.config["number"], _error_of(trial)
-        told = _end_of(str(error or ""))
+        told = _on_one_line(str(error or ""))
         if isinstance(error, KilledForMemory):
             self._loop.end(number, "out of memory", f"Ray killed it to free its node's memory: {told}")
         else:
@@ -85,11 +85,11 @@ class Recorder(Callback):
             self._loop.lost(number, cause, f"the worker was lost: {told}")
 
 
-def _end_of(text: str) -> str:
-    """The end of Ray's text on one line: it begins with names, and the cause comes last."""
+def _on_one_line(text: str) -> str:
+    """Ray's text, without colours, as far as it is of use: of a traceback the end, which has the cause."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    lines = [line.strip() for line in plain.splitlines() if line.strip(" ^~")]
-    return " ".join(lines)[-TEXT:]
+    whole = " ".join(line.strip() for line in plain.splitlines() if line.strip(" ^~"))
+    return whole[-TEXT:] if "Traceback" in whole else whole[:TEXT]
 
 
 def _error_of(trial: TuneTrial) -> BaseException | None:

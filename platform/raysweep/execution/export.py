@@ -66,7 +66,7 @@ def export_best(
     try:
         metrics, model = ray.get(task.remote(what, data))
     except ray.exceptions.RayTaskError as error:
-        cause = f"{type(error.cause).__name__}: {error.cause}"
+        cause = f"{type(error.cause).__name__}: {error.cause}".splitlines()[0]
         more = "" if study.found.builtin else f" (raysweep logs {study.name} {winner.number})"
         raise RaysweepError(
             f"the best trial, {winner.number}, could not be exported: {cause}{more}"
@@ -112,8 +112,6 @@ def _export(what: _Exported, data: Any) -> tuple[dict[str, float], bool]:
 def _export_own(what: _Exported, _: Any) -> tuple[dict[str, float], bool]:
     """The same for a user's own trainable: its state as `best/state.pt`, and in `best/model` what its function
     `export` writes. That function prints to the trial's log."""
-    import torch
-
     from raysweep.execution.executions import limit_process
     from raysweep.storage import checkpoints
     from raysweep.storage.output import Output
@@ -122,13 +120,11 @@ def _export_own(what: _Exported, _: Any) -> tuple[dict[str, float], bool]:
     folder, output = what.folder / "best", Output()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
-    saved = checkpoints.best(what.trial, what.epoch)
-    state = saved["states"][saved["best_execution"]] if saved else None
-    if checkpoints.is_packed(state):
-        checkpoints.unpack(state, folder / "state")
-        state = checkpoints.files(state)
-    elif state is not None:
-        torch.save(state, folder / "state.pt")
+    state = checkpoints.state_of(checkpoints.best(what.trial, what.epoch))
+    if state is not None:
+        checkpoints.write_state(
+            state, folder / ("state" if isinstance(state, checkpoints.Files) else "state.pt")
+        )
     output.open(what.trial)
     try:
         found = what.code.load()

@@ -92,7 +92,7 @@ class _Reports:
         if self._saved is None:
             return None
         self._resumed = True
-        checkpoints.unpack(self._saved["states"][0], self._scratch)
+        checkpoints.unpack(checkpoints.files(self._saved["states"][0]), self._scratch)
         return tune.Checkpoint.from_directory(self._scratch)
 
     def report(self, metrics: Mapping[str, Any], checkpoint: tune.Checkpoint | None = None) -> dict[str, Any]:

@@ -82,11 +82,11 @@ class Result:
         report = known.best(self.study.objective)
         folder = self.folder / "trials" / f"{trial:06d}"
         saved = checkpoints.best(folder, report.epoch) if report else None
-        state = saved["states"][saved["best_execution"]] if saved else None
+        state = checkpoints.state_of(saved)
         if state is None:
             why = "it has no checkpoint" if saved is None else "its trainable yields none"
             raise RaysweepError(f"trial {trial} of {self.study.name} has no state: {why}")
-        return checkpoints.files(state) if checkpoints.is_packed(state) else state
+        return state
 
     def __repr__(self) -> str:
         """Three lines: what it is, how the trials ended, the best one."""

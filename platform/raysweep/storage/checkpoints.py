@@ -247,9 +247,25 @@ def files(state: Any) -> Files:
     return Files((name, content.numpy().tobytes()) for name, content in state[FILES].items())
 
 
-def unpack(state: Any, folder: Path) -> None:
-    """Write the files of a packed folder into `folder`."""
-    for name, content in files(state).items():
+def unpack(content: Files, folder: Path) -> None:
+    """Write these files into `folder`."""
+    for name, data in content.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        path.write_bytes(data)
+
+
+def state_of(saved: dict[str, Any] | None) -> Any:
+    """The state of a checkpoint's best execution, or its files if it is a packed folder; None if there is none."""
+    state = saved["states"][saved["best_execution"]] if saved else None
+    return files(state) if is_packed(state) else state
+
+
+def write_state(state: Any, path: Path) -> None:
+    """Write a state to a file, for torch.load; files into a folder of that name."""
+    import torch
+
+    if isinstance(state, Files):
+        unpack(state, path)
+    else:
+        torch.save(state, path)
