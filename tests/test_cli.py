@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -89,18 +90,41 @@ def test_check_reads_the_data_too(raysweep: Callable[..., Result], here: Path) -
     [
         (["check", "none.yaml"], 2, "none.yaml: cannot be read: No such file or directory\n"),
         (["run", "none.yaml"], 2, "none.yaml: cannot be read: No such file or directory\n"),
-        (["trials", "none"], 1, "there is no study 'none' in studies. It has none\n"),
-        (["best", "none"], 1, "there is no study 'none' in studies. It has none\n"),
+        (["trials", "none"], 1, "there is no study 'none' in studies. It has: garbage\n"),
+        (["best", "none"], 1, "there is no study 'none' in studies. It has: garbage\n"),
         (["run", "tiny.yaml", "--tracking", "nowhere:1"], 1, "tracking: 'nowhere:1' is no MLflow store. Use"),
         (["nonsense"], 2, "Usage: raysweep [OPTIONS] COMMAND [ARGS]...\n"),
+        (["run", "."], 2, ".: is a folder. Give a study file: table.yaml, target.yaml, tiny.yaml\n"),
+        (["run", "some.py"], 2, "some.py: is Python. Give a study file, in YAML, that says trainable: some:FUNCTION\n"),
+        (["run", "tiny.yaml", "--folder", "tiny.yaml"], 1, "{here}/tiny.yaml/tiny cannot be used for a study: Not a directory\n"),
+        (["run", "tiny.yaml", "--folder", "/proc/here"], 1, "/proc/here/tiny cannot be used for a study: "),
+        (["run", "tiny.yaml", "--set", "trials"], 2, "--set: write KEY=VALUE, such as space.epochs=10, got trials\n"),
+        (["check", "tiny.yaml", "--set", "trials=many"], 2, 'tiny.yaml: trials: must be a valid integer, got "many"\n'),
+        (["check", "tiny.yaml", "--set", "trainable=gone:train"], 2, "tiny.yaml: trainable: there is no module 'gone' in /"),
+        (["run", "table.yaml"], 2, "data: 'gone.csv' does not exist (looked in "),
+        (["check", "target.yaml"], 2, "data: 'some.csv' has no column '0'. A column's number is written without quotes: target: 0\n"),
+        (["trials", "garbage"], 1, "study 'garbage' has not started: its journal, studies/garbage/journal.jsonl, is damaged from its first line on\n"),
+        (["ui", "--port", "{port}"], 1, "port {port} cannot be used: Address already in use. Choose one: --port 5001\n"),
     ],
-)
+)  # fmt: skip
 def test_a_mistake_gets_a_sentence_and_an_exit_code(
-    arguments: list[str], code: int, sentence: str, raysweep: Callable[..., Result]
+    arguments: list[str], code: int, sentence: str, raysweep: Callable[..., Result], here: Path
 ) -> None:
-    done = raysweep(*arguments)
-    assert (done.exit_code, done.stdout) == (code, "")
-    assert done.stderr.startswith(sentence)
+    (here / "some.csv").write_text("a,b\n1,2\n")
+    (here / "some.py").touch()
+    for name, data in (("table", "gone.csv"), ("target", "some.csv")):
+        study = f"trainable: mlp\nmaximize: val_accuracy\ntrials: 2\nspace: {{data: {data}, target: '0', lr: [0.1, 0.2]}}\n"
+        (here / f"{name}.yaml").write_text(study)
+    (here / "studies" / "garbage").mkdir(parents=True, mode=0o700)
+    (here / "studies" / "garbage" / "journal.jsonl").write_text("garbage\n")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = raysweep(*(a.format(port=port) for a in arguments))
+    told = "\n".join(line for line in done.stderr.splitlines() if not line.startswith(("table: ", "Note: ")))
+    assert done.exit_code == code and told.startswith(sentence.format(port=port, here=here).rstrip("\n")), done.output
+    assert "Traceback" not in done.output and "Starting Ray" not in done.output
 
 
 def test_sample_prints_the_points_that_run_would_try(raysweep: Callable[..., Result]) -> None:

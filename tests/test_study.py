@@ -162,6 +162,15 @@ def test_a_wrong_file_gets_one_clear_sentence(text: str, sentence: str, tmp_path
     assert error.value.code == 2
 
 
+def test_a_wrong_range_is_one_mistake(tmp_path: Path) -> None:
+    """It does not make the argument one that is missing."""
+    text, _ = REFUSED["a wrong range"]
+    (tmp_path / "wrong.yaml").write_text(text)
+    with pytest.raises(StudyError) as error:
+        Study.load(tmp_path / "wrong.yaml")
+    assert len(error.value.problems) == 1
+
+
 def test_all_errors_of_a_file_come_at_once(tmp_path: Path) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text(

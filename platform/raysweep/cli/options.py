@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import glob
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 def changes_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that change values of a study file for this command. It gets them as the mapping `changes`."""
 
-    @click.option("--trials", "trials", type=click.IntRange(min=1), help="Another number of trials.")
+    @click.option("--trials", "fewer", type=click.IntRange(min=1), help="Another number of trials.")
     @click.option(
         "--set",
         "changed",
@@ -62,17 +62,18 @@ def changes_options(command: Callable[..., None]) -> Callable[..., None]:
         help="Another value for a key of the file, such as space.epochs=10. May be repeated.",
     )
     @functools.wraps(command)
-    def with_changes(trials: int | None, changed: tuple[str, ...], **options: Any) -> None:
-        command(changes=_changes(trials, changed), **options)
+    def with_changes(fewer: int | None, changed: tuple[str, ...], **options: Any) -> None:
+        command(changes=changes_of({"fewer": fewer, "changed": changed}), **options)
 
     return with_changes
 
 
-def _changes(trials: int | None, changed: tuple[str, ...]) -> dict[str, Any]:
+def changes_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that `--trials` and `--set` put in place of a file's, by their keys. Raises StudyError."""
     from raysweep.study.yaml import parse_yaml
 
-    changes: dict[str, Any] = {} if trials is None else {"trials": trials}
-    for text in changed:
+    changes: dict[str, Any] = {"trials": options["fewer"]} if options.get("fewer") else {}
+    for text in options.get("changed", ()):
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise StudyError([Problem("--set", f"write KEY=VALUE, such as space.epochs=10, got {text}")])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from raysweep.cli.options import STUDIES, cluster_option, say
+from raysweep.cli.options import STUDIES, changes_of, cluster_option, say
 from raysweep.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _search(head: Head, arguments: list[str], options: dict[str, Any], folder: l
     detached = [*arguments, *([] if options["detach"] else ["--detach"])]
     file, name = options.get("file"), options.get("study")
     if file is not None:
-        name = _shipped(head, file, name, folder)
+        name = _shipped(head, file, name, folder, changes_of(options))
         at = next(
             i
             for i, a in enumerate(detached)
@@ -101,13 +101,13 @@ def _search(head: Head, arguments: list[str], options: dict[str, Any], folder: l
     return str(name), f"{{ cd {studies}/{name}/code 2>/dev/null || true; }} && {_line(detached)}"
 
 
-def _shipped(head: Head, file: Path, name: str | None, folder: list[str]) -> str:
+def _shipped(head: Head, file: Path, name: str | None, folder: list[str], changes: dict[str, Any]) -> str:
     """Ship the folder of a study's file to the study's folder on the cluster. Returns the study's name:
     `name`, or else the one from its file. Relative paths in the study then refer to the file's folder."""
     from raysweep.cluster import jobs
     from raysweep.study.study import Study
 
-    name = name or Study.load(file).name  # errors in the file are reported here
+    name = name or Study.load(file, changes).name  # errors in the file are reported here
     place = file.resolve().parent
     packed = jobs.bundle(place)
     say(f"Shipping {place} ({len(packed) / 1e6:,.2f} MB, packed) ...")

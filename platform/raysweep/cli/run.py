@@ -366,7 +366,9 @@ def _search(
         result = stop.result
     if result.failing:
         go_on = f"raysweep resume {study.name}{again(folder, tracking)} --retry-failed"
-        raise RaysweepError(f"Given up: {result.failing}. Once that is fixed, continue with: {go_on}")
+        raise RaysweepError(
+            f"Given up: {result.failing}. Once that is mended, run the file again, or: {go_on}"
+        )
     if result.interrupted:
         done = live.count_of(sum(t.ended for t in result.trials), study.target)
         more_options = again(folder, tracking) + (f" --address {address}" if address else "")
