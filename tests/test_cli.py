@@ -123,7 +123,9 @@ def test_a_mistake_gets_a_sentence_and_an_exit_code(
         port = other.getsockname()[1]
         done = raysweep(*(a.format(port=port) for a in arguments))
     told = "\n".join(line for line in done.stderr.splitlines() if not line.startswith(("table: ", "Note: ")))
-    assert done.exit_code == code and told.startswith(sentence.format(port=port, here=here).rstrip("\n")), done.output
+    assert done.exit_code == code and told.startswith(sentence.format(port=port, here=here).rstrip("\n")), (
+        done.output
+    )
     assert "Traceback" not in done.output and "Starting Ray" not in done.output
 
 

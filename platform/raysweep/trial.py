@@ -184,6 +184,13 @@ def ranking(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
     return ranked
 
 
+def ranked_first(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
+    """All trials: those that have a score, the best first, then the others."""
+    ranked = ranking(trials, objective)
+    known = {t.number for t in ranked}
+    return ranked + [t for t in trials if t.number not in known]
+
+
 def front(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
     """The trials that no other trial dominates, sorted by the leading objective."""
     best = set(_undominated(_losses(trials, objective)))

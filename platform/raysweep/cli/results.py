@@ -31,11 +31,10 @@ SHOWN = 10  # lines of a trial's output
 def trials(study: str, folder: Path, as_json: bool, as_csv: bool) -> None:
     """List a study's trials, the best first."""
     from raysweep.report import tables
-    from raysweep.trial import ranking
+    from raysweep.trial import ranked_first
 
     _, history, what = open_study(folder, study)
-    ranked = ranking(history.trials, what.objective)
-    listed = ranked + [t for t in history.trials if t.number not in {r.number for r in ranked}]
+    listed = ranked_first(history.trials, what.objective)
     if as_json or as_csv:
         rows = tables.rows(listed, what.objective)
         click.echo(tables.as_json(rows) if as_json else tables.as_csv(rows))

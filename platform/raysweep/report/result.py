@@ -14,7 +14,7 @@ from raysweep.report.tables import ends, number, rows
 from raysweep.storage import checkpoints
 from raysweep.study.study import Study
 from raysweep.tracking.process import PublisherStatus, publisher_status
-from raysweep.trial import Trial, best, ranking, valued
+from raysweep.trial import Trial, best, ranked_first, valued
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,9 +51,7 @@ class Result:
         """A row for each trial, the best first: number, status, metrics of its best epoch, seconds, parameters."""
         import pandas as pd
 
-        ranked = ranking(self.trials, self.study.objective)
-        others = [t for t in self.trials if t not in ranked]
-        return pd.DataFrame(rows([*ranked, *others], self.study.objective))
+        return pd.DataFrame(rows(ranked_first(self.trials, self.study.objective), self.study.objective))
 
     def curves(self) -> pd.DataFrame:
         """A row for each epoch of each trial: trial, epoch, metrics."""
@@ -127,11 +125,6 @@ def find_study(folder: Path, study: str) -> tuple[Path, History, Study]:
     records, end = read(place / FILE)
     history = History(records)
     if not history.study:
-        size = (place / FILE).stat().st_size
-        why = (
-            f"its journal, {place / FILE}, is damaged from its first line on"
-            if size > end
-            else "its journal is empty"
-        )
-        raise JournalError(f"study '{study}' has not started: {why}")
+        how = "damaged from its first line on" if (place / FILE).stat().st_size > end else "empty"
+        raise JournalError(f"study '{study}' has not started: its journal, {place / FILE}, is {how}")
     return place, history, Study.recorded(history.study["study"])

@@ -79,8 +79,8 @@ class Study(BaseModel):
     )
     scheduler: Scheduler = Field(
         NoScheduler(),
-        description="which trials are stopped early; by default `asha` with promotion, if trials can pause and"
-        " have at least 6 epochs",
+        description="which trials are stopped early; by default `asha` if trials have at least 6 epochs, with"
+        " promotion if they can pause",
     )
     trials: Annotated[int, Field(ge=1)] | None = Field(None, description="how many points to try")
     stop: Stop = Field(Stop(), description="rules that end the study early")
@@ -335,7 +335,7 @@ def _put(raw: dict[str, Any], where: str, value: Any) -> None:
 
 def _defaults(raw: Mapping[str, Any], space: Space, found: Trainable | None) -> dict[str, Any]:
     """The default algorithm and scheduler: those that ranked first when tuning tables were replayed
-    (tests/benchmarks/quality.py). If trials cannot pause and resume, none is stopped early.
+    (tests/benchmarks/quality.py). Trials that cannot pause are stopped, instead of waiting for a promotion.
     """
     if not space.free:
         return {}
@@ -344,10 +344,8 @@ def _defaults(raw: Mapping[str, Any], space: Space, found: Trainable | None) -> 
     chosen: dict[str, Any] = {"algorithm": "optuna" if several else "hyperopt"}
     plan = AshaScheduler(kind="promotion")
     if found is not None and not several:
-        epochs = (space.most_epochs or found.epochs or 0) if "epochs" in found.arguments else 0
-        if found.of_ray_tune:
-            chosen["scheduler"] = AshaScheduler()
-        elif epochs >= plan.grace * plan.reduction:
+        enough = (space.most_epochs or found.epochs or 0) >= plan.grace * plan.reduction
+        if enough or found.of_ray_tune:  # whose epochs are not known
             chosen["scheduler"] = plan if found.resumes else AshaScheduler()
     return {key: value for key, value in chosen.items() if key not in raw}
 

@@ -82,6 +82,16 @@ def predict(name: str, uri: str, inputs: Sequence[Path]) -> pd.DataFrame:
         model = mlflow.pyfunc.load_model(f"models:/{name}@best")
     except mlflow.exceptions.MlflowException as error:
         raise TrackingError(f"there is no model '{name}@best' in {scrubbed(uri)}: {error.message}") from None
+    try:
+        return _predicted(model, inputs)
+    except (DataError, OSError):
+        raise
+    except Exception as error:  # a user's own model may raise anything
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise DataError(f"predict: the model cannot predict from this: {what}") from error
+
+
+def _predicted(model: Any, inputs: Sequence[Path]) -> pd.DataFrame:
     schema = model.metadata.get_input_schema()
     if schema is None:  # of a user's own model, that does not say
         return _framed(model.predict(_table(inputs)))
