@@ -48,6 +48,16 @@ def own(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., P
     torch.set_default_dtype(torch.float32)  # one of the modules changes it
 
 
+@pytest.fixture
+def cli(ray: Any) -> Callable[..., Any]:
+    """`raysweep ARGUMENTS` in this process, on the Ray that is there."""
+    from click.testing import CliRunner
+
+    from raysweep.cli import cli as command
+
+    return lambda *arguments: CliRunner().invoke(command, arguments)
+
+
 def study(folder: Path, name: str = "mine", trainable: str = "train:train", **more: Any) -> Study:
     """The study of a file beside the person's code."""
     given = {"trainable": trainable, "minimize": "loss", "trials": 3, "space": SPACE, **more}
@@ -239,7 +249,7 @@ def deep(x):
 
 
 def test_a_trial_s_output_and_traceback_are_kept_shown_and_in_mlflow(
-    ray: Any, own: Any, mlflow_store: None, command: Any
+    own: Any, mlflow_store: None, cli: Any
 ) -> None:
     from mlflow import MlflowClient
 
@@ -260,15 +270,11 @@ def test_a_trial_s_output_and_traceback_are_kept_shown_and_in_mlflow(
     assert printed[1].count("Traceback") == 2, "it was tried again, since it had reported something"
     assert "in deep\n" in printed[1] and "linear.py" in printed[1]
 
-    logs = command("logs", "mine", "1")
-    assert (
-        logs.returncode == 0 and "trial 1 epoch 1: loss" in logs.stdout and logs.stdout.endswith(printed[1])
-    )
-    shown = command("show", "mine", "1").stdout
+    logs = cli("logs", "mine", "1")
+    assert logs.exit_code == 0 and "trial 1 epoch 1: loss" in logs.stdout and logs.stdout.endswith(printed[1])
+    shown = cli("show", "mine", "1").stdout
     assert f"  {printed[1].splitlines()[-1]}\n" in shown
-    assert (
-        json.loads(command("show", "mine", "1", "--json").stdout)["output"] == printed[1].splitlines()[-10:]
-    )
+    assert json.loads(cli("show", "mine", "1", "--json").stdout)["output"] == printed[1].splitlines()[-10:]
     client = MlflowClient(f"sqlite:///{place / 'studies' / 'mlflow.db'}")
     (experiment,) = [e for e in client.search_experiments() if e.name == "mine"]
     runs = client.search_runs([experiment.experiment_id], "tags.role = 'trial'")
@@ -331,43 +337,44 @@ def export(point, state, folder):
 
 @pytest.mark.long
 def test_the_best_state_is_a_file_and_an_artifact_and_with_export_a_model(
-    own: Any, mlflow_store: None, command: Any
+    own: Any, mlflow_store: None, cli: Any
 ) -> None:
     from mlflow import MlflowClient
 
     place = own(train=EXPORTS)
-    study(place)
-    assert command("run", "mine.yaml").returncode == 0
-    result = raysweep.load("mine")
+    result = raysweep.run(study(place))
     best = result.best
     assert best is not None and best.value is not None
     assert float(result.best_state()["model"]["0.weight"]) == pytest.approx(best.params["x"])
-    assert command("best", "mine", "--state", "best.pt").returncode == 0
-    assert torch.load(place / "best.pt", weights_only=True)["epoch"] == result.best_state()["epoch"]
-    refused = command("best", "mine", "--state", "best.pt")
-    assert (refused.returncode, refused.stderr) == (1, "best.pt is there already. Name another file\n")
+    client = MlflowClient(f"sqlite:///{place / 'studies' / 'mlflow.db'}")
+    (run,) = client.search_runs([result.tracking.experiment], f"tags.trial = '{best.number}'")
+    state = torch.load(client.download_artifacts(run.info.run_id, "state.pt"), weights_only=True)
+    assert float(state["model"]["0.weight"]) == pytest.approx(best.params["x"])
+    assert cli("best", "mine", "--state", "best.pt").exit_code == 0
+    assert torch.load(place / "best.pt", weights_only=True)["epoch"] == state["epoch"]
+    refused = cli("best", "mine", "--state", "best.pt")
+    assert (refused.exit_code, refused.stderr) == (1, "best.pt is there already. Name another file\n")
     (place / "new.csv").write_text("a\n2.0\n")
-    without = command("predict", "mine", "new.csv")
-    assert without.returncode == 1
+    without = cli("predict", "mine", "new.csv")
+    assert without.exit_code == 1
     assert without.stderr.startswith(
         "mine has no model: beside its trainable, train:train, there is no function export(point, state, folder)"
     )
 
     own(train=EXPORTS + EXPORT)
-    again = command("run", "mine.yaml", "--code-changed")
-    assert again.returncode == 0, again.stderr
-    assert "model: models:/mine@best" in again.stdout and "test_loss" in again.stdout
-    predicted = command("predict", "mine", "new.csv")
-    assert predicted.returncode == 0, predicted.stderr
+    del sys.modules["train"]
+    again = raysweep.run(study(place), code_changed=True)
+    assert again.tracking.model == "models:/mine@best" and again.test == {"test_loss": best.params["x"]}
+    assert len(again.trials) == 3
+    predicted = cli("predict", "mine", "new.csv")
+    assert predicted.exit_code == 0, predicted.stderr
     assert float(predicted.stdout.splitlines()[1]) == pytest.approx(2 * best.params["x"], rel=1e-5)
-    assert "exported" in command("logs", "mine", str(best.number)).stdout
-    client = MlflowClient(f"sqlite:///{place / 'studies' / 'mlflow.db'}")
+    (place / "text.csv").write_text("a\nx\n")
+    wrong = cli("predict", "mine", "text.csv")
+    assert wrong.exit_code == 2 and wrong.stderr.startswith("predict: the model cannot predict from this: ")
+    assert "exported" in cli("logs", "mine", str(best.number)).stdout
     version = client.get_model_version_by_alias("mine", "best")
-    assert {a.path for a in client.list_artifacts(version.run_id)} >= {"state.pt", "model", "log.txt"} - {
-        "log.txt"
-    }
-    state = client.download_artifacts(version.run_id, "state.pt")
-    assert float(torch.load(state, weights_only=True)["model"]["0.weight"]) == pytest.approx(best.params["x"])
+    assert version.run_id == run.info.run_id
 
 
 # --- Ray Tune functions ------------------------------------------------------------------------------------------
@@ -534,12 +541,12 @@ def test_a_choice_of_two_numbers_that_looks_like_a_range_is_noted(options: Any, 
     assert found == ([note] if note else [])
 
 
-def test_the_end_says_how_trials_ended_and_fails_when_one_failed(command: Any, own: Any) -> None:
+def test_the_end_says_how_trials_ended_and_fails_when_one_failed(own: Any, cli: Any) -> None:
     body = "def train(x, epochs=2):\n    yield {'loss': x}\n    if x == 1:\n        raise ValueError('no')\n    yield {'loss': x}\n"
     place = own(train=body)
     study(place, algorithm="grid", trials=None, space={"x": [0, 1, 2]}, name="ends")
-    done = command("run", "ends.yaml", "-q")
-    assert done.returncode == 1
+    done = cli("run", "ends.yaml", "-q")
+    assert done.exit_code == 1
     lines = done.stdout.splitlines()
     assert "3 trials: 2 completed, 1 failed (raysweep logs ends 1); 1 retried after an error: 1" in lines
     assert any(line.startswith("best: trial 0") for line in lines)
@@ -571,18 +578,16 @@ def test_ctrl_c_says_what_it_waits_for(command: Any, here: Path) -> None:
     assert raysweep.load("slow").interrupted
 
 
-def test_values_on_the_command_line_replace_those_of_the_file(own: Any, command: Any) -> None:
+def test_values_on_the_command_line_replace_those_of_the_file(own: Any, cli: Any) -> None:
     place = own(train="def train(x, epochs=2):\n    for e in range(epochs):\n        yield {'loss': x}\n")
     study(place, trials=9)
-    done = command(
-        "run", "mine.yaml", "--trials", "2", "--set", "space.epochs=3", "--set", "name=other", "-q"
-    )
-    assert done.returncode == 0, done.stderr
+    done = cli("run", "mine.yaml", "--trials", "2", "--set", "space.epochs=3", "--set", "name=other", "-q")
+    assert done.exit_code == 0, done.stderr
     ran = raysweep.load("other")
     assert len(ran.trials) == 2 and {t.params["epochs"] for t in ran.trials} == {3}
     assert ran.study.trials == 2 and not (place / "studies" / "mine").exists()
-    wrong = command("check", "mine.yaml", "--set", "space.x.float.low=1")
-    assert (wrong.returncode, wrong.stderr) == (
+    wrong = cli("check", "mine.yaml", "--set", "space.x.float.low=1")
+    assert (wrong.exit_code, wrong.stderr) == (
         2,
         "mine.yaml: space.x.float.low: float is [-1.0, 1.0], which has no parts to set\n",
     )
@@ -598,12 +603,12 @@ TRIES = {
 }  # fmt: skip
 
 
-def test_check_can_try_one_epoch(command: Any, own: Any) -> None:
+def test_check_can_try_one_epoch(own: Any, cli: Any) -> None:
     for i, (body, code, sentence) in enumerate(TRIES.values()):
         place = own(**{f"train{i}": f"def train(x: float, state=None):\n    {body}\n"})
         study(place, name=f"try{i}", trainable=f"train{i}:train", space={"x": {"float": [0.1, 0.9]}})
-        done = command("check", f"try{i}.yaml", "--try")
-        assert done.returncode == code, (body, done.stderr)
+        done = cli("check", f"try{i}.yaml", "--try")
+        assert done.exit_code == code, (body, done.stderr)
         assert sentence.replace("'train:", f"'train{i}:").replace(
             "train:train raised", f"train{i}:train raised"
         ) in (done.stdout + done.stderr)

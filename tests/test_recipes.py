@@ -19,6 +19,8 @@ from raysweep.trainables.trainable import find
 OWN = ROOT / "search_spaces" / "own"
 RECIPES = sorted(p.stem for p in OWN.glob("*.yaml"))
 FEW = {"epochs": 3}
+QUICK = {"scikit_learn", "torch_loop", "tune_function"}
+"""The others' packages take seconds to import, in the test and in the worker."""
 EXPORTS = {"scikit_learn", "torch_loop"}
 pytestmark = [pytest.mark.xdist_group("recipes"), pytest.mark.long]  # they share imports of seconds
 
@@ -58,7 +60,10 @@ def numbers(metrics: Any) -> dict[str, float]:
     return {k: float(v) for k, v in metrics.items()}
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name",
+    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in RECIPES],
+)
 def test_a_recipe_is_searched(name: str, ray: Any, here: Path) -> None:
     study = recipe(name, trials=1)
     result = raysweep.run(study)

@@ -216,7 +216,8 @@ def test_a_trainable_that_cannot_be_sent_is_refused(ray: Any, here: Path) -> Non
 
 
 def test_an_ordinary_tune_function_is_taken_unchanged(ray: Any, here: Path) -> None:
-    study = quick(trainable="trainables:tuned", algorithm="grid", trials=None, space={"x": [0.0, 1.0]})
+    given = {"algorithm": "grid", "trials": None, "space": {"x": [0.0, 1.0]}, "scheduler": "none"}
+    study = quick(trainable="trainables:tuned", **given)
     trials = raysweep.run(study).trials
     assert [t.status for t in trials] == ["completed", "failed"]
     assert [r.metrics["loss"] for r in trials[0].reports] == pytest.approx([1.0, 0.5, 1 / 3])

@@ -1,5 +1,4 @@
-"""What is left of the best trial after the search: its model, tested once on the split that nothing else saw, or
-the state of a user's own trainable."""
+"""The best trial's model as files, after the search: tested once, on the split that nothing else saw."""
 
 from __future__ import annotations
 
@@ -34,6 +33,14 @@ def to_export(study: Study, journal: Journal) -> tuple[Trial, int] | None:
     return None if done else (winner, report.epoch)
 
 
+def choose_best(study: Study, journal: Journal) -> None:
+    """Journal which trial is the best of a study whose trainable has no `export`, so that nothing is to be done."""
+    chosen = to_export(study, journal)
+    if chosen and study.found.export is None:
+        winner, epoch = chosen
+        journal.append("best", trial=winner.number, epoch=epoch, metrics={}, model=False)
+
+
 def test_metrics(study: Study, journal: Journal) -> dict[str, float]:
     """The metrics of the best trial on the test split, if it was tested."""
     metrics: dict[str, float] = journal.history.best.get("metrics", {})
@@ -43,14 +50,13 @@ def test_metrics(study: Study, journal: Journal) -> dict[str, float]:
 def export_best(
     study: Study, journal: Journal, shared: Shared, winner: Trial, epoch: int, say: Callable[[str], None]
 ) -> None:
-    """Export a trial at `epoch` in a task of its own, and journal its metrics on the test split."""
+    """Export a trial's model at `epoch` in a task of its own, and journal its metrics on the test split."""
     import ray
 
     from raysweep.execution.executions import Code, data_key
     from raysweep.execution.preparation import as_options
 
-    if study.found.export is not None:
-        say(f"{'Testing' if study.found.builtin else 'Exporting'} the best trial, {winner.number} ...")
+    say(f"{'Testing' if study.found.builtin else 'Exporting'} the best trial, {winner.number} ...")
     data = shared.data[data_key(study.found, winner.point)] if study.found.builtin else None
     task = ray.remote(**as_options(study))(_export if study.found.builtin else _export_own)
     what = _Exported(
@@ -110,30 +116,24 @@ def _export(what: _Exported, data: Any) -> tuple[dict[str, float], bool]:
 
 
 def _export_own(what: _Exported, _: Any) -> tuple[dict[str, float], bool]:
-    """The same for a user's own trainable: its state as `best/state.pt`, and in `best/model` what its function
-    `export` writes. That function prints to the trial's log."""
+    """The same for a user's own trainable: what its function `export` writes, in `best/model`. That function
+    prints to the trial's log."""
     from raysweep.execution.executions import limit_process
     from raysweep.storage import checkpoints
     from raysweep.storage.output import Output
 
     limit_process(what.gpus, what.threads)
-    folder, output = what.folder / "best", Output()
+    folder, output = what.folder / "best" / "model", Output()
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
+    folder.mkdir(parents=True, mode=0o700)
     state = checkpoints.state_of(checkpoints.best(what.trial, what.epoch))
-    if state is not None:
-        checkpoints.write_state(
-            state, folder / ("state" if isinstance(state, checkpoints.Files) else "state.pt")
-        )
     output.open(what.trial)
     try:
         found = what.code.load()
         if found.export is None:
-            return {}, False
-        model = folder / "model"
-        model.mkdir()
-        metrics = found.export(dict(what.point), state, model) or {}
-        return {str(k): float(v) for k, v in metrics.items()}, (model / "MLmodel").exists()
+            raise RuntimeError("the function `export` is gone")
+        metrics = found.export(dict(what.point), state, folder) or {}
+        return {str(k): float(v) for k, v in metrics.items()}, (folder / "MLmodel").exists()
     except Exception:
         traceback.print_exc()
         raise

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raysweep.errors import HIDDEN, Problem, RaysweepError, StorageError, StudyError, scrubbed
-from raysweep.execution.export import export_best, test_metrics, to_export
+from raysweep.execution.export import choose_best, export_best, test_metrics, to_export
 from raysweep.execution.ray_session import connected
 from raysweep.execution.signals import End
 from raysweep.journal import queue
@@ -103,6 +103,8 @@ def run(
         for line in import_trials(study, journal, uri):
             say(line)
         loop = Loop(study, journal)
+        if loop.complete:
+            choose_best(study, journal)
         if loop.complete and not to_export(study, journal):
             say(f"{study.name} is complete: {_why(loop)}.")
             start_publisher(place, uri)
@@ -235,8 +237,9 @@ def _search(loop: Loop, cluster: Cluster, uri: str, watch: live.Watch | None, sa
                 end = tune_study(loop, shared, address is not None, say)
         if loop.rules.reason:
             say(f"Enough: {loop.rules.reason}.")
-        chosen = to_export(study, journal)
-        if loop.complete and chosen:
+        if loop.complete:
+            choose_best(study, journal)
+        if loop.complete and (chosen := to_export(study, journal)):
             export_best(study, journal, shared, *chosen, say)
         journal.append("over", complete=loop.complete, error=end.failing)
     return end

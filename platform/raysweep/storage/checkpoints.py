@@ -262,10 +262,10 @@ def state_of(saved: dict[str, Any] | None) -> Any:
 
 
 def write_state(state: Any, path: Path) -> None:
-    """Write a state to a file, for torch.load; files into a folder of that name."""
+    """Write a state to a file, for torch.load; files into a folder of that name; nothing if there is no state."""
     import torch
 
     if isinstance(state, Files):
         unpack(state, path)
-    else:
+    elif state is not None:
         torch.save(state, path)

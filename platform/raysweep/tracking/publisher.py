@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -20,7 +21,7 @@ from typing import Any
 from raysweep.errors import TrackingError, scrubbed
 from raysweep.journal.history import History
 from raysweep.journal.records import FILE, read
-from raysweep.storage import disk, output
+from raysweep.storage import checkpoints, disk, output
 from raysweep.storage.lock import in_use
 from raysweep.study.objective import Objective
 from raysweep.study.space import Space, encode
@@ -284,7 +285,7 @@ class Publisher:
         best, name = self._history.best, self._study["name"]
         number, run = best["trial"], self._runs[best["trial"]]
         mark = f"{self._history.study['id']}/{number}/{best['epoch']}"
-        if not (self._place / "best" / "model.json").exists():
+        if ":" in self._study["trainable"]:
             return self._keep_own(run, mark)
         with suppress(mlflow.exceptions.MlflowException):  # no such model, or no such alias, yet
             version = self.client.get_model_version_by_alias(name, "best")
@@ -308,20 +309,21 @@ class Publisher:
         `export` has written. Returns the model's name, or nothing if there is none."""
         from raysweep.tracking.models import mark_best, register
 
-        best, name, folder = self._history.best, self._study["name"], self._place / "best"
+        best, name = self._history.best, self._study["name"]
         uri = f"models:/{name}@best" if best.get("model") else ""
         mark = mark if uri else f"{mark} without a model"  # which may come later
         self._log_output(best["trial"], run)
         if self.client.get_run(run).data.tags.get("best") == mark:
             return uri
-        for path in sorted(folder.glob("state*")):
-            if path.is_dir():
-                self.client.log_artifacts(run, str(path), path.name)
-            else:
-                self.client.log_artifact(run, str(path))
+        saved = checkpoints.best(self._place / "trials" / f"{best['trial']:06d}", best["epoch"])
+        with tempfile.TemporaryDirectory(prefix="raysweep-") as scratch:
+            state = checkpoints.state_of(saved)
+            name_of_it = "state" if isinstance(state, checkpoints.Files) else "state.pt"
+            checkpoints.write_state(state, Path(scratch) / name_of_it)
+            self.client.log_artifacts(run, scratch)
         self._batch(run, [(k, v, ms(best["time"]), 0) for k, v in best["metrics"].items()])
         if uri:
-            version = register(self.client, folder / "model", run, name)
+            version = register(self.client, self._place / "best" / "model", run, name)
             tags = {"raysweep": mark, "trial": str(best["trial"]), "run_id": run}
             mark_best(self.client, name, version, tags)
         self._batch(run, tags={"best": mark})  # the last: now all of it is there
