@@ -16,7 +16,7 @@ run: $(VENV)/run       ## the main job: tune a perceptron on real digits, about 
 test: $(VENV)/dev      ## the tests, about seven minutes on two cores
 	$(BIN)/python -m pytest -n $(JOBS)
 
-faults: $(VENV)/dev    ## the slow tests: lost nodes, full disks, memory, an MLflow that is down, the benchmarks; half an hour
+faults: $(VENV)/recipes  ## the slow tests: lost nodes, full disks, memory, an MLflow that is down, the benchmarks; half an hour
 	$(BIN)/python -m pytest -m slow
 
 soak: $(VENV)/dev      ## kill random processes for ten minutes
@@ -46,6 +46,10 @@ $(VENV)/run: pyproject.toml
 
 $(VENV)/dev: $(VENV)/run
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(VENV)/recipes: $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --editable '.[dev,recipes]'
 	touch $@
 
 $(VENV)/cluster: $(VENV)/dev

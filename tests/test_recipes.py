@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from raysweep.trainables.trainable import find
 OWN = ROOT / "search_spaces" / "own"
 RECIPES = sorted(p.stem for p in OWN.glob("*.yaml"))
 FEW = {"epochs": 3}
-QUICK = {"scikit_learn", "torch_loop", "tune_function"}
-"""The others' packages take seconds to import, in the test and in the worker."""
+SLOW = {"ddp", "hugging_face", "keras_model", "lightning_module"}
+"""They need other packages (the extra `recipes`), or start processes of their own."""
 EXPORTS = {"scikit_learn", "torch_loop"}
 pytestmark = [pytest.mark.xdist_group("recipes"), pytest.mark.long]  # they share imports of seconds
 
@@ -30,6 +30,10 @@ def _path_as_it_was() -> Iterator[None]:
     before = list(sys.path)
     yield
     sys.path[:] = before
+
+
+def marked(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in names]
 
 
 def recipe(name: str, **changes: Any) -> Study:
@@ -44,7 +48,7 @@ def test_each_is_a_file_of_under_sixty_lines_and_its_study() -> None:
     assert sorted(lines) == RECIPES and max(lines.values()) < 60
 
 
-@pytest.mark.parametrize("name", [n for n in RECIPES if n not in {"scikit_learn", "tune_function"}])
+@pytest.mark.parametrize("name", marked(n for n in RECIPES if n not in {"scikit_learn", "tune_function"}))
 def test_a_recipe_that_is_resumed_goes_on_exactly(name: str) -> None:
     study = recipe(name)
     assert study.found.resumes
@@ -60,10 +64,7 @@ def numbers(metrics: Any) -> dict[str, float]:
     return {k: float(v) for k, v in metrics.items()}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in RECIPES],
-)
+@pytest.mark.parametrize("name", marked(RECIPES))
 def test_a_recipe_is_searched(name: str, ray: Any, here: Path) -> None:
     study = recipe(name, trials=1)
     result = raysweep.run(study)

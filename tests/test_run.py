@@ -333,7 +333,7 @@ def study(name):
                           space={"x": {"float": [-1.0, 1.0]}, "epochs": 4, "pause": 0.25})
 
 try:
-    raysweep.run(study("slow"), store="off")
+    raysweep.run(study("slow"), store="off", verbose=2)
 except KeyboardInterrupt as stop:
     print("interrupted with", len(stop.result.trials), "trials", stop.result.interrupted)
     raise SystemExit(7)
@@ -349,10 +349,18 @@ def test_ctrl_c_ends_a_script_and_not_only_its_search(number: signal.Signals, he
         env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
     )  # fmt: skip
     reached(here, 2)
+    running = raysweep.load("slow")
+    assert running.running and not running.interrupted and running.trials
     process.send_signal(number)
     said, _ = process.communicate(timeout=600)
-    assert process.returncode == 7 and said.startswith("interrupted with")
-    assert said.endswith("True\n") and not (here / "studies" / "next").exists()
+    assert process.returncode == 7
+    *told, last = said.splitlines()
+    assert last.startswith("interrupted with") and last.endswith("True")
+    assert told[0].startswith(
+        "slow: minimize loss of trainables:parabola by hyperopt search; no trial is stopped"
+    )
+    assert "Stopping: running trials finish their epoch first. Ctrl-C again ends at once." in told
+    assert raysweep.load("slow").interrupted and not (here / "studies" / "next").exists()
 
 
 def test_cancel_from_elsewhere_does_not_end_a_program_that_searches_in_a_thread(
@@ -481,7 +489,8 @@ def test_a_study_is_cancelled_from_another_process_and_goes_on(command: Any, her
     assert (done.returncode, done.stdout) == (0, "slow is cancelled. Continue with: raysweep resume slow\n")
     said, _ = process.communicate(timeout=600)
     assert process.returncode == 143 and "Continue with: raysweep resume slow" in said
-    assert history(here, "slow").over and any(t.status == "waiting" for t in history(here, "slow").trials)
+    fold = history(here, "slow")
+    assert fold.over and not fold.complete and not any(t.status == "running" for t in fold.trials)
     assert command("cancel", "slow").stderr == "slow is not running\n"
 
 

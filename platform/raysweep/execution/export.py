@@ -133,7 +133,11 @@ def _export_own(what: _Exported, _: Any) -> tuple[dict[str, float], bool]:
         if found.export is None:
             raise RuntimeError("the function `export` is gone")
         metrics = found.export(dict(what.point), state, folder) or {}
-        return {str(k): float(v) for k, v in metrics.items()}, (folder / "MLmodel").exists()
+        if not (folder / "MLmodel").exists():
+            raise RuntimeError(
+                "`export` wrote no MLflow model, as mlflow.pytorch.save_model(model, folder) does"
+            )
+        return {str(k): float(v) for k, v in metrics.items()}, True
     except Exception:
         traceback.print_exc()
         raise
