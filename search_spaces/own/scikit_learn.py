@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-x, y = load_breast_cancer(return_X_y=True)
+x, y = load_breast_cancer(return_X_y=True, as_frame=True)
 
 
 def train(c: float, gamma: float):
