@@ -372,7 +372,8 @@ def test_the_best_state_is_a_file_and_an_artifact_and_with_export_a_model(
     version = client.get_model_version_by_alias("mine", "best")
     (run,) = client.search_runs([again.tracking.experiment], f"tags.trial = '{best.number}'")
     assert version.run_id == run.info.run_id
-    state = torch.load(client.download_artifacts(run.info.run_id, "state.pt"), weights_only=True)
+    folder = Path(client.download_artifacts(run.info.run_id, "checkpoint"))
+    (state,) = torch.load(next(folder.glob("*.pt")), weights_only=True)["states"]
     assert float(state["model"]["0.weight"]) == pytest.approx(best.params["x"])
 
 

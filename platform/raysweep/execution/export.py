@@ -126,7 +126,7 @@ def _export_own(what: _Exported, _: Any) -> tuple[dict[str, float], bool]:
     folder, output = what.folder / "best" / "model", Output()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)
-    state = checkpoints.state_of(checkpoints.best(what.trial, what.epoch))
+    state = checkpoints.best_state(what.trial, what.epoch)
     output.open(what.trial)
     try:
         found = what.code.load()

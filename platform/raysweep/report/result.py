@@ -79,10 +79,9 @@ class Result:
             raise RaysweepError(f"{self.study.name} has no trial {trial}; it has {len(self.trials)}, from 0")
         report = known.best(self.study.objective)
         folder = self.folder / "trials" / f"{trial:06d}"
-        saved = checkpoints.best(folder, report.epoch) if report else None
-        state = checkpoints.state_of(saved)
+        state = checkpoints.best_state(folder, report.epoch) if report else None
         if state is None:
-            why = "it has no checkpoint" if saved is None else "its trainable yields none"
+            why = "its trainable yields none" if checkpoints.epochs(folder) else "it has no checkpoint"
             raise RaysweepError(f"trial {trial} of {self.study.name} has no state: {why}")
         return state
 

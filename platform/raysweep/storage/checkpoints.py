@@ -51,7 +51,8 @@ def save(folder: Path, epoch: int, content: dict[str, Any]) -> None:
         if not checked:
             file.flush()
             _see_that_it_loads(Path(file.name))
-    disk.write(manifest, json.dumps({"sha256": hashed.digest.hexdigest(), "bytes": hashed.bytes}), sync=False)
+    about = {"sha256": hashed.digest.hexdigest(), "bytes": hashed.bytes}
+    disk.write(manifest, json.dumps(about | {"best_epoch": content.get("best_epoch")}), sync=False)
 
 
 class _Hashed:
@@ -143,13 +144,16 @@ def newest(folder: Path, at_most: int) -> dict[str, Any] | None:
     return None
 
 
-def best(folder: Path, epoch: int) -> dict[str, Any] | None:
-    """The checkpoint of `epoch`; or, of a training that does not write one every epoch, the best that it wrote."""
+def best(folder: Path, epoch: int) -> int | None:
+    """The epoch of the checkpoint to use where `epoch` was the best: this one, or, of a training that does not
+    write one every epoch, the best that it wrote, as its newest says. None if there is no checkpoint."""
     there = epochs(folder)
-    if epoch in there:
-        return load(folder, epoch)
-    newest_one = load(folder, there[0]) if there else None
-    return load(folder, newest_one["best_epoch"]) if newest_one else None
+    if epoch in there or not there:
+        return epoch if there else None
+    with suppress(OSError, ValueError):
+        found: int | None = json.loads((folder / file_names(there[0])[1]).read_bytes()).get("best_epoch")
+        return found
+    return None
 
 
 def claim(folder: Path, attempt: int) -> None:
@@ -255,8 +259,11 @@ def unpack(content: Files, folder: Path) -> None:
         path.write_bytes(data)
 
 
-def state_of(saved: dict[str, Any] | None) -> Any:
-    """The state of a checkpoint's best execution, or its files if it is a packed folder; None if there is none."""
+def best_state(folder: Path, epoch: int) -> Any:
+    """The state of a trial's best execution at its best epoch, or its files if it is a packed folder; None if
+    there is none."""
+    found = best(folder, epoch)
+    saved = load(folder, found) if found is not None else None
     state = saved["states"][saved["best_execution"]] if saved else None
     return files(state) if is_packed(state) else state
 

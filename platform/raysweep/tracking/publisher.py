@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -305,8 +304,8 @@ class Publisher:
         return f"models:/{name}@best"
 
     def _keep_own(self, run: str, mark: str) -> str:
-        """Log the state of the best trial of a user's own trainable in its run, and register what its function
-        `export` has written. Returns the model's name, or nothing if there is none."""
+        """Log the checkpoint of the best trial of a user's own trainable in its run, as it is: it may be large.
+        Register what its function `export` has written. Returns the model's name, or nothing if there is none."""
         from raysweep.tracking.models import mark_best, register
 
         best, name = self._history.best, self._study["name"]
@@ -315,12 +314,11 @@ class Publisher:
         self._log_output(best["trial"], run)
         if self.client.get_run(run).data.tags.get("best") == mark:
             return uri
-        saved = checkpoints.best(self._place / "trials" / f"{best['trial']:06d}", best["epoch"])
-        with tempfile.TemporaryDirectory(prefix="raysweep-") as scratch:
-            state = checkpoints.state_of(saved)
-            name_of_it = "state" if isinstance(state, checkpoints.Files) else "state.pt"
-            checkpoints.write_state(state, Path(scratch) / name_of_it)
-            self.client.log_artifacts(run, scratch)
+        trial = self._place / "trials" / f"{best['trial']:06d}"
+        epoch = checkpoints.best(trial, best["epoch"])
+        if epoch is not None:
+            for file in checkpoints.file_names(epoch):
+                self.client.log_artifact(run, str(trial / file), "checkpoint")
         self._batch(run, [(k, v, ms(best["time"]), 0) for k, v in best["metrics"].items()])
         if uri:
             version = register(self.client, self._place / "best" / "model", run, name)
