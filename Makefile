@@ -13,7 +13,7 @@ help:                  ## list the targets
 run: $(VENV)/run       ## the main job: tune a perceptron on real digits, about a minute
 	$(BIN)/raysweep run search_spaces/digits_mlp.yaml
 
-test: $(VENV)/dev      ## the tests, about seven minutes on two cores
+test: $(VENV)/dev      ## the tests, about eight minutes on two cores
 	$(BIN)/python -m pytest -n $(JOBS)
 
 faults: $(VENV)/recipes  ## the slow tests: lost nodes, full disks, memory, an MLflow that is down, the benchmarks; half an hour

@@ -227,6 +227,45 @@ def test_workers_import_a_package_by_name_as_it_was_when_the_session_began(
     assert len(run(again).trials) == 5
 
 
+LAYOUTS = {
+    "a module": ("one:train", {"one": "from two import loss\n", "two": ""}),
+    "a package": (
+        "pack.one:train",
+        {"pack____init__": "", "pack__one": "from .two import loss\n", "pack__two": ""},
+    ),
+    "a folder that is a package": (
+        "space.one:train",
+        {"space__one": "from space.two import loss\n", "space__two": ""},
+    ),
+    "a package in it": (
+        "outer.pack.one:train",
+        {"outer__pack____init__": "", "outer__pack__one": "from ..two import loss\n", "outer__two": ""},
+    ),
+}
+TRAIN = "def train(x: float):\n    from late import factor\n    yield {'loss': loss(x) * factor}\n"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_code_reaches_a_process_that_has_no_such_files(layout: str, ray: Any, own: Any) -> None:
+    from raysweep.execution.executions import Code
+
+    name, files = LAYOUTS[layout]
+    bodies = {
+        file: text + (TRAIN if "import" in text else "def loss(x): return x\n")
+        for file, text in files.items()
+    }
+    bodies = {file: "" if file.endswith("__init__") else text for file, text in bodies.items()}
+    place = own(**bodies, late="factor = 2\n")
+    code = Code.of(find(name, place))
+    for path in place.rglob("*.py"):
+        path.unlink()
+
+    def works(code: Code) -> list[Any]:
+        return list(code.load().execution({"x": 0.25}))
+
+    assert ray.get(ray.remote(num_cpus=0)(works).remote(code)) == [{"loss": 0.5}]
+
+
 # --- output, tracebacks ------------------------------------------------------------------------------------------
 
 NOISY = """

@@ -64,7 +64,8 @@ def numbers(metrics: Any) -> dict[str, float]:
     return {k: float(v) for k, v in metrics.items()}
 
 
-@pytest.mark.parametrize("name", marked(RECIPES))
+@pytest.mark.slow  # what they rely on is in test_own.py
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_searched(name: str, ray: Any, here: Path) -> None:
     study = recipe(name, trials=1)
     result = raysweep.run(study)

@@ -515,6 +515,7 @@ def test_a_wrong_file_starts_nothing(command: Any, here: Path) -> None:
     assert [p.name for p in here.iterdir()] == ["wrong.yaml"]
 
 
+@pytest.mark.slow  # its parts are in test_own.py
 def test_modules_beside_the_study_come_along_and_results_are_read_without_them(
     command: Any, here: Path
 ) -> None:
