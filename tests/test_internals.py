@@ -56,7 +56,7 @@ def seen(ray: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             actor = ray_internals.actor_of(trial)
             found["actor"] = ray_internals.actor_id(actor)
             found["node"] = ray_internals.node_of(actor)
-            found["metrics"] = ray_internals.metrics_of(result)
+            found["session"] = result.get("through"), result.get("checkpoint")
             return str(super().on_trial_result(controller, trial, result))
 
     class Callback(tune.Callback):  # type: ignore[misc]
@@ -64,7 +64,10 @@ def seen(ray: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             found["files"].append(ray_internals.error_file_of(trial))
 
     def train(config: dict[str, Any]) -> None:
-        tune.report({"loss": 1.0})
+        with ray_internals.tune_session(
+            lambda metrics, checkpoint: {**metrics, "through": True}, lambda: "ours"
+        ):
+            tune.report({"loss": 1.0, "checkpoint": tune.get_checkpoint()})
         if config["x"]:
             raise ValueError("wrong")
 
@@ -85,7 +88,7 @@ ROWS: dict[str, Callable[[dict[str, Any], Any], bool]] = {
     "take_back": lambda seen, ray: seen["taken back"] == "TERMINATED",
     "actor_of, actor_id": lambda seen, ray: re.fullmatch("[0-9a-f]{32}", seen["actor"]) is not None,
     "node_of": lambda seen, ray: seen["node"] == ray.nodes()[0]["NodeID"],
-    "metrics_of": lambda seen, ray: seen["metrics"]["loss"] == 1.0 and "pid" not in seen["metrics"],
+    "tune_session": lambda seen, ray: seen["session"] == (True, "ours"),
     "error_file_of": lambda seen, ray: [f is not None and f.exists() for f in seen["files"]] == [True],
     "draining_nodes": lambda seen, ray: not ray_internals.draining_nodes(),
     "free_resources": lambda seen, ray: "CPU" in ray_internals.free_resources()[ray.nodes()[0]["NodeID"]],

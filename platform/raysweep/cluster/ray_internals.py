@@ -97,13 +97,6 @@ def prepare_for_the_end(trial: Any) -> None:
     trial.init_local_path()
 
 
-def metrics_of(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A result without the keys that Ray Tune adds."""
-    from ray.tune.result import AUTO_RESULT_KEYS
-
-    return {k: v for k, v in result.items() if k not in AUTO_RESULT_KEYS}
-
-
 @contextmanager
 def tune_session(report: Callable[..., dict[str, Any]], checkpoint: Callable[[], Any]) -> Iterator[None]:
     """In a Ray Tune function: what it gives to `tune.report` goes through `report(metrics, checkpoint=None)`,

@@ -34,15 +34,19 @@ class Output:
             self._own = os.dup(1), os.dup(2)
             sys.stdout, sys.stderr = _text(1), _text(2)
             self._trimming.start()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / FILE
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError:  # a full disk: the trial can do without a log
+            return
         self._begin = os.fstat(file).st_size
         self._header = b""
         if self._begin:
             now = time.strftime("%Y-%m-%d %H:%M:%S")
             self._header = f"--- {now}, on {platform.node()} (process {os.getpid()})\n".encode()
-            os.write(file, self._header)
+            with suppress(OSError):
+                os.write(file, self._header)
         os.dup2(file, 1)
         os.dup2(file, 2)
         os.close(file)
