@@ -95,7 +95,8 @@ def small_disk(here: Path) -> Iterator[Path]:
 def test_a_search_on_a_full_disk_waits_for_room_and_goes_on(
     small_disk: Path, study: Callable[..., Path], raysweep: Start
 ) -> None:
-    study("large", trials=8, epochs=6, concurrency=1, more="checkpoint_every: 1e-6")
+    more = "checkpoint_every: 1e-6\nkeep: 1\nscheduler: none"  # so that it does not fill the disk itself
+    study("large", trials=8, epochs=6, concurrency=1, more=more)
     place = small_disk / "faulty_study"
     process = raysweep("run", "faulty_study.yaml", "--folder", str(small_disk))
     until(lambda: reports(place) > 8)
