@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,9 @@ class Mirror:
     def _step(self) -> None:
         behind, self._behind = self._behind, True
         self._journal()
-        self._checkpoints()
+        found = self._copy_new()
+        self._journal()  # which must not be behind the checkpoints: one of an unreported epoch does not count
+        self._delete_old(found)
         self._behind = False
         if behind:
             self._say(f"The mirror at {self._uri} has caught up.")
@@ -97,8 +99,8 @@ class Mirror:
                 if start % PART:
                     break  # the next look copies what came meanwhile: a part begins at a multiple of its size
 
-    def _checkpoints(self) -> None:
-        """Copy new files, data before the manifest that makes it count; delete what was deleted here."""
+    def _copy_new(self) -> Collection[str]:
+        """Copy new files, data before the manifest that makes it count. Returns the names of all."""
         found = {
             p.relative_to(self._place).as_posix(): p
             for k in KEPT
@@ -112,7 +114,11 @@ class Mirror:
                 if self._known.get(name) != seen:
                     self._copy(found[name], name)
                     self._known[name] = seen
-        for name in sorted(self._known.keys() - found.keys(), key=lambda n: (not n.endswith(".json"), n)):
+        return found.keys()
+
+    def _delete_old(self, found: Collection[str]) -> None:
+        """Delete what was deleted here."""
+        for name in sorted(self._known.keys() - set(found), key=lambda n: (not n.endswith(".json"), n)):
             with suppress(FileNotFoundError):
                 self._files.delete_file(f"{self._base}/{name}")
             del self._known[name]
