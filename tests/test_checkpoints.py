@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from raysweep.errors import StorageError
 from raysweep.storage import checkpoints
 
 
@@ -48,6 +49,13 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     found = checkpoints.newest(tmp_path, at_most=9)
     assert found is not None and found["epoch"] == 3
     assert torch.equal(found["states"][0]["w"], torch.full((3,), 3.0))
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "inner/../../outside"])
+def test_a_packed_folder_is_written_nowhere_else(name: str, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="holds a file outside its folder"):
+        checkpoints.unpack(checkpoints.Files({name: b"x"}), tmp_path / "folder")
+    assert not (tmp_path / "outside").exists()
 
 
 def test_a_checkpoint_ahead_of_the_journal_is_passed_over(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from raysweep import RaysweepError, Study, StudyError
 from raysweep.execution.lockstep import TrialEnds
 from raysweep.storage import output
 from raysweep.study.objective import Objective
-from raysweep.trainables.trainable import find
+from raysweep.tracking.doctor import examine
+from raysweep.tracking.models import register
+from raysweep.trainables.trainable import EXAMPLE, find
 
 SPACE: dict[str, Any] = {"x": {"float": [-1.0, 1.0]}}
 
@@ -158,7 +161,7 @@ CALLABLES = {
 @pytest.mark.parametrize("kind", CALLABLES)
 def test_whatever_can_be_called_is_a_trainable(kind: str) -> None:
     found = find(CALLABLES[kind])
-    assert "x" in found.arguments and found.digest and not found.of_ray_tune
+    assert "x" in found.arguments and found.code.digest and not found.of_ray_tune
     assert [list(m if isinstance(m, dict) else m[0]) for m in found.execution({"x": 0.5})] == [["loss"]]
 
 
@@ -266,6 +269,44 @@ def test_code_reaches_a_process_that_has_no_such_files(layout: str, ray: Any, ow
     assert ray.get(ray.remote(num_cpus=0)(works).remote(code)) == [{"loss": 0.5}]
 
 
+def test_a_folder_that_is_a_package_may_lie_in_two_places(ray: Any, tmp_path: Path) -> None:
+    from raysweep.trainables.importing import install
+
+    (tmp_path / "elsewhere" / "shared_space").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "shared_space" / "two.py").write_text("B = 2\n")
+
+    def works() -> list[int]:
+        import importlib
+
+        sys.path.append(str(tmp_path / "elsewhere"))
+        install(str(tmp_path / "root"), {"shared_space/one.py": b"A = 1\n"})
+        one, two = (importlib.import_module(f"shared_space.{name}") for name in ("one", "two"))
+        return [one.A, two.B]
+
+    assert ray.get(ray.remote(num_cpus=0, max_calls=1)(works).remote()) == [1, 2]
+
+
+SLOWLY = """
+import sys, time
+if sys.argv[0].endswith("default_worker.py"):
+    time.sleep(8)
+"""
+FUNCTIONS = {
+    "a generator": "def train(x: float):\n    yield {'loss': x}\n",
+    "a Ray Tune function": "from ray import tune\ndef train(config):\n    tune.report({'loss': config['x']})\n",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_importing_the_code_takes_none_of_a_trial_s_time(function: str, ray: Any, own: Any) -> None:
+    place = own(train=SLOWLY + FUNCTIONS[function])
+    limits = {"no_progress_timeout": "5 s", "trial_timeout": "5 s", "scheduler": "none"}
+    result = raysweep.run(study(place, trials=2, concurrency=2, **limits))
+    assert [t.status for t in result.trials] == ["completed"] * 2
+    assert all(t.seconds < 5 for t in result.trials)
+
+
 # --- output, tracebacks ------------------------------------------------------------------------------------------
 
 NOISY = """
@@ -336,6 +377,11 @@ kept.open(Path(sys.argv[1]) / "000002")
 kept.close()
 kept.open(Path(sys.argv[1]) / "000001")
 print("again", file=sys.stderr)
+sys.stdout.close()                              # as some libraries do
+kept.close()
+kept.open(Path(sys.argv[1]) / "000003")
+for step in range(200000):
+    print(step, end="\\r")                      # as a bar of progress does
 kept.end()
 """
 
@@ -350,26 +396,38 @@ def test_of_much_output_the_end_is_kept_and_of_none_no_file(tmp_path: Path) -> N
     assert "first" not in text
     assert "from a child\nlast\n--- " in text and text.endswith("again\n")
     assert not (tmp_path / "000002" / output.FILE).exists()
+    bar, _ = output.read(tmp_path / "000003")
+    assert bar.startswith("[earlier output was left out]") and bar.endswith("\r199999\r")
+
+
+def test_a_log_is_followed_in_whole_characters(tmp_path: Path) -> None:
+    whole = "aé".encode()
+    (tmp_path / output.FILE).write_bytes(whole[:2])
+    text, end = output.read(tmp_path)
+    (tmp_path / output.FILE).write_bytes(whole)
+    assert text + output.read(tmp_path, end)[0] == "aé"
 
 
 # --- weights and a model -----------------------------------------------------------------------------------------
 
 EXPORTS = """
+import os
 import torch
+class Net(torch.nn.Sequential): pass            # which `predict` must be able to import
 def net():
-    return torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False))
+    return Net(torch.nn.Linear(1, 1, bias=False))
 def train(x: float, epochs: int = 2, state=None):
     for epoch in range(1, epochs + 1):
         yield {"loss": x * x}, {"epoch": epoch, "model": {"0.weight": torch.full((1, 1), x)}}
 """
-EXPORT = """
+EXPORT = f"""
 def export(point, state, folder):
     import mlflow
     model = net()
     model.load_state_dict(state["model"])
-    print("exported", point)
-    mlflow.pytorch.save_model(model, folder, serialization_format="pickle")
-    return {"test_loss": point["x"]}
+    print("exported in", os.getcwd())
+    {EXAMPLE}
+    return {{"test_loss": point["x"]}}
 """
 
 
@@ -400,20 +458,62 @@ def test_the_best_state_is_a_file_and_an_artifact_and_with_export_a_model(
     again = raysweep.run(study(place), code_changed=True)
     assert again.tracking.model == "models:/mine@best" and again.test == {"test_loss": best.params["x"]}
     assert len(again.trials) == 3
+    del sys.modules["train"]
+    sys.path.remove(str(place))
     predicted = cli("predict", "mine", "new.csv")
     assert predicted.exit_code == 0, predicted.stderr
     assert float(predicted.stdout.splitlines()[1]) == pytest.approx(2 * best.params["x"], rel=1e-5)
     (place / "text.csv").write_text("a\nx\n")
     wrong = cli("predict", "mine", "text.csv")
     assert wrong.exit_code == 2 and wrong.stderr.startswith("predict: the model cannot predict from this: ")
-    assert "exported" in cli("logs", "mine", str(best.number)).stdout
+    assert f"exported in {place}\n" in cli("logs", "mine", str(best.number)).stdout
     client = MlflowClient(f"sqlite:///{place / 'studies' / 'mlflow.db'}")
     version = client.get_model_version_by_alias("mine", "best")
     (run,) = client.search_runs([again.tracking.experiment], f"tags.trial = '{best.number}'")
     assert version.run_id == run.info.run_id
+    tags = {k: version.tags[k] for k in ("raysweep", "trial", "run_id")}
+    model = place / "studies" / "mine" / "best" / "model"
+    assert register(client, model, run.info.run_id, "mine", tags) == str(version.version)
     folder = Path(client.download_artifacts(run.info.run_id, "checkpoint"))
     (state,) = torch.load(next(folder.glob("*.pt")), weights_only=True)["states"]
     assert float(state["model"]["0.weight"]) == pytest.approx(best.params["x"])
+
+
+def test_a_failed_export_hides_no_result_and_is_tried_again(own: Any, cli: Any) -> None:
+    fails = "def export(point, state, folder):\n    raise KeyError(state['epoch'])\n"
+    place = own(train=EXPORTS + fails)
+    study(place)
+    for exports in (1, 2):
+        done = cli("run", "mine.yaml", "-q")
+        assert done.exit_code == 1 and "3 trials: 3 completed" in done.stdout, done.stderr
+        best = raysweep.load("mine").best
+        assert best is not None
+        told = f"model: not exported: KeyError: 1 (raysweep logs mine {best.number})"
+        assert any(line.startswith(told) for line in done.stdout.splitlines())
+        assert cli("logs", "mine", str(best.number)).stdout.count("Traceback") == exports
+    refused = cli("predict", "mine", "mine.yaml")
+    assert refused.stderr == "mine has no model: it could not be exported: KeyError: 1\n"
+    for path in (place / "studies" / "mine" / "trials" / f"{best.number:06d}").glob("*.pt"):
+        path.write_bytes(b"torn")
+    damaged = cli("run", "mine.yaml", "-q")
+    assert "model: not exported: StorageError: the checkpoint of epoch 1 in " in damaged.stdout
+
+
+def test_the_documents_show_an_export_that_works() -> None:
+    assert f"`{EXAMPLE}`" in (Path(__file__).parents[1] / "search_spaces" / "README.md").read_text()
+
+
+def test_an_export_in_a_notebook_is_sent_along(ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from raysweep.execution.executions import Code
+
+    cell: dict[str, Any] = {"__name__": "__main__"}
+    exec("def train(x):\n    yield {'loss': x}\ndef export(point, state, folder):\n    return {'a': 1}", cell)
+    monkeypatch.setattr(sys.modules["__main__"], "export", cell["export"], raising=False)
+
+    def exported(code: Code) -> Any:
+        return (code.load().export or pytest.fail())({}, None, None)
+
+    assert ray.get(ray.remote(num_cpus=0)(exported).remote(Code.of(find(cell["train"])))) == {"a": 1}
 
 
 # --- Ray Tune functions ------------------------------------------------------------------------------------------
@@ -455,17 +555,27 @@ def test_a_ray_tune_function_s_checkpoints_are_kept_and_resumed_from(ray: Any, o
     assert json.loads(kept["inner/state.json"])["epoch"] == 6, "the best epoch's"
 
 
+def test_a_ray_tune_function_that_exits_has_failed(ray: Any, own: Any) -> None:
+    place = own(train="import sys\ndef train(config):\n    sys.exit(0)\n")
+    (trial,) = raysweep.run(study(place, trials=1)).trials
+    assert trial.status == "failed" and trial.error == "SystemExit: 0 (train.py, line 3)"
+
+
 def test_ray_tune_functions_are_stopped_by_asha(ray: Any, here: Path) -> None:
     from ray import tune
 
     def slow(config: dict[str, Any]) -> None:
         for epoch in range(1, 10):
+            time.sleep(0.05)
             tune.report({"loss": config["x"] + 1 / epoch})
 
     found = quick(trainable=slow, trials=8, concurrency=1, space={"x": {"float": [0.0, 1.0]}})
     assert str(found.scheduler) == "asha by stopping (grace 2, reduction 3)"
-    trials = raysweep.run(found).trials
+    result = raysweep.run(found)
+    trials = result.trials
     assert {t.status for t in trials} == {"completed", "stopped"}
+    assert all(t.seconds < 1.5 * (t.finished - t.started) for t in trials), "no second counts twice"
+    assert list(examine(result.folder, "off", mend=False)) == [], "without checkpoints nothing is damaged"
     assert all(t.last is not None and t.last.epoch in {2, 6} for t in trials if t.status == "stopped")
 
 
@@ -545,6 +655,8 @@ def test_a_study_is_opened_as_data(ray: Any, here: Path, capsys: pytest.CaptureF
         ({"trainable": "trainables:forgetful"}, "hyperopt search under asha by promotion (grace 2, reduction 3)"),
         ({"minimize": ["loss", "seconds"]}, "optuna search; no trial is stopped early: there are several objectives"),
         ({"scheduler": "none"}, "hyperopt search, no scheduler"),
+        ({"trainable": "trainables:tuned"}, "hyperopt search under asha by stopping (grace 2, reduction 3)"),
+        ({"trainable": "trainables:tuned", "space": {**SPACE, "epochs": 2}}, "hyperopt search; no trial is stopped early: 2 epochs are few"),
         ({"scheduler": "median"}, "hyperopt search under median (grace 2, samples 3)"),
     ],
 )  # fmt: skip
@@ -568,6 +680,16 @@ def test_a_choice_of_two_numbers_that_looks_like_a_range_is_noted(options: Any, 
 
     found = [n for n in notes(quick(trials=2, space={"x": options, "epochs": 3})) if n.startswith("x ")]
     assert found == ([note] if note else [])
+
+
+def test_an_export_with_other_arguments_is_noted(own: Any, cli: Any) -> None:
+    place = own(train="def train(x: float):\n    yield {'loss': x}\ndef export(model, path):\n    pass\n")
+    study(place)
+    checked = cli("check", "mine.yaml")
+    assert (
+        "note: export(model, path) is not used: only export(point, state, folder) makes a model"
+        in checked.stdout
+    )
 
 
 def test_the_end_says_how_trials_ended_and_fails_when_one_failed(own: Any, cli: Any) -> None:
@@ -603,6 +725,9 @@ TRIES = {
     "nothing": ("return None", 2, "but this one gave None"),
     "a state that cannot be stored": ("yield {'loss': x}, {'f': print}", 1, "the state must hold tensors and plain types only"),
     "an error": ("raise KeyError('missing')", 1, "train:train raised KeyError: 'missing'"),
+    "an exit": ("raise SystemExit(0)", 1, "train:train raised SystemExit: 0"),
+    "a point that diverges": ("yield {'loss': float('nan')}", 0, ": diverged: loss = nan at epoch 1"),
+    "a point that is infeasible": ("raise __import__('raysweep').Infeasible('too wide')", 0, ": infeasible: too wide"),
 }  # fmt: skip
 
 
@@ -616,3 +741,7 @@ def test_check_can_try_one_epoch(own: Any, cli: Any) -> None:
             "train:train raised", f"train{i}:train raised"
         ) in (done.stdout + done.stderr)
         assert ("Traceback" in done.stderr) == (code == 1)
+    own(train0="def train(x: float):\n    print('noise')\n    yield {'loss': x}\n")
+    del sys.modules["train0"]
+    done = cli("check", "try0.yaml", "--try", "--json")
+    assert set(json.loads(done.stdout)["tried"]["metrics"]) == {"loss"} and "noise" in done.stderr

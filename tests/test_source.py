@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib
 import inspect
 import linecache
@@ -22,7 +24,7 @@ from raysweep.journal.history import History
 from raysweep.journal.journal import Journal
 from raysweep.journal.records import read
 from raysweep.search.sessions import open_session, restored
-from raysweep.trainables.code import digest
+from raysweep.trainables.trainable import find
 
 MODULES: dict[str, str] = {
     "pkg/__init__.py": "",
@@ -39,24 +41,44 @@ MODULES: dict[str, str] = {
 }
 
 
+def digest(function: Callable[..., Any]) -> str:
+    """Of the function's code as it is now."""
+    return find(function).code.digest
+
+
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in MODULES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [n for n in sys.modules if n.partition(".")[0] in {"pkg", "other"}]:
+        del sys.modules[name]
     return tmp_path
 
 
 @pytest.mark.parametrize("changed", MODULES)
 def test_the_digest_is_of_all_that_is_imported_from_there(changed: str, package: Path) -> None:
-    for name in [n for n in sys.modules if n.partition(".")[0] in {"pkg", "other"}]:
-        del sys.modules[name]
     train = importlib.import_module("pkg.train").train
     before = digest(train)
     assert before == digest(train)
     (package / changed).write_text(MODULES[changed] + "\n# changed\n")
     assert (digest(train) != before) == ("unused" not in changed)
+
+
+def test_the_digest_is_also_of_what_a_function_was_given(package: Path) -> None:
+    train = importlib.import_module("pkg.train").train
+
+    class Bound:
+        def __init__(self, width: int):
+            self.width, self.other = width, object()  # the text of which is another each time
+
+        def train(self, x: float) -> Any:
+            yield {"loss": x}
+
+    given = [train, functools.partial(train, x=2), functools.partial(train, x=3), Bound(1).train]
+    assert len({digest(f) for f in [*given, Bound(2).train]}) == 5
+    assert digest(Bound(1).train) == digest(Bound(1).train)
 
 
 def cell(text: str) -> dict[str, Any]:
@@ -77,14 +99,14 @@ def typed(text: str) -> dict[str, Any]:
 
 SCRIPT = """\
 import math
-from raysweep.trainables.code import digest
+from raysweep.trainables.trainable import find
 from helper import half
 import helper
 SCALE = {scale}
 lr = {lr}
 def train(x):
     yield {{"loss": SCALE * half(x) + helper.more(x) + x.lr + (x in {{"a", "b", "c"}})}}, None
-print(digest(train))
+print(find(train).code.digest)
 """
 
 
@@ -152,20 +174,67 @@ def test_a_study_is_not_continued_with_other_code_without_a_word(tmp_path: Path)
         one_trial(2)
 
 
-def test_code_among_a_study_s_results_is_not_run(tmp_path: Path) -> None:
-    place = tmp_path / "studies" / "evil"
-    (place / "best").mkdir(parents=True)
-    (place / "best" / "evil_code.py").write_text("raise SystemExit('it ran')\n")
+EVIL = "raise SystemExit('it ran')\n"
+
+
+def recorded(place: Path, file: Path, trainable: str, **code: str) -> History:
+    """The history of a study that anyone may have written."""
     journal = Journal(place)
-    raw = {**quick(name="evil").to_dict(), "trainable": "evil_code:train"}
-    code = {"file": str(place / "best" / "evil_code.py"), "sha256": "0"}
-    journal.append("study", format=1, id="a", study=raw, task="t", code=code, versions={})
+    raw = {**quick(name="evil").to_dict(), "trainable": trainable, "space": {"x": {"float": [0.0, 1.0]}}}
+    about = {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), **code}
+    journal.append("study", format=1, id="a", study=raw, task="t", code=about, versions={})
+    journal.append("session", pid=1, host="h", argv=[], code="0")
     journal.close()
-    history = History(read(journal.path)[0])
-    with pytest.raises(StudyError, match="lies among the results"):
-        restored(place, history)
-    own = tmp_path / "evil_code.py"
-    own.write_text("raise SystemExit('it ran')\n")
-    history.study["code"]["file"] = str(own)
+    return History(read(journal.path)[0])
+
+
+def test_code_among_the_results_of_studies_is_not_run(tmp_path: Path) -> None:
+    """Neither among the study's own nor another's, wherever the journal says that the code is."""
+    place, other = tmp_path / "studies" / "evil", tmp_path / "studies" / "other"
+    for results in (place, other):
+        (results / "best").mkdir(parents=True)
+        (results / "best" / "evil_code.py").write_text(EVIL)
+    recorded(other, other / "best" / "evil_code.py", "evil_code:train")
+    harmless = tmp_path / "harmless.py"
+    harmless.write_text("")
+    for root in ({}, {"root": str(place / "best")}, {"root": str(other / "best")}):
+        file = harmless if root else place / "best" / "evil_code.py"
+        history = recorded(place, file, "evil_code:train", **root)
+        with pytest.raises(StudyError, match="lies among the results"):
+            restored(place, history)
+        (place / "journal.jsonl").unlink()
+
+
+@pytest.mark.parametrize("trainable", ["evil_code:train", "package.evil_code:train"])
+def test_code_that_a_mirror_s_study_names_runs_only_if_it_is_the_same(trainable: str, tmp_path: Path) -> None:
+    """All of it, found by its name: the file and the digest of a journal may be those of something else."""
+    (tmp_path / "package").mkdir()
+    for file in (tmp_path / "evil_code.py", tmp_path / "package" / "evil_code.py"):
+        file.write_text(EVIL)
+    harmless = tmp_path / "harmless.py"
+    harmless.write_text("")
+    history = recorded(tmp_path / "studies" / "evil", harmless, trainable, root=str(tmp_path))
+    with pytest.raises(StudyError, match="is not here as the mirror's study has it"):
+        restored(tmp_path / "studies" / "evil", history, fetched=True)
+
+
+def test_what_a_mirror_s_study_has_run_with_runs_here(package: Path) -> None:
+    place, train = package / "studies" / "evil", importlib.import_module("pkg.train").train
+    history = recorded(place, package / "pkg" / "train.py", "pkg.train:train", root=str(package))
+    history.session["code"] = digest(train)
+    assert restored(place, history, fetched=True).found.function is train
+    (package / "other.py").write_text("A = 2\n")
     with pytest.raises(StudyError, match="is not here as the mirror's study has it"):
         restored(place, history, fetched=True)
+
+
+def test_a_module_is_not_confused_with_another_of_its_name(tmp_path: Path) -> None:
+    text = "def train(x: float):\n    yield {{'loss': x + {more}}}\n"
+    for folder in ("one", "two", "same"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "two_places.py").write_text(text.format(more=int(folder == "two")))
+    assert find("two_places:train", tmp_path / "one").file == find("two_places:train", tmp_path / "same").file
+    with pytest.raises(StudyError, match=r"there are two modules 'two_places', .*one.* and .*two.* Rename"):
+        find("two_places:train", tmp_path / "two")
+    sys.path[:] = [p for p in sys.path if Path(p).parent != tmp_path]
+    del sys.modules["two_places"]

@@ -71,10 +71,15 @@ def trial_of(history: History, study: str, number: int) -> Trial:
 
 
 def print_result(
-    study: Study, trials: tuple[Trial, ...], test: dict[str, float], model: str, folder: Path
+    study: Study,
+    trials: tuple[Trial, ...],
+    test: dict[str, float],
+    model: str,
+    folder: Path,
+    not_exported: str = "",
 ) -> None:
     """Print the result of a complete study. Raises RaysweepError when no trial has one, and exits with 1 when a
-    trial has failed."""
+    trial has failed, or its best model was `not_exported` for this reason."""
     from raysweep.report.tables import ends, number
     from raysweep.trial import best, ranking
 
@@ -94,8 +99,11 @@ def print_result(
     click.echo(f"best: trial {winner.number}, {value}{f'; {tested}' if tested else ''}")
     if model:
         click.echo(f"model: {model}  (raysweep predict {study.name} INPUT{again(folder)})")
+    if not_exported:
+        logs = f"raysweep logs {study.name} {winner.number}{again(folder)}"
+        click.echo(f"model: not exported: {not_exported} ({logs}). Running the study again exports it again")
     click.echo(f"compare in MLflow: raysweep ui {study.name}{again(folder)}")
-    if failed:
+    if failed or not_exported:
         sys.exit(1)
 
 

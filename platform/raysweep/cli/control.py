@@ -145,7 +145,8 @@ def _conclude(reader: Reader, what: Study, place: Path, folder: Path) -> None:
         say(f"Stopped after {done} trials. Continue with: raysweep resume {what.name}{again(folder)}")
         sys.exit(130)
     test = reader.history.best.get("metrics", {})
-    print_result(what, trials, test, wait_for_publisher(place, say).model, folder)
+    model, error = wait_for_publisher(place, say).model, reader.history.best.get("error", "")
+    print_result(what, trials, test, model, folder, error)
 
 
 @cli.command(cls=StudyCommand)
@@ -177,6 +178,7 @@ def logs(
         click.echo(jobs.output(folder.resolve() / study, address), nl=False)
         return
     from raysweep.journal.history import Reader
+    from raysweep.storage.checkpoints import trial_folder
 
     place, history, _ = open_study(folder, study)
     if trial is not None:
@@ -188,7 +190,7 @@ def logs(
         for line in _as_json(records, trial) if as_json else events(records, trial):
             click.echo(line)
         if trial is not None:
-            printed, end = output.read(place / "trials" / f"{trial:06d}", end)
+            printed, end = output.read(trial_folder(place, trial), end)
             if printed:
                 click.echo(
                     json.dumps({"kind": "output", "text": printed}) if as_json else printed, nl=as_json

@@ -120,12 +120,13 @@ def show(study: str, trial: int, folder: Path, as_json: bool) -> None:
     from rich.table import Table
 
     from raysweep.report.tables import as_record, number
+    from raysweep.storage.checkpoints import trial_folder
     from raysweep.study.options import duration
     from raysweep.study.yaml import write_yaml
 
     place, history, what = open_study(folder, study)
     found = trial_of(history, study, trial)
-    printed = output.read(place / "trials" / f"{trial:06d}")[0].splitlines()[-SHOWN:]
+    printed = output.read(trial_folder(place, trial))[0].splitlines()[-SHOWN:]
     if as_json:
         click.echo(json.dumps(as_record(found, what.objective) | {"output": printed}))
         return
@@ -151,12 +152,16 @@ def show(study: str, trial: int, folder: Path, as_json: bool) -> None:
 
 def _no_model(history: History, study: Study) -> str:
     """Why there is no model of a study, and how there will be one."""
+    from raysweep.trainables.trainable import EXAMPLE
+
+    if error := history.best.get("error"):
+        return f"{study.name} has no model: it could not be exported: {error}"
     if not history.best:
         return f"{study.name} has no model yet: it has one when it is complete. raysweep resume {study.name}"
     return (
         f"{study.name} has no model: beside its trainable, {study.trainable}, there is no function export(point,"
-        " state, folder) that writes one with MLflow, such as mlflow.pytorch.save_model(model, folder). Write it,"
-        " and run the study again with --code-changed: its trials are not run again"
+        f" state, folder) that writes one with MLflow, such as {EXAMPLE}. Write it, and run the study again with"
+        " --code-changed: its trials are not run again"
     )
 
 

@@ -7,6 +7,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ def _about(study: Study) -> dict[str, Any]:
     from raysweep.study.study import UNBOUNDED
 
     own = not study.found.builtin
-    code = {"file": study.found.file, "sha256": study.found.digest} if own else None
+    code = {"file": study.found.file, "sha256": study.found.code.digest} if own else None
     return {
         "study": study.name,
         "objective": str(study.objective),
@@ -121,6 +122,8 @@ def _tried_line(tried: dict[str, Any]) -> str:
     from raysweep.study.options import duration
     from raysweep.study.space import encode
 
+    if tried["ended"]:
+        return f"tried: {encode(tried['point'])}: {tried['ended']}"
     metrics = ", ".join(f"{name} {number(value)}" for name, value in tried["metrics"].items())
     state = f"{tried['state_bytes'] / 1e6:,.3g} MB of state" if tried["state_bytes"] else "no state"
     return f"tried: {encode(tried['point'])}: {metrics}, {duration(tried['seconds'])}, {state}"
@@ -130,10 +133,11 @@ def _tried(study: Study, data: dict[str, Any]) -> dict[str, Any]:
     from raysweep.execution.trying import try_one
 
     try:
-        return dataclasses.asdict(try_one(study, data))
+        with redirect_stdout(sys.stderr):  # where the user's code may print: our own output may be JSON
+            return dataclasses.asdict(try_one(study, data))
     except RaysweepError:
         raise
-    except Exception as error:  # of the user's code
+    except (Exception, SystemExit) as error:  # of the user's code
         traceback.print_exc()
         raise RaysweepError(f"{study.found.name} raised {type(error).__name__}: {error}") from None
 
@@ -374,4 +378,4 @@ def _search(
         more_options = again(folder, tracking) + (f" --address {address}" if address else "")
         say(f"Stopped after {done} trials. Continue with: raysweep resume {study.name}{more_options}")
         sys.exit(143 if result.terminated else 130)
-    print_result(study, result.trials, result.test, result.tracking.model, folder)
+    print_result(study, result.trials, result.test, result.tracking.model, folder, result.not_exported)

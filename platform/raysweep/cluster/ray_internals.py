@@ -97,6 +97,11 @@ def prepare_for_the_end(trial: Any) -> None:
     trial.init_local_path()
 
 
+class TrialStopped(SystemExit):
+    """Raised by `tune.report` in a Ray Tune function whose trial Ray Tune has stopped. (Ray Tune itself raises a
+    plain SystemExit, as the function's own code may.)"""
+
+
 @contextmanager
 def tune_session(report: Callable[..., dict[str, Any]], checkpoint: Callable[[], Any]) -> Iterator[None]:
     """In a Ray Tune function: what it gives to `tune.report` goes through `report(metrics, checkpoint=None)`,
@@ -110,7 +115,11 @@ def tune_session(report: Callable[..., dict[str, Any]], checkpoint: Callable[[],
         loaded_checkpoint = property(lambda self: checkpoint(), lambda self, value: None)
 
         def report(self, *arguments: Any, **options: Any) -> None:
-            kind.report(self, report(*arguments, **options))
+            given = report(*arguments, **options)
+            try:
+                kind.report(self, given)
+            except SystemExit as stopped:
+                raise TrialStopped(stopped.code) from None
 
     session.__class__ = Session
     try:

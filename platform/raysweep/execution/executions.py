@@ -6,12 +6,13 @@ trainable that does not need it.
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -33,7 +34,8 @@ class Code:
 
     name: str
     pickled: bytes = b""
-    """The function itself, where its name does not lead to it: in a notebook or script, or made at run time."""
+    """The function itself and its `export`, where the name does not lead to it: in a notebook or script, or
+    made at run time."""
     root: str = ""
     """The folder that the user's modules are imported from."""
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -47,17 +49,20 @@ class Code:
         pickled = b""
         if not is_found(found):
             try:
-                pickled = cloudpickle.dumps(found.function)
+                pickled = cloudpickle.dumps((found.function, found.export))
             except Exception as error:  # pickling runs what it pickles, which may raise anything
                 what = f"'{found.name}' refers to something that cannot be sent to workers: {error}"
                 raise StudyError([Problem("trainable", what)]) from None
-        return cls(found.name, pickled, found.root, found.sources())
+        return cls(found.name, pickled, found.root, found.code.files)
 
     def load(self) -> Trainable:
         """The trainable, in this process."""
         if self.root:
             install(self.root, self.files)
-        return find(cloudpickle.loads(self.pickled) if self.pickled else self.name)
+        if not self.pickled:
+            return find(self.name)
+        function, export = cloudpickle.loads(self.pickled)
+        return replace(find(function), export=export)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +141,8 @@ class Executions:
         """Prepare this process to run them. `data` by `data_key` is what is loaded already."""
         limit_process(job.gpus, job.threads)
         self.trainable = job.code.load()
+        if not self.trainable.builtin:
+            importlib.import_module("torch")  # which takes seconds: now, before a trial's time counts
         self._job = job
         self._loaded = dict(data or {})
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import shutil
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import chdir, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raysweep.errors import RaysweepError
+from raysweep.errors import StorageError
 from raysweep.journal.journal import Journal
+from raysweep.storage import checkpoints
+from raysweep.storage.output import Output
 from raysweep.study.space import Point
 from raysweep.study.study import Study
+from raysweep.trainables.trainable import EXAMPLE, Trainable
 from raysweep.trial import Trial, best
 
 if TYPE_CHECKING:
-    from raysweep.execution.executions import Code
-    from raysweep.execution.preparation import Shared
+    from raysweep.execution.executions import Job
 
 
 def to_export(study: Study, journal: Journal) -> tuple[Trial, int] | None:
@@ -26,10 +28,10 @@ def to_export(study: Study, journal: Journal) -> tuple[Trial, int] | None:
     report = winner.best(study.objective) if winner else None
     if winner is None or report is None:
         return None
-    known = journal.history.best
+    known, found = journal.history.best, study.found
     done = (known.get("trial"), known.get("epoch")) == (winner.number, report.epoch)
-    if done and not known.get("model", True) and study.found.export is not None:
-        done = False  # the function `export` was written since
+    if done and found.export is not None:  # it may have failed, or have been written or changed since
+        done = known.get("model", True) and known.get("code", found.code.digest) == found.code.digest
     return None if done else (winner, report.epoch)
 
 
@@ -48,98 +50,84 @@ def test_metrics(study: Study, journal: Journal) -> dict[str, float]:
 
 
 def export_best(
-    study: Study, journal: Journal, shared: Shared, winner: Trial, epoch: int, say: Callable[[str], None]
+    study: Study, journal: Journal, job: Job, winner: Trial, epoch: int, say: Callable[[str], None]
 ) -> None:
-    """Export a trial's model at `epoch` in a task of its own, and journal its metrics on the test split."""
+    """Export a trial's model at `epoch` in a task of its own. Journal its metrics on the test split, or why it
+    could not be exported: the search has its result all the same."""
     import ray
 
-    from raysweep.execution.executions import Code, data_key
     from raysweep.execution.preparation import as_options
 
     say(f"{'Testing' if study.found.builtin else 'Exporting'} the best trial, {winner.number} ...")
-    data = shared.data[data_key(study.found, winner.point)] if study.found.builtin else None
-    task = ray.remote(**as_options(study))(_export if study.found.builtin else _export_own)
-    what = _Exported(
-        code=Code.of(study.found),
-        point=winner.point,
-        number=winner.number,
-        epoch=epoch,
-        folder=journal.path.parent,
-        fetched=shared.fetched,
-        gpus=study.per_trial.gpu,  # as for a trial, so that it computes in the same way
-        threads=study.per_trial.threads,
-    )
+    task = ray.remote(**as_options(study))(_export)
+    result: dict[str, Any]
     try:
-        metrics, model = ray.get(task.remote(what, data))
-    except ray.exceptions.RayTaskError as error:
-        cause = f"{type(error.cause).__name__}: {error.cause}".splitlines()[0]
-        more = "" if study.found.builtin else f" (raysweep logs {study.name} {winner.number})"
-        raise RaysweepError(
-            f"the best trial, {winner.number}, could not be exported: {cause}{more}"
-        ) from error
-    journal.append("best", trial=winner.number, epoch=epoch, metrics=metrics, model=model)
+        metrics = ray.get(task.remote(job, winner.point, winner.number, epoch))
+        result = {"metrics": metrics, "model": True}
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", error)
+        what = f"{type(cause).__name__}: {cause}".splitlines()[0]
+        result = {"metrics": {}, "model": False, "error": what}
+    digest = study.found.code.digest
+    journal.append("best", trial=winner.number, epoch=epoch, code=digest, **result)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Exported:
-    """Which model to export, and from which study."""
-
-    code: Code
-    point: Point
-    number: int
-    epoch: int
-    folder: Path
-    fetched: Mapping[str, str]
-    gpus: float
-    threads: int
-
-    @property
-    def trial(self) -> Path:
-        return self.folder / "trials" / f"{self.number:06d}"
-
-
-def _export(what: _Exported, data: Any) -> tuple[dict[str, float], bool]:
-    """Write a trial's model to the study's folder `best`; if there are several executions, the best one's
-    model. Returns its metrics on the test split, and whether there is a model."""
-    from raysweep.execution.executions import limit_process, located
-    from raysweep.storage import checkpoints
-
-    saved = checkpoints.load(what.trial, what.epoch)
-    limit_process(what.gpus, what.threads)
-    found = what.code.load()
-    if saved is None or found.export is None:
-        raise RuntimeError(
-            f"the checkpoint of trial {what.number} at epoch {what.epoch} is missing or damaged"
-        )
-    point = {**what.point, **located(found, what.point, what.fetched)}
-    return found.export(point, saved["states"][saved["best_execution"]], data, what.folder / "best"), True
-
-
-def _export_own(what: _Exported, _: Any) -> tuple[dict[str, float], bool]:
-    """The same for a user's own trainable: what its function `export` writes, in `best/model`. That function
-    prints to the trial's log."""
+def _export(job: Job, point: Point, number: int, epoch: int) -> dict[str, float]:
+    """Write a trial's model, in the same surroundings as the trial, and return its metrics on the test split.
+    What is printed goes to the trial's log."""
     from raysweep.execution.executions import limit_process
-    from raysweep.storage import checkpoints
-    from raysweep.storage.output import Output
 
-    limit_process(what.gpus, what.threads)
-    folder, output = what.folder / "best" / "model", Output()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, mode=0o700)
-    state = checkpoints.best_state(what.trial, what.epoch)
-    output.open(what.trial)
+    output, where = Output(), Path(job.working_dir)
+    output.open(checkpoints.trial_folder(job.folder, number))
     try:
-        found = what.code.load()
+        limit_process(job.gpus, job.threads)
+        found = job.code.load()
         if found.export is None:
             raise RuntimeError("the function `export` is gone")
-        metrics = found.export(dict(what.point), state, folder) or {}
-        if not (folder / "MLmodel").exists():
-            raise RuntimeError(
-                "`export` wrote no MLflow model, as mlflow.pytorch.save_model(model, folder) does"
-            )
-        return {str(k): float(v) for k, v in metrics.items()}, True
+        state = _state(found, job, number, epoch)
+        with chdir(where) if where.is_dir() else nullcontext():
+            if found.builtin:
+                return _export_builtin(found, found.export, job, point, state)
+            return _export_own(found.export, job, point, state)
     except Exception:
         traceback.print_exc()
         raise
     finally:
         output.end()
+
+
+def _state(found: Trainable, job: Job, number: int, epoch: int) -> Any:
+    """The state to export; if there are several executions, the best one's."""
+    folder = checkpoints.trial_folder(job.folder, number)
+    if not checkpoints.epochs(folder) and not found.of_ray_tune:  # which need not report any
+        raise StorageError(f"the checkpoint of trial {number} is missing")
+    return checkpoints.best_state(folder, epoch)
+
+
+def _export_builtin(
+    found: Trainable, export: Callable[..., Any], job: Job, point: Point, state: Any
+) -> dict[str, float]:
+    """Write a built-in's model to the study's folder `best`."""
+    import ray
+
+    from raysweep.execution.executions import data_key, located
+
+    data = ray.get(job.data[data_key(found, point)])
+    located_point = {**point, **located(found, point, job.fetched)}
+    metrics: dict[str, float] = export(located_point, state, data, Path(job.folder) / "best")
+    return metrics
+
+
+def _export_own(export: Callable[..., Any], job: Job, point: Point, state: Any) -> dict[str, float]:
+    """Have a user's own function `export` write its model to `best/model`."""
+    from raysweep.execution.executions import with_secrets
+    from raysweep.tracking.models import add_code
+
+    folder = Path(job.folder) / "best" / "model"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    metrics = export(with_secrets(point), state, folder) or {}
+    if not (folder / "MLmodel").exists():
+        raise RuntimeError(f"`export` wrote no MLflow model, as {EXAMPLE} does")
+    add_code(folder, job.code.files)
+    return {str(k): float(v) for k, v in metrics.items()}

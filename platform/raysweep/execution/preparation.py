@@ -6,17 +6,17 @@ import hashlib
 import importlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import chdir, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from raysweep.errors import DataError, JournalError, RaysweepError, StudyError
-from raysweep.execution.executions import data_key, limit_process
+from raysweep.execution.executions import Code, Job, data_key, limit_process
 from raysweep.journal.journal import Journal
+from raysweep.search.loop import Loop
 from raysweep.study.options import duration
 from raysweep.study.params import Choice
 from raysweep.study.shared import REMOTE, data_problems, data_sets, feature_sets
@@ -30,20 +30,25 @@ TELL = 10.0  # seconds between progress messages
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Shared:
-    """What the trials of a study share, ready to use."""
-
-    data: Mapping[str, Any]
-    """Loaded data by `data_key`: references into Ray's object store, which a node's workers map, not copy."""
-    fetched: Mapping[str, str]
-    """The folder of each model in MLflow that a point may name, and each relative path as a whole one."""
-
-
-def prepare(study: Study, journal: Journal, uri: str, say: Say) -> Shared:
-    """Load the data and fetch what is stored elsewhere. Raises a RaysweepError if that fails or they
-    changed."""
-    return Shared(load_data(study, journal, say), fetch(study, journal, uri, say))
+def prepare(loop: Loop, uri: str, say: Say) -> Job:
+    """Load the data, fetch what is stored elsewhere, and take the user's code as it is. Returns what processes
+    have to know to run the trials. Raises a RaysweepError if that fails or something has changed."""
+    study, journal = loop.study, loop.journal
+    # A user's own trainable sees all GPUs of its trial, and divides them up itself.
+    ranks = study.per_trial.ranks if study.found.builtin else 1
+    return Job(
+        code=Code.of(study.found),
+        gpus=study.per_trial.gpu,
+        objective=study.objective,
+        folder=str(journal.path.parent),
+        threads=max(1, study.per_trial.threads // ranks),
+        data=load_data(study, journal, say),
+        checkpoint_every=study.checkpoint_every,
+        milestones=loop.scheduler.milestones,
+        fetched=fetch(study, journal, uri, say),
+        working_dir=os.getcwd(),
+        ranks=ranks,
+    )
 
 
 def load_data(study: Study, journal: Journal, say: Say) -> dict[str, Any]:
@@ -80,8 +85,8 @@ def _got(reference: Any) -> Any:
     """What a task returned. If the task failed, raises an error that says why in one sentence."""
     try:
         return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause
+    except ray.exceptions.RayError as error:  # of the task, or of the process that ran it
+        cause = getattr(error, "cause", error)
         raise (
             cause if isinstance(cause, RaysweepError) else DataError(f"data: {type(cause).__name__}: {cause}")
         ) from None
@@ -132,16 +137,16 @@ def _download(model: str, uri: str, folder: Path) -> None:
 # --- features -----------------------------------------------------------------------------------------------------
 
 
-def extract(study: Study, journal: Journal, shared: Shared, slots: int, say: Say) -> None:
+def extract(study: Study, journal: Journal, job: Job, slots: int, say: Say) -> None:
     """Compute the features that trials will need, in as many processes as there will be trials at once."""
-    sets = list(feature_sets(study, shared.fetched))
+    sets = list(feature_sets(study, job.fetched))
     if len(sets) > MANY:
         say(f"The space may ask for {len(sets)} sets of features: each is computed when a trial needs it.")
         return
     module, limits = study.found.function.__module__, (study.per_trial.gpu, study.per_trial.threads)
     pending, work = (ray.remote(**as_options(study))(f) for f in (_pending, _work))
     for arguments in sets:
-        for reference in shared.data.values():
+        for reference in job.data.values():
             about = _got(pending.remote(module, arguments, reference, *limits))
             if not about:
                 continue

@@ -125,15 +125,17 @@ def run(
         if copy is not None:
             copy.close()
         queue.clear_end(place)
+    not_exported = journal.history.best.get("error", "") if complete else ""
     result = Result(
         study,
         place,
         valued(journal.trials, study.objective),
-        interrupted=not complete or to_export(study, journal) is not None,
+        interrupted=not (complete and (not_exported or to_export(study, journal) is None)),
         test=test_metrics(study, journal),
         tracking=wait_for_publisher(place, told),
         terminated=end.terminated,
         failing=end.failing,
+        not_exported=not_exported,
     )
     if end.signalled:
         raise Interrupted(result)
@@ -148,7 +150,7 @@ def _opening(study: Study) -> Iterator[str]:
     """What is going to be run, and what may not be meant."""
     yield f"{study.name}: {study.objective} of {study.found.name} by {study.method}."
     if not study.found.builtin:
-        yield f"Code: {study.found.file or study.found.name} (sha256 {study.found.digest[:12]})."
+        yield f"Code: {study.found.file or study.found.name} (sha256 {study.found.code.digest[:12]})."
     for note in notes(study):
         yield f"Note: {note}."
 
@@ -230,17 +232,17 @@ def _search(loop: Loop, cluster: Cluster, uri: str, watch: live.Watch | None, sa
 
         # For the preparation only: the search itself follows the cluster as it grows and shrinks.
         slots = _slots(study, address is not None, say)
-        shared = preparation.prepare(study, journal, uri, say)
+        job = preparation.prepare(loop, uri, say)
         if not loop.complete:
-            preparation.extract(study, journal, shared, slots, say)
+            preparation.extract(study, journal, job, slots, say)
             with watch(study, journal, place) if watch else nullcontext():
-                end = tune_study(loop, shared, address is not None, say)
+                end = tune_study(loop, job, address is not None, say)
         if loop.rules.reason:
             say(f"Enough: {loop.rules.reason}.")
         if loop.complete:
             choose_best(study, journal)
         if loop.complete and (chosen := to_export(study, journal)):
-            export_best(study, journal, shared, *chosen, say)
+            export_best(study, journal, job, *chosen, say)
         journal.append("over", complete=loop.complete, error=end.failing)
     return end
 

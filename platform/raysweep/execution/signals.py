@@ -46,7 +46,8 @@ class Signals:
         theirs = signal.getsignal(signal.SIGINT)
 
         def interrupted(number: int, frame: Any) -> None:
-            text = "Stopping: running trials finish their epoch first. Ctrl-C again ends at once."
+            again = "" if self.terminated or self.cancelled else " Ctrl-C again ends at once."
+            text = f"Stopping: running trials finish their epoch first.{again}"
             # Not from here: the interrupted code may be writing.
             threading.Thread(target=say, args=(text,), daemon=True).start()
             if callable(theirs):
@@ -60,10 +61,16 @@ class Signals:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Handle SIGTERM, and restore its previous handler afterwards."""
-        previous = signal.signal(signal.SIGTERM, self._terminate) if self._main else None
+        """Handle SIGTERM, and restore the previous handlers afterwards, also that of Ctrl-C: Ray Tune's does
+        nothing once the search is over."""
+        if not self._main:
+            yield
+            return
+        previous = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+        signal.signal(signal.SIGTERM, self._terminate)
         try:
             yield
         finally:
-            if self._main:
-                signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                if handler is not None:  # it was set by something other than Python
+                    signal.signal(number, handler)

@@ -22,12 +22,18 @@ class Timeout(Callback):
     since a trial that hangs reacts to nothing else."""
 
     def __init__(self, loop: Loop, whole: float | None, silence: float | None):
+        # A Ray Tune function imports the user's code first, and then reports that it has started.
+        self._imports_first = loop.study.found.of_ray_tune
         self._loop, self._whole, self._silence = loop, whole, silence
         self._due: dict[int, tuple[float, float]] = {}  # when the trial must end, and must next report
         self._stepped = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        number, now = trial.config["number"], time.monotonic()
+        if not self._imports_first:
+            self._begin(trial.config["number"])
+
+    def _begin(self, number: int) -> None:
+        now = time.monotonic()
         left = self._whole - self._loop.journal.trial(number).seconds if self._whole else math.inf
         self._due[number] = (now + left, now + (self._silence or math.inf))
 
@@ -35,7 +41,9 @@ class Timeout(Callback):
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
     ) -> None:
         number = trial.config["number"]
-        if number in self._due:
+        if self._imports_first and any(kind == "started" for kind, _ in result.get("records", ())):
+            self._begin(number)
+        elif number in self._due:
             self._due[number] = (self._due[number][0], time.monotonic() + (self._silence or math.inf))
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:

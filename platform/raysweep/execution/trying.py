@@ -17,6 +17,7 @@ from raysweep.search.samplers import sampler_of
 from raysweep.search.schedulers import scheduler_of
 from raysweep.storage import checkpoints
 from raysweep.study.objective import Metrics
+from raysweep.study.shared import REMOTE
 from raysweep.study.space import Point
 from raysweep.study.study import Study
 
@@ -30,19 +31,25 @@ class Tried:
     seconds: float
     state_bytes: int
     """The size of a checkpoint; 0 if the trainable yields no state."""
+    ended: str = ""
+    """How this point ended at once, if that says nothing of the others: it diverged, or is infeasible."""
 
 
 def try_one(study: Study, data: Mapping[str, Any]) -> Tried:
     """Run the first epoch of the first point. `data` holds what is loaded, by `data_key`.
 
     Raises StudyError when the trainable does not report what the study needs, or yields a state that cannot be
-    stored. An exception of the user's code is raised as it is.
+    stored, or when this cannot be tried here. An exception of the user's code is raised as it is.
     """
     if study.found.of_ray_tune:
         raise StudyError(
             [Problem("trainable", "a Ray Tune function runs in a worker of Ray only: --try cannot")]
         )
     point = next(iter(study.first()), None) or sampler_of(study).ask(0) or {}
+    for name in sorted(study.found.locations & point.keys()):
+        if str(point[name]).startswith(REMOTE):
+            what = f"{point[name]} is in MLflow, and is fetched when the search begins: --try cannot"
+            raise StudyError([Problem(f"space.{name}", what)])
     with ThreadPoolExecutor(1) as settling, tempfile.TemporaryDirectory(prefix="raysweep-") as scratch:
         job = Job(
             code=Code(study.found.name),
@@ -63,6 +70,9 @@ def try_one(study: Study, data: Mapping[str, Any]) -> Tried:
             seconds = time.perf_counter() - began
             trial.save_when_due(study.objective.leading(metrics), now=True)
         except (TrialEnds, Infeasible) as end:
+            status = "infeasible" if isinstance(end, Infeasible) else end.status
+            if status != "failed":
+                return Tried(point, {}, time.perf_counter() - began, 0, f"{status}: {end}")
             raise StudyError([Problem(f"{study.found.name} at {point}", str(end))]) from None
         finally:
             trial.close()

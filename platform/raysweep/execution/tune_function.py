@@ -18,7 +18,7 @@ from ray import tune
 from raysweep.cluster import ray_internals
 from raysweep.execution.executions import Job, limit_process, seed_globals, with_secrets
 from raysweep.execution.lockstep import Lockstep, TrialEnds
-from raysweep.execution.worker import ended, started, status_of, told, trial_folder
+from raysweep.execution.worker import ended, started, status_of, told
 from raysweep.storage import checkpoints
 from raysweep.storage.output import Output
 
@@ -28,36 +28,60 @@ def tune_function(job: Job) -> Callable[[dict[str, Any]], None]:
 
     def run(config: dict[str, Any]) -> None:
         output = Output()
-        output.open(trial_folder(job, config))
-        tune.report({"records": [started()]})
-        began = time.perf_counter()
-        status, error, always = "completed", "", False
+        output.open(checkpoints.trial_folder(job.folder, config["number"]))
         try:
-            _run(job, config)
-        except TrialEnds as end:
-            status, error, always = end.status, str(end), end.always
-        except (Exception, SystemExit) as problem:
-            if isinstance(problem, SystemExit) and not problem.code:
-                output.end()
-                raise  # Ray Tune ends the thread of a trial that it has stopped in this way
-            traceback.print_exception(problem)
-            status, error = status_of(problem), told(problem)
-        output.end()
-        seconds, raised = time.perf_counter() - began, status == "failed" and not always
-        tune.report({"records": [ended(status, seconds, error, raised=raised, always=always)], "done": True})
+            last = _outcome(job, config)
+        finally:
+            output.end()
+        tune.report({"records": [last], "done": True})
 
     return run
 
 
-def _run(job: Job, config: dict[str, Any]) -> None:
-    limit_process(job.gpus, job.threads)
-    function = job.code.load().function
-    folder = trial_folder(job, config)
+def _outcome(job: Job, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Run a trial. Returns the record of its end."""
+    broken: BaseException | None = None
+    try:
+        limit_process(job.gpus, job.threads)
+        function = job.code.load().function
+    except (Exception, SystemExit) as problem:
+        broken = problem
+    tune.report({"records": [started()]})  # importing was not part of it
+    clock = _Clock()
+    status, error, always = "completed", "", False
+    try:
+        if broken is not None:
+            raise broken
+        _run(function, job, config, clock)
+    except TrialEnds as end:
+        status, error, always = end.status, str(end), end.always
+    except ray_internals.TrialStopped as stopped:
+        raise SystemExit(0) from stopped  # as Ray Tune ends the thread of a trial that it has stopped
+    except (Exception, SystemExit) as problem:
+        traceback.print_exception(problem)
+        status, error = status_of(problem), told(problem)
+    raised = status == "failed" and not always
+    return ended(status, clock.lap(), error, raised=raised, always=always)
+
+
+class _Clock:
+    """Seconds since the last lap."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+
+    def lap(self) -> float:
+        began, self._began = self._began, time.perf_counter()
+        return self._began - began
+
+
+def _run(function: Callable[..., Any], job: Job, config: dict[str, Any], clock: _Clock) -> None:
+    folder = checkpoints.trial_folder(job.folder, config["number"])
     checkpoints.claim(folder, config["attempt"])
     saved = checkpoints.newest(folder, config["reported"])
     seed_globals(config["seeds"][0])
     with ThreadPoolExecutor(1) as settling, tempfile.TemporaryDirectory(prefix="raysweep-") as scratch:
-        reports = _Reports(job, config, saved, settling, Path(scratch))
+        reports = _Reports(job, config, saved, settling, Path(scratch), clock)
         with ray_internals.tune_session(reports.report, reports.checkpoint):
             returned = function(with_secrets(config["point"]))
             if isinstance(returned, Mapping):
@@ -79,13 +103,13 @@ class _Reports:
         saved: dict[str, Any] | None,
         settling: ThreadPoolExecutor,
         scratch: Path,
+        clock: _Clock,
     ):
         self._job, self._config, self._saved, self._settling = job, config, saved, settling
-        self._scratch = scratch
+        self._scratch, self._clock = scratch, clock
         self._resumed = False
         self._trial: Lockstep | None = None
         self._given: tuple[dict[str, Any], Any] = {}, None
-        self._began = time.perf_counter()
 
     def checkpoint(self) -> tune.Checkpoint | None:
         """What `tune.get_checkpoint` returns. A function that does not ask for it starts over."""
@@ -110,8 +134,7 @@ class _Reports:
                 with checkpoint.as_directory() as folder:
                     self._given = numbers, checkpoints.pack(Path(folder))
             reported = self._trial.advance() or {}
-            now = time.perf_counter()
-            seconds, self._began = now - self._began, now
+            seconds = self._clock.lap()
             self._trial.seconds += seconds
             if "seconds" in self._job.objective.names:
                 reported["seconds"] = self._trial.seconds
@@ -120,12 +143,15 @@ class _Reports:
         except TrialEnds as end:
             self.end = end
             print(f"{end.status}: {end}", file=sys.stderr)
-            return ended(end.status, 0.0, str(end), always=end.always)
+            return ended(end.status, self._clock.lap(), str(end), always=end.always)
         return "report", {"epoch": self._trial.epoch, "metrics": reported, "seconds": seconds}
 
     def _opened(self) -> Lockstep:
         job, config = self._job, self._config
-        folder, saved = trial_folder(job, config), self._saved if self._resumed else None
+        folder, saved = (
+            checkpoints.trial_folder(job.folder, config["number"]),
+            self._saved if self._resumed else None,
+        )
         return Lockstep(
             [self._reported()], folder, job, saved, self._settling, config["begins"], config["attempt"]
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +11,7 @@ from ray import tune
 from raysweep.execution.callbacks import Callback, Recorder
 from raysweep.execution.concurrency import ConcurrencyLimiter
 from raysweep.execution.drain import DrainNotice
-from raysweep.execution.executions import Code, Job
-from raysweep.execution.preparation import Shared
+from raysweep.execution.executions import Job
 from raysweep.execution.ray_session import environment
 from raysweep.execution.searcher import Searcher
 from raysweep.execution.signals import End, Signals
@@ -27,11 +25,10 @@ from raysweep.study.study import Study
 Say = Callable[[str], None]
 
 
-def tune_study(loop: Loop, shared: Shared, grows: bool, say: Say) -> End:
+def tune_study(loop: Loop, job: Job, grows: bool, say: Say) -> End:
     """Run the trials that the loop hands out until it has no more. Ctrl-C and SIGTERM end it cleanly.
     `grows`: the cluster may get more nodes."""
     study = loop.study
-    job = job_of(loop, shared)
     signals = Signals()
     limiter, recorder = ConcurrencyLimiter(loop, say, grows, signals.cancel), Recorder(loop)
     searcher = Searcher(loop, limiter)
@@ -82,27 +79,6 @@ class _Announcement(Callback):
         if not self._done:
             self._signals.announce(self._say)
             self._done = True
-
-
-def job_of(loop: Loop, shared: Shared) -> Job:
-    """What the workers of a study have to know."""
-    study = loop.study
-    found = study.found
-    # A user's own trainable sees all GPUs of its trial, and divides them up itself.
-    ranks = study.per_trial.ranks if found.builtin else 1
-    return Job(
-        code=Code.of(found),
-        gpus=study.per_trial.gpu,
-        objective=study.objective,
-        folder=str(loop.journal.path.parent),
-        threads=max(1, study.per_trial.threads // ranks),
-        data=shared.data,
-        checkpoint_every=study.checkpoint_every,
-        milestones=loop.scheduler.milestones,
-        fetched=shared.fetched,
-        working_dir=os.getcwd(),
-        ranks=ranks,
-    )
 
 
 def _runs(study: Study, job: Job) -> Any:

@@ -27,6 +27,7 @@ from raysweep.errors import Infeasible
 from raysweep.execution.executions import Executions, Job
 from raysweep.execution.lockstep import Lockstep, TrialEnds
 from raysweep.execution.process_group import ProcessGroup
+from raysweep.storage import checkpoints
 from raysweep.storage.output import Output
 
 Records = list[tuple[str, dict[str, Any]]]
@@ -34,8 +35,8 @@ Records = list[tuple[str, dict[str, Any]]]
 NOT_THEIRS = (
     f"{os.sep}site-packages{os.sep}",
     f"{os.sep}dist-packages{os.sep}",
-    sysconfig.get_path("stdlib"),
-    str(Path(raysweep.__file__).parent),
+    f"{sysconfig.get_path('stdlib')}{os.sep}",
+    f"{Path(raysweep.__file__).parent}{os.sep}",
     "<frozen ",
 )
 """Parts of the names of files that hold no code of the user."""
@@ -58,6 +59,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
     _trial: Lockstep | None = None
     _group: ProcessGroup | None = None
     _makes: Executions | None = None
+    _broken: BaseException | None = None
     _draining = False
 
     def setup(self, config: dict[str, Any], *, job: Job) -> None:
@@ -68,6 +70,12 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             os.chdir(job.working_dir)  # on another node this is not the default
         self._timed = "seconds" in job.objective.names
         self.reset_config(config)
+        # Before the trial begins, whose time is limited; what is printed belongs to it all the same.
+        self._output.open(self._folder)
+        try:
+            self._makes = Executions(self._job)
+        except (Exception, SystemExit) as problem:  # importing the user's code may fail, too
+            self._broken = problem
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._close()
@@ -83,10 +91,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             if self._trial is None:
                 records = [started()]  # before anything can go wrong
                 self._output.open(self._folder)
-                if self._makes is None:  # importing the user's code may fail, too
-                    self._makes = Executions(self._job)
-                    began = time.perf_counter()
-                self._trial = self._open(self._makes)
+                self._trial = self._open(self._executions())
                 records = [started(self._trial.epoch)]
             # The steps of the other ranks, if there are any.
             going = self._group.step() if self._group is not None else []
@@ -168,13 +173,19 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
+    def _executions(self) -> Executions:
+        """What makes a trial's executions. If importing the user's code has failed, the next trial tries again."""
+        broken, self._broken = self._broken, None
+        if broken is not None:
+            raise broken
+        self._makes = self._makes or Executions(self._job)
+        return self._makes
+
     @property
     def _folder(self) -> Path:
-        return trial_folder(self._job, self._config)
+        return checkpoints.trial_folder(self._job.folder, self._config["number"])
 
     def _open(self, makes: Executions) -> Lockstep:
-        from raysweep.storage import checkpoints
-
         config, folder = self._config, self._folder
         checkpoints.claim(folder, config["attempt"])
         # Not past the last journalled epoch: a report lost with the last driver is made again, not skipped.
@@ -196,11 +207,6 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             config["begins"],
             config["attempt"],
         )
-
-
-def trial_folder(job: Job, config: dict[str, Any]) -> Path:
-    """Where the checkpoints and the output of a trial are."""
-    return Path(job.folder) / "trials" / f"{config['number']:06d}"
 
 
 def status_of(error: BaseException) -> str:

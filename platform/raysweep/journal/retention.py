@@ -22,7 +22,7 @@ class Retention:
 
     def folder(self, number: int) -> Path:
         """Where the checkpoints of a trial are."""
-        return self._journal.path.parent / "trials" / f"{number:06d}"
+        return checkpoints.trial_folder(self._journal.path.parent, number)
 
     def ended(self, number: int) -> None:
         """Keep the checkpoints of a trial that has just ended if it is one of the best; else delete them."""

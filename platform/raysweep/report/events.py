@@ -47,5 +47,6 @@ def _told(record: Record, epochs: bool) -> str:
         return f"{trial} {record['status']}" + (f": {record['error']}" if record["error"] else "")
     if kind == "best":
         tested = ", ".join(f"{name} {number(value)}" for name, value in record["metrics"].items())
+        tested = tested or (f"not exported: {record['error']}" if record.get("error") else "")
         return f"{trial} is the best, at epoch {record['epoch']}" + (f": {tested}" if tested else "")
     return ""

@@ -39,6 +39,8 @@ class Result:
     """Whether SIGTERM interrupted it."""
     failing: str = ""
     """Why it was given up: its first trials all failed."""
+    not_exported: str = ""
+    """Why the best trial's model could not be exported."""
     running: bool = False
     """Whether it was running when it was loaded."""
 
@@ -78,7 +80,7 @@ class Result:
         if known is None:
             raise RaysweepError(f"{self.study.name} has no trial {trial}; it has {len(self.trials)}, from 0")
         report = known.best(self.study.objective)
-        folder = self.folder / "trials" / f"{trial:06d}"
+        folder = checkpoints.trial_folder(self.folder, trial)
         state = checkpoints.best_state(folder, report.epoch) if report else None
         if state is None:
             why = "its trainable yields none" if checkpoints.epochs(folder) else "it has no checkpoint"
@@ -109,6 +111,7 @@ def load(study: str | Path, folder: str | Path = STUDIES) -> Result:
         interrupted=not history.complete and not now,
         test=dict(history.best.get("metrics", {})),
         tracking=publisher_status(place),
+        not_exported=history.best.get("error", ""),
         running=now,
     )
 

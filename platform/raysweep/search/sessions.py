@@ -17,10 +17,11 @@ from raysweep.cluster.jobs import CODE
 from raysweep.errors import JournalError, Problem, StudyError, scrubbed
 from raysweep.journal.history import History
 from raysweep.journal.journal import Journal
-from raysweep.journal.records import FORMAT, Record
+from raysweep.journal.records import FILE, FORMAT, Record
 from raysweep.storage import disk
 from raysweep.study.space import Space
 from raysweep.study.study import Study
+from raysweep.trainables.code import digest_of, found_file, root_of_file
 
 MAY_CHANGE = (
     "trials", "concurrency", "per_trial", "stop", "trial_timeout", "no_progress_timeout", "retries",
@@ -78,7 +79,7 @@ def open_session(
         )
     disk.write(journal.path.parent / "study.yaml", study.to_yaml())
     argv = [scrubbed(argument) for argument in sys.argv]
-    journal.begin_session(argv, scrubbed(uri), scrubbed(mirror), study.found.digest)
+    journal.begin_session(argv, scrubbed(uri), scrubbed(mirror), study.found.code.digest)
 
 
 def _differs(study: Study, journal: Journal) -> bool:
@@ -86,41 +87,56 @@ def _differs(study: Study, journal: Journal) -> bool:
     return study.to_dict() != journal.history.study["study"] or code_changed(study, journal.history)
 
 
-def root_of(history: History) -> Path:
-    """The folder that the code of a study is imported from."""
+def root_of(history: History) -> Path | None:
+    """The folder that the user's code of a study is imported from; None for a built-in."""
     code, name = history.study["code"], str(history.study["study"].get("trainable"))
-    if "root" in code:
+    if ":" not in name:
+        return None
+    if code.get("root"):
         return Path(code["root"])
-    file = Path(code["file"])  # version 0.1 recorded the file alone
-    return file.parents[name.partition(":")[0].count(".") + (file.name == "__init__.py")]
+    # Version 0.1 recorded the file alone, and none for a notebook.
+    return root_of_file(Path(code["file"]), name.partition(":")[0]) if code["file"] else Path.cwd()
 
 
 def restored(place: Path, history: History, fetched: bool = False) -> Study:
     """The study of a journal, with its code, which must still be where it was.
 
-    Raises StudyError if the code is gone or must not be run: it lies among the study's results, or the study
+    Raises StudyError if the code is gone or must not be run: it lies among the results of studies, or the study
     was `fetched` from a mirror and the code here is not the same."""
-    code, raw = Path(history.study["code"]["file"]), history.study["study"]
+    raw, root = history.study["study"], root_of(history)
     try:
-        if ":" in str(raw.get("trainable")):
-            _see_that_it_may_run(place, root_of(history), "")
-            _see_that_it_may_run(place, code, history.study["code"]["sha256"] if fetched else "")
-        return Study(**raw, _beside=root_of(history))
+        if root is not None:
+            _see_that_it_may_run(place, history, root, fetched)
+        return Study(**raw, _beside=root)
     except StudyError as error:
         raise StudyError(error.problems, source=place.name) from None
 
 
-def _see_that_it_may_run(place: Path, code: Path, sha256: str) -> None:
-    """Raise StudyError if the journal, which others may have written, names code its owner did not put
-    there."""
-    whole, results = code.resolve(), place.resolve()
-    if whole.is_relative_to(results) and not whole.is_relative_to(results / CODE):
-        raise StudyError([Problem("trainable", f"its code, {code}, lies among the results. It is not run")])
-    if sha256 and (not code.is_file() or hashlib.sha256(code.read_bytes()).hexdigest() != sha256):
+def _see_that_it_may_run(place: Path, history: History, root: Path, fetched: bool) -> None:
+    """Raise StudyError if the journal, which others may have written, names code that its owner did not put
+    there. Nothing is imported before that is clear."""
+    code, module = history.study["code"], str(history.study["study"]["trainable"]).partition(":")[0]
+    file = found_file(module, root)
+    for path in {root, Path(code["file"]), *([file] if file else [])}:
+        whole = path.resolve()
+        among = any((parent / FILE).exists() for parent in (whole, *whole.parents))
+        if among and not whole.is_relative_to(place.resolve() / CODE):
+            raise StudyError(
+                [Problem("trainable", f"its code, {path}, lies among the results. It is not run")]
+            )
+    if fetched and file is not None and not _is_same(file, module, history):
         what = (
-            f"its code, {code}, is not here as the mirror's study has it. Copy it here, or use --code-changed"
+            f"its code, {file}, is not here as the mirror's study has it. Copy it here, or use --code-changed"
         )
         raise StudyError([Problem("trainable", what)])
+
+
+def _is_same(file: Path, module: str, history: History) -> bool:
+    """Whether the code of `module` is what the last session ran, with all that it imports."""
+    known = history.session.get("code")
+    if known is None:  # version 0.1 recorded one file
+        return hashlib.sha256(file.read_bytes()).hexdigest() == str(history.study["code"]["sha256"])
+    return digest_of(file, root_of_file(file, module)) == str(known)
 
 
 def code_changed(study: Study, history: History) -> bool:
@@ -130,7 +146,7 @@ def code_changed(study: Study, history: History) -> bool:
     known: str | None = history.session.get("code")
     if known is None:  # version 0.1 recorded one file, and none for a notebook
         return str(history.study["code"]["sha256"]) != study.found.sha256
-    return known != study.found.digest
+    return known != study.found.code.digest
 
 
 def _other_spaces(known: Record, study: Study) -> Iterator[str]:

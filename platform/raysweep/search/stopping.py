@@ -100,7 +100,7 @@ class FirstFailures:
             self.none()
             return
         self._failed.append(trial)
-        if always:
+        if always and self._nothing_known:
             self.reason = f"trial {trial.number} {trial.status}: {trial.error}"
         elif len(self._failed) >= FAILING and not self.reason:
             first = self._failed[0]

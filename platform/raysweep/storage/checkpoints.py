@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
+from raysweep.errors import StorageError
 from raysweep.storage import disk, output
 
 SUFFIXES = (".pt", ".json")
@@ -27,6 +28,11 @@ CLAIM = "attempt"
 OVER = 10**15  # later than every attempt: nobody may write any more
 CHUNK = 1 << 20
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+
+def trial_folder(study: str | Path, number: int) -> Path:
+    """The folder of a trial in its study's: its checkpoints, and what it has printed."""
+    return Path(study) / "trials" / f"{number:06d}"
 
 
 def file_names(epoch: int) -> list[str]:
@@ -252,19 +258,26 @@ def files(state: Any) -> Files:
 
 
 def unpack(content: Files, folder: Path) -> None:
-    """Write these files into `folder`."""
+    """Write these files into `folder`. Raises StorageError when a name leads elsewhere: a checkpoint may have
+    come from a mirror."""
     for name, data in content.items():
         path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise StorageError(f"a checkpoint holds a file outside its folder: {name}. It is not written")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
 
 
 def best_state(folder: Path, epoch: int) -> Any:
     """The state of a trial's best execution at its best epoch, or its files if it is a packed folder; None if
-    there is none."""
+    there is none. Raises StorageError when it is damaged."""
     found = best(folder, epoch)
-    saved = load(folder, found) if found is not None else None
-    state = saved["states"][saved["best_execution"]] if saved else None
+    if found is None:
+        return None
+    saved = load(folder, found)
+    if saved is None:
+        raise StorageError(f"the checkpoint of epoch {found} in {folder} is damaged")
+    state = saved["states"][saved["best_execution"]]
     return files(state) if is_packed(state) else state
 
 

@@ -125,6 +125,8 @@ def notes(study: Any) -> Iterator[str]:
     count = study.space.cardinality
     if count is not None and count < (study.trials or 1):
         yield f"the space has {count} points; each is tried once"
+    if not study.found.builtin and study.found.export is None and (beside := study.found.other_export):
+        yield f"export({', '.join(beside)}) is not used: only export(point, state, folder) makes a model"
 
 
 def _looks_like_a_range(options: Sequence[Any]) -> bool:

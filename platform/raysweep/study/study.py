@@ -344,8 +344,8 @@ def _defaults(raw: Mapping[str, Any], space: Space, found: Trainable | None) -> 
     chosen: dict[str, Any] = {"algorithm": "optuna" if several else "hyperopt"}
     plan = AshaScheduler(kind="promotion")
     if found is not None and not several:
-        enough = (space.most_epochs or found.epochs or 0) >= plan.grace * plan.reduction
-        if enough or found.of_ray_tune:  # whose epochs are not known
+        epochs = space.most_epochs or found.epochs
+        if found.of_ray_tune if epochs is None else epochs >= plan.grace * plan.reduction:
             chosen["scheduler"] = plan if found.resumes else AshaScheduler()
     return {key: value for key, value in chosen.items() if key not in raw}
 

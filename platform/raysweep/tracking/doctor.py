@@ -68,7 +68,11 @@ def _best(place: Path, history: History) -> Iterator[Finding]:
     report = winner.best(study.objective) if winner else None
     if winner is None or report is None or not (place / "trials").exists():
         return
-    if checkpoints.load(place / "trials" / f"{winner.number:06d}", report.epoch) is None:
+    folder = checkpoints.trial_folder(place, winner.number)
+    epoch = checkpoints.best(folder, report.epoch)
+    if epoch is None and not history.best.get("model", True):
+        return  # a user's own trainable need not yield any state
+    if epoch is None or checkpoints.load(folder, epoch) is None:
         yield Finding(f"the checkpoint of the best trial, {winner.number}, is missing or damaged")
 
 

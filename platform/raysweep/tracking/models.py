@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 import raysweep
@@ -56,14 +56,32 @@ def log(folder: Path, run: str, name: str, versions: dict[str, str]) -> str:
     return str(info.registered_model_version)
 
 
-def register(client: Any, folder: Path, run: str, name: str) -> str:
-    """Log the MLflow model in `folder`, which a user's code has written, to `run`, and register it as `name`.
-    Returns its version."""
+def add_code(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Add the modules in `files` to the MLflow model in `folder`, unless it has code: loading a user's own model
+    may need its classes, wherever that is."""
+    model = Model.load(str(folder))
+    if not files or any(flavor.get("code") for flavor in model.flavors.values()):
+        return
+    for name, content in files.items():
+        path = folder / "code" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    for flavor in model.flavors.values():
+        flavor["code"] = "code"
+    model.save(str(folder / "MLmodel"))
+
+
+def register(client: Any, folder: Path, run: str, name: str, tags: dict[str, str]) -> str:
+    """Log the MLflow model in `folder`, which a user's code has written, to `run`, and register it as `name` with
+    these tags, unless a version has them. Returns the version."""
     client.log_artifacts(run, str(folder), "model")
     with suppress(mlflow.exceptions.MlflowException):  # it is there already
         client.create_registered_model(name)
+    for known in client.search_model_versions(f"name = '{name}'"):
+        if tags.items() <= known.tags.items():  # the answer to an earlier request was lost
+            return str(known.version)
     source = f"{client.get_run(run).info.artifact_uri}/model"
-    return str(client.create_model_version(name, source, run).version)
+    return str(client.create_model_version(name, source, run, tags=tags).version)
 
 
 def mark_best(client: Any, name: str, version: str, tags: dict[str, str]) -> None:
@@ -82,6 +100,9 @@ def predict(name: str, uri: str, inputs: Sequence[Path]) -> pd.DataFrame:
         model = mlflow.pyfunc.load_model(f"models:/{name}@best")
     except mlflow.exceptions.MlflowException as error:
         raise TrackingError(f"there is no model '{name}@best' in {scrubbed(uri)}: {error.message}") from None
+    except Exception as error:  # loading a user's own model imports what it needs, which may not be here
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise TrackingError(f"the model '{name}@best' cannot be loaded here: {what}") from error
     try:
         return _predicted(model, inputs)
     except (DataError, OSError):

@@ -33,6 +33,7 @@ from raysweep.trial import best as best_of
 
 PERIOD = 1.0  # seconds between two looks at the journal
 LOGGED = "log_bytes"  # the tag that says how much of a trial's output its run has
+KEPT = "best_kept"  # the tag that says which best state of a user's own trainable is in its run, all of it
 METRICS, PAIRS = 800, 100  # limits of one MLflow request: 100 parameters, 100 tags, 1000 items in all
 
 
@@ -79,6 +80,8 @@ class Publisher:
         for number in sorted(self._changed):
             self._publish(self._history.trial(number), final)
             self._changed.discard(number)
+        for number, run in self._runs.items() if final else ():
+            self._log_output(number, run)  # a trial that was stopped may have printed more since
         self._summarise(final)
         best = self._history.best
         if best and self._registered != best["time"]:
@@ -178,7 +181,6 @@ class Publisher:
         self._sent[trial.number] = trial.reports
         if stopped or trial.ended:
             self._log_output(trial.number, run)
-        if stopped or trial.ended:
             end = ms(trial.finished) if trial.ended else ms(time.time())
             self.client.set_terminated(run, "KILLED" if stopped else RUN_STATUS[trial.status], end_time=end)
             self._shown.pop(trial.number, None)
@@ -188,7 +190,7 @@ class Publisher:
 
     def _log_output(self, number: int, run: str) -> None:
         """Log what a trial has printed, unless MLflow has it."""
-        path = self._place / "trials" / f"{number:06d}" / output.FILE
+        path = checkpoints.trial_folder(self._place, number) / output.FILE
         size = path.stat().st_size if path.exists() else 0
         if size and self._logged.get(number) != size:
             self.client.log_artifact(run, str(path))
@@ -275,7 +277,8 @@ class Publisher:
         self._summed = summary
 
     def _register(self) -> str:
-        """Log the best trial's model in its run, and register it under the study's name as @best."""
+        """Log the best trial's model in its run, and register it under the study's name as @best. Returns the
+        model's name, or nothing if it could not be exported."""
         import mlflow
         import mlflow.pyfunc
 
@@ -286,6 +289,8 @@ class Publisher:
         mark = f"{self._history.study['id']}/{number}/{best['epoch']}"
         if ":" in self._study["trainable"]:
             return self._keep_own(run, mark)
+        if best.get("error"):
+            return ""
         with suppress(mlflow.exceptions.MlflowException):  # no such model, or no such alias, yet
             version = self.client.get_model_version_by_alias(name, "best")
             if (version.tags.get("raysweep"), version.tags.get("run_id")) == (mark, run):
@@ -310,21 +315,21 @@ class Publisher:
 
         best, name = self._history.best, self._study["name"]
         uri = f"models:/{name}@best" if best.get("model") else ""
-        mark = mark if uri else f"{mark} without a model"  # which may come later
+        mark += f"/{best.get('code', '')[:12]}" if uri else "/without a model"  # it may be exported again
         self._log_output(best["trial"], run)
-        if self.client.get_run(run).data.tags.get("best") == mark:
+        if self.client.get_run(run).data.tags.get(KEPT) == mark:
             return uri
-        trial = self._place / "trials" / f"{best['trial']:06d}"
+        trial = checkpoints.trial_folder(self._place, best["trial"])
         epoch = checkpoints.best(trial, best["epoch"])
         if epoch is not None:
             for file in checkpoints.file_names(epoch):
                 self.client.log_artifact(run, str(trial / file), "checkpoint")
         self._batch(run, [(k, v, ms(best["time"]), 0) for k, v in best["metrics"].items()])
         if uri:
-            version = register(self.client, self._place / "best" / "model", run, name)
             tags = {"raysweep": mark, "trial": str(best["trial"]), "run_id": run}
+            version = register(self.client, self._place / "best" / "model", run, name, tags)
             mark_best(self.client, name, version, tags)
-        self._batch(run, tags={"best": mark})  # the last: now all of it is there
+        self._batch(run, tags={"best": "true", KEPT: mark})  # the last: now all of it is there
         return uri
 
 

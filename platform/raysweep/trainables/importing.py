@@ -10,7 +10,7 @@ import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -37,7 +37,10 @@ class Sources(MetaPathFinder):
                 return spec_from_file_location(name, place, loader=loader, submodule_search_locations=folders)
         if any(file.startswith(f"{inside}/") for file in self._files):  # a package without __init__.py
             spec = ModuleSpec(name, None, is_package=True)
-            spec.submodule_search_locations = [str(self._root / inside)]
+            elsewhere = PathFinder.find_spec(name, path)  # its other parts
+            more = elsewhere.submodule_search_locations or () if elsewhere else ()
+            here = str(self._root / inside)
+            spec.submodule_search_locations = [here, *(p for p in more if p != here)]
             return spec
         return None
 

@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from raysweep.errors import Problem, StudyError, did_you_mean
-from raysweep.trainables.code import core, digest, file_of, root_of, sources
+from raysweep.trainables.code import Snapshot, core, file_of, root_of, snapshot
 
 # Each built-in trainable is a module that holds a generator of the same name, and may hold
 #   load(...)                                    the data, which the trials of a node then share
@@ -45,6 +45,9 @@ SHARD = 64
 WANTED = (
     "a trainable yields metrics such as {'loss': 0.5}, or (metrics, state), once an epoch, or returns metrics"
 )
+
+EXAMPLE = 'mlflow.pytorch.save_model(model, folder, serialization_format="pickle")'
+"""What a function `export` may do."""
 
 GIVEN = frozenset({"seed", "state"})
 """Arguments that raysweep fills in itself; no study names them."""
@@ -71,19 +74,21 @@ class Trainable:
     sha256: str = ""
     """Of the file that holds the function; part of what makes a study reproducible."""
 
+    @property
+    def module(self) -> str:
+        """The module that it is found in."""
+        return self.name.partition(":")[0]
+
     @cached_property
-    def digest(self) -> str:
-        """SHA-256 of all the user's code that it uses; empty for a built-in, which its version identifies."""
-        return "" if self.builtin else digest(self.function)
+    def code(self) -> Snapshot:
+        """The user's code as it is when this is first asked for; nothing for a built-in, which its version
+        identifies."""
+        return Snapshot({}, "") if self.builtin else snapshot(self.function, self.module)
 
     @cached_property
     def root(self) -> str:
         """The folder that the user's code is imported from; empty for a built-in."""
-        return "" if self.builtin else str(root_of(self.function))
-
-    def sources(self) -> dict[str, bytes]:
-        """The files of the user's code, by their paths relative to the root."""
-        return {} if self.builtin else sources(self.function)
+        return "" if self.builtin else str(root_of(self.module))
 
     @property
     def builtin(self) -> bool:
@@ -104,6 +109,11 @@ class Trainable:
         """How many epochs it trains for unless told otherwise, if its argument `epochs` says so."""
         default = self.arguments["epochs"].default if "epochs" in self.arguments else None
         return default if type(default) is int else None
+
+    @property
+    def other_export(self) -> list[str]:
+        """The arguments of a function `export` beside a user's trainable that is not one of ours."""
+        return [] if self.export is not None else _export(self.module)[1]
 
     def execution(self, arguments: Mapping[str, Any]) -> Iterator[Any]:
         """Run it with these arguments: what it yields, or else what it returns."""
@@ -166,11 +176,10 @@ def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Tra
 
 def is_found(trainable: Trainable) -> bool:
     """Whether its name alone leads to the very same function, in every process that can import its module."""
-    place, _, name = trainable.name.partition(":")
-    found: Any = sys.modules.get(place)
-    for part in name.split("."):
+    found: Any = sys.modules.get(trainable.module)
+    for part in trainable.name.partition(":")[2].split("."):
         found = getattr(found, part, None)
-    return place != "__main__" and found is trainable.function
+    return trainable.module != "__main__" and found is trainable.function
 
 
 def described(value: Any) -> str:
@@ -197,7 +206,11 @@ def _module(place: str, beside: Path | None) -> ModuleType:
     if beside is not None and str(beside) not in sys.path:
         sys.path.append(str(beside))  # at the end, so that a file there shadows nothing
     try:
-        return importlib.import_module(place)
+        module = importlib.import_module(place)
+        _see_that_it_is_the_one(module, beside)
+        return module
+    except StudyError:
+        raise
     except ModuleNotFoundError as error:
         if error.name is None or not f"{place}.".startswith(f"{error.name}."):  # something that it imports
             raise _no(f"cannot import '{place}': {error}") from error
@@ -207,6 +220,17 @@ def _module(place: str, beside: Path | None) -> ModuleType:
         raise _no(f"cannot import '{place}': {error}") from error
     except Exception as error:  # a module may raise anything while it is imported
         raise _no(f"importing '{place}' raised {type(error).__name__}: {error}") from error
+
+
+def _see_that_it_is_the_one(module: ModuleType, beside: Path | None) -> None:
+    """Raise StudyError if the study's folder has another module of the same name, which may be meant."""
+    file, own = getattr(module, "__file__", None), None
+    if beside is not None:
+        own = beside.joinpath(*module.__name__.split(".")).with_suffix(".py")
+    if not file or own is None or not own.is_file() or Path(file).resolve() == own.resolve():
+        return
+    if not Path(file).is_file() or Path(file).read_bytes() != own.read_bytes():
+        raise _no(f"there are two modules '{module.__name__}', {file} and {own}. Rename one of them")
 
 
 def _attribute(module: ModuleType, name: str) -> Callable[..., Any]:
@@ -241,14 +265,17 @@ def _own(function: Callable[..., Any], name: str) -> Trainable:
     except (TypeError, ValueError):
         raise _no(f"the arguments of '{name}' cannot be told. Wrap it in a function of your own") from None
     file = file_of(function)
-    return Trainable(name, function, export=_export(written), file=file, sha256=_sha256(file))
+    return Trainable(
+        name, function, export=_export(name.partition(":")[0])[0], file=file, sha256=_sha256(file)
+    )
 
 
-def _export(function: Any) -> Callable[..., Any] | None:
-    """The function `export(point, state, folder)` beside a trainable, if there is one."""
-    beside = getattr(sys.modules.get(function.__module__), "export", None)
+def _export(module: str) -> tuple[Callable[..., Any] | None, list[str]]:
+    """The function `export(point, state, folder)` in the trainable's module, if there is one, and the arguments
+    of whatever function is called so there."""
+    beside = getattr(sys.modules.get(module), "export", None)
     takes = list(inspect.signature(beside).parameters) if inspect.isfunction(beside) else []
-    return beside if takes == ["point", "state", "folder"] else None
+    return beside if takes == ["point", "state", "folder"] else None, takes
 
 
 def _sha256(file: str) -> str:
