@@ -195,7 +195,8 @@ def test_shared_memory_that_cannot_be_written_is_read_all_the_same(digits: Data)
 )
 def test_an_optimizer_is_what_pytorch_s_own_would_be(name: str, options: dict[str, Any], peer: Any) -> None:
     torch.manual_seed(0)
-    ours = network(4, 3, [5, 6], "tanh", 0.0, True)
+    # The gradient of a bias before batch norm is rounding alone, and adam would enlarge it.
+    ours = network(4, 3, [5, 6], "tanh", 0.0, "adam" not in name)
     theirs = copy.deepcopy(ours)
     own, optimizer = FlatOptimizer(name, ours, weight_decay=0.01, **options), peer(theirs.parameters())
     for _ in range(20):

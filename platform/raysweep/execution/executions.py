@@ -145,10 +145,15 @@ class Executions:
             importlib.import_module("torch")  # which takes seconds: now, before a trial's time counts
         self._job = job
         self._loaded = dict(data or {})
+        self._together: dict[str, Any] = {}
+        if "packs" in self.trainable.takes:  # what runs in this process is computed together
+            from raysweep.trainables.pack import Packs
+
+            self._together["packs"] = Packs()
 
     def create(self, point: Point, seeds: Sequence[int], states: Sequence[Any]) -> list[Execution]:
         """An execution of `point` for each seed; it resumes from its state, if there is one."""
-        takes, arguments = self.trainable.takes, self._arguments(point)
+        takes, arguments = self.trainable.takes, self._arguments(point) | self._together
         if not self.trainable.builtin:  # built-ins leave global state alone
             seed_globals(seeds[0])
         return [

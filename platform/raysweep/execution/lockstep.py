@@ -6,7 +6,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ class Lockstep:
     def close(self) -> None:
         """End the executions, so that their `finally` clauses run."""
         for execution in self._executions:
-            if isinstance(execution, Generator):
+            if hasattr(execution, "close"):  # a generator, or a member of a pack
                 execution.close()
 
     def save_when_due(self, value: float | None, now: bool) -> None:

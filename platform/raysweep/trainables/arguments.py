@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from functools import wraps
+from functools import update_wrapper
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -95,8 +95,8 @@ def of_point(record: type[Record], point: Mapping[str, Any]) -> Record:
 
 
 def keywords(record: type[Any]) -> Callable[[Callable[..., Epochs]], Callable[..., Epochs]]:
-    """Let a generator `f(p, data, seed, state)` take the fields of `record` as keyword arguments, and pass
-    it the record as `p`. The fields become its signature, against which studies are checked."""
+    """Let a trainable `f(p, data, seed, state, packs)` take the fields of `record` as keyword arguments, and
+    pass it the record as `p`. The fields become its signature, against which studies are checked."""
     hints = get_type_hints(record, include_extras=True)
     options = [
         inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
@@ -104,13 +104,18 @@ def keywords(record: type[Any]) -> Callable[[Callable[..., Epochs]], Callable[..
     ]
 
     def decorate(function: Callable[..., Epochs]) -> Callable[..., Epochs]:
-        @wraps(function)
         def called(
-            data: Any = "digits", *, seed: int = 0, state: dict[str, Any] | None = None, **given: Any
+            data: Any = "digits",
+            *,
+            seed: int = 0,
+            state: dict[str, Any] | None = None,
+            packs: Any = None,
+            **given: Any,
         ) -> Epochs:
-            yield from function(record(**given), data, seed, state)
+            return function(record(**given), data, seed, state, packs)
 
-        data, *others, _ = inspect.signature(called, follow_wrapped=False, eval_str=True).parameters.values()
+        data, *others, _ = inspect.signature(called, eval_str=True).parameters.values()
+        update_wrapper(called, function)
         called.__signature__ = inspect.Signature([data, *options, *others])  # type: ignore[attr-defined]
         return called
 

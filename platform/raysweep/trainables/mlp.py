@@ -14,23 +14,28 @@ from raysweep.trainables.data import Data, load
 if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pay for it
     from torch import nn
 
+    from raysweep.trainables.pack import Packs
+
 __all__ = ["ADJUSTABLE", "export", "load", "mlp"]
 
 
 @keywords(MLP)
 def mlp(
-    p: MLP, data: str | Data, seed: int, state: dict[str, Any] | None
+    p: MLP, data: str | Data, seed: int, state: dict[str, Any] | None, packs: Packs | None
 ) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
     """Train a perceptron of `layers` hidden layers of `units` (one number, or one for each layer).
 
     `data` is what `load` returns, or a name for it. `device: auto` uses the GPU it is given, with bfloat16 if
     the GPU supports it. Yields train_ and val_ loss and accuracy; for a regression loss (of the standardised
-    target), rmse and r2.
+    target), rmse and r2. On a CPU, trainings with the same `packs` are computed together.
     """
     import torch
 
     from raysweep.trainables import training
+    from raysweep.trainables.data_parallel import ranks
     from raysweep.trainables.optimizers import FlatOptimizer
+    from raysweep.trainables.pack import Member, Packs
+    from raysweep.trainables.perceptron import Shape
 
     if p.batch_norm and p.batch_size == 1:
         raise Infeasible("batch_norm needs a batch_size of 2 or more")
@@ -40,8 +45,11 @@ def mlp(
         hidden = widths(p.layers, p.units)
         model = network(found.x_train[0].size, found.outputs, hidden, p.activation, p.dropout, p.batch_norm)
     device = training.pick_device(p.device)
+    if device.type == "cpu" and ranks().size == 1:
+        shape = Shape(found.x_train[0].size, tuple(hidden), found.outputs, p.batch_norm)
+        return Member((packs or Packs()).of(found, found.fingerprint, p, shape), model, shape, p, seed, state)
     optimizer = FlatOptimizer(p.optimizer, model.to(device), p.momentum, p.nesterov, p.weight_decay)
-    yield from training.fit(model, found, optimizer, p, device, seed, state)
+    return training.fit(model, found, optimizer, p, device, seed, state)
 
 
 def widths(layers: int | None, units: int | Sequence[int]) -> list[int]:

@@ -49,7 +49,7 @@ WANTED = (
 EXAMPLE = 'mlflow.pytorch.save_model(model, folder, serialization_format="pickle")'
 """What a function `export` may do."""
 
-GIVEN = frozenset({"seed", "state"})
+GIVEN = frozenset({"seed", "state", "packs"})
 """Arguments that raysweep fills in itself; no study names them."""
 
 
@@ -118,10 +118,7 @@ class Trainable:
     def execution(self, arguments: Mapping[str, Any]) -> Iterator[Any]:
         """Run it with these arguments: what it yields, or else what it returns."""
         made = self.function(**arguments)
-        if isinstance(made, Iterator):
-            yield from made
-        else:
-            yield made
+        return made if isinstance(made, Iterator) else iter([made])
 
     @property
     def arguments(self) -> dict[str, inspect.Parameter]:

@@ -37,9 +37,10 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """The seed of one epoch: randomness depends on (seed, epoch) alone, so resuming needs no generator."""
-    return random.Random(f"{seed}/{epoch}").getrandbits(63)
+def epoch_seed(seed: int, epoch: int, *what: object) -> int:
+    """The seed of one epoch, or of one thing in it: randomness depends on these alone, so resuming needs no
+    generator."""
+    return random.Random("/".join(map(str, (seed, epoch, *what)))).getrandbits(63)
 
 
 def lr_factor(schedule: str, epoch: int, epochs: int, warmup: int) -> float:
@@ -103,9 +104,9 @@ def evaluate(model: nn.Module, split: Tensors, data: Data, prefix: str) -> dict[
     totals = torch.zeros(2, device=split.y.device, dtype=torch.float64)
     with torch.inference_mode():
         for x, y in split.batches(among):
-            totals += _totals(model(x), y, bool(data.classes))
+            totals += totals_of(model(x), y, bool(data.classes))
     among.all_reduce(totals)
-    return _metrics(totals.tolist(), len(split), prefix, data, split)
+    return metrics_of(totals.tolist(), len(split), prefix, data, split)
 
 
 def write_tables(model: nn.Module, split: Tensors, data: Data, folder: Path) -> None:
@@ -131,16 +132,19 @@ def write_tables(model: nn.Module, split: Tensors, data: Data, folder: Path) -> 
     pd.DataFrame(about).to_csv(folder / "tables" / "classes.csv", index=False)
 
 
-def _totals(output: Tensor, y: Tensor, classes: bool) -> Tensor:
-    """[summed loss, number right] of a batch; for a regression [summed squared error, 0]."""
+def totals_of(output: Tensor, y: Tensor, classes: bool) -> Tensor:
+    """[summed loss, number right] of a batch; for a regression [summed squared error, 0]. Of several networks
+    (`output` `[K, B, outputs]`, `y` `[K, B]`) a row for each."""
+    output = output if output.dtype == torch.float64 else output.float()
     if classes:
-        loss = functional.cross_entropy(output.float(), y, reduction="sum")
-        return torch.stack([loss.double(), (output.argmax(1) == y).sum().double()])
-    error = ((output.float().squeeze(1) - y) ** 2).sum().double()
-    return torch.stack([error, torch.zeros_like(error)])
+        said = torch.log_softmax(output, -1).gather(-1, y.unsqueeze(-1)).squeeze(-1)
+        return torch.stack([-said.sum(-1).double(), (output.argmax(-1) == y).sum(-1).double()], -1)
+    error = ((output.squeeze(-1) - y) ** 2).sum(-1).double()
+    return torch.stack([error, torch.zeros_like(error)], -1)
 
 
-def _metrics(totals: list[float], n: int, prefix: str, data: Data, split: Tensors) -> dict[str, float]:
+def metrics_of(totals: list[float], n: int, prefix: str, data: Data, split: Tensors) -> dict[str, float]:
+    """The metrics of `n` samples, from their totals."""
     loss = totals[0] / n
     if data.classes:
         return {f"{prefix}_loss": loss, f"{prefix}_accuracy": totals[1] / n}
@@ -178,7 +182,7 @@ def fit(
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed(epoch_seed(seed, epoch))
             totals, seen = _one_epoch(model, train, optimizer, p, now, bool(data.classes), penalty)
-        metrics = _metrics(totals.tolist(), seen, "train", data, train) | evaluate(model, val, data, "val")
+        metrics = metrics_of(totals.tolist(), seen, "train", data, train) | evaluate(model, val, data, "val")
         waited = 0 if metrics["val_loss"] < lowest else waited + 1
         lowest = min(lowest, metrics["val_loss"])
         yield (
@@ -202,7 +206,7 @@ def _one_epoch(
     classes: bool,
     penalty: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, int]:
-    """Train on each sample once (but see batch norm), in random order. Return `_totals`, number of
+    """Train on each sample once (but see batch norm), in random order. Return `totals_of`, number of
     samples."""
     device, among = train.y.device, ranks()
     model.train()
@@ -237,7 +241,7 @@ def _one_epoch(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.sum(among)
         optimizer.step(lr)
-        totals += _totals(output.detach(), y, classes)
+        totals += totals_of(output.detach(), y, classes)
     among.all_reduce(totals)
     if not seen:
         why = "batch norm cannot learn from batches of one" if normalised else "each process needs a sample"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pa
     from raysweep.trainables.extraction import Extractor
     from raysweep.trainables.network import Net
     from raysweep.trainables.optimizers import FlatOptimizer, Groups
+    from raysweep.trainables.pack import Member, Packs
 
 __all__ = ["export", "load", "transfer"]
 
@@ -43,22 +44,29 @@ ADJUSTABLE = SHARED | {"backbone_lr", "layer_decay", "relation", "augment"}
 
 @keywords(Transfer)
 def transfer(
-    p: Transfer, data: str | Data, seed: int, state: dict[str, Any] | None
+    p: Transfer, data: str | Data, seed: int, state: dict[str, Any] | None, packs: Packs | None
 ) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
     """Train a network on images with the help of a pretrained one.
 
     `data` is what `load` returns, or a name for it. Images become inputs as the weights expect them, or
     scaled to `size` x `size` pixels. The head takes the backbone's features, averaged over the image or
-    flattened. Yields train_ and val_ loss and accuracy; for a regression loss, rmse and r2.
+    flattened. Yields train_ and val_ loss and accuracy; for a regression loss, rmse and r2. On a CPU, heads with
+    the same `packs` are trained together.
     """
     import torch
 
     from raysweep.trainables import training
+    from raysweep.trainables.data_parallel import ranks
+    from raysweep.trainables.pack import Packs
 
     images = data if isinstance(data, Data) else load(data)
     with ExitStack() as held:
         built = _built(images, p, seed, held)
         try:
+            if p.transfer == "feature" and built.device.type == "cpu" and ranks().size == 1:
+                with closing(_head(built, p, seed, state, packs or Packs())) as head:
+                    yield from head
+                return
             yield from training.fit(
                 built.model, built.data, built.optimizer, p, built.device, seed, state, built.penalty
             )
@@ -109,6 +117,19 @@ def _built(images: Data, p: Transfer, seed: int, held: ExitStack) -> _Built:
     model.to(device)
     penalty = _relations(images, p, source, model, device, held) if p.transfer == "relation" else None
     return _Built(model, _with(images, x), _optimizer(model, p), device, source, learner, penalty)
+
+
+def _head(built: _Built, p: Transfer, seed: int, state: dict[str, Any] | None, packs: Packs) -> Member:
+    """The training of a head on features `[n, views, width]`."""
+    from raysweep.trainables.pack import Member
+    from raysweep.trainables.perceptron import Shape
+
+    x = built.data.x_train
+    flat = replace(built.data, x_train=x.reshape(-1, x.shape[2]), x_val=built.data.x_val[:, 0])
+    shape = Shape(x.shape[2], tuple(_hidden(p)), built.data.outputs, p.batch_norm)
+    features = "/".join(str(getattr(p, name)) for name in FEATURE_ARGUMENTS)
+    pack = packs.of(flat, f"{flat.fingerprint}/{features}", p, shape, views=x.shape[1])
+    return Member(pack, built.model, shape, p, seed, state)
 
 
 def _refuse(p: Transfer) -> None:
