@@ -115,7 +115,7 @@ class Lockstep:
     def close(self) -> None:
         """End the executions, so that their `finally` clauses run."""
         for execution in self._executions:
-            if hasattr(execution, "close"):  # a generator, or a member of a pack
+            if execution is not None and hasattr(execution, "close"):  # a generator, or a member of a pack
                 execution.close()
 
     def save_when_due(self, value: float | None, now: bool) -> None:
