@@ -368,7 +368,7 @@ def test_signals_are_handled_as_before_once_the_search_is_over() -> None:
     from raysweep.execution.signals import Signals
 
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    with Signals().handled():
+    with Signals(lambda: None).handled():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Ray Tune leaves its own
     assert {s: signal.getsignal(s) for s in before} == before
 

@@ -101,7 +101,9 @@ def print_result(
         click.echo(f"model: {model}  (raysweep predict {study.name} INPUT{again(folder)})")
     if not_exported:
         logs = f"raysweep logs {study.name} {winner.number}{again(folder)}"
-        click.echo(f"model: not exported: {not_exported} ({logs}). Running the study again exports it again")
+        click.echo(
+            f"model: not exported: {not_exported} ({logs}). Once that is mended, run it again with --code-changed"
+        )
     click.echo(f"compare in MLflow: raysweep ui {study.name}{again(folder)}")
     if failed or not_exported:
         sys.exit(1)

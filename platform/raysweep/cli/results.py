@@ -63,7 +63,7 @@ def best(study: str, folder: Path, state: Path | None, as_json: bool) -> None:
     """
     from raysweep.report.result import load
     from raysweep.report.tables import as_record, number
-    from raysweep.storage.checkpoints import write_state
+    from raysweep.storage.checkpoints import Files, write_state
     from raysweep.trial import front
 
     result = load(study, folder)
@@ -73,8 +73,10 @@ def best(study: str, folder: Path, state: Path | None, as_json: bool) -> None:
     if state is not None:
         if state.exists():
             raise RaysweepError(f"{state} is there already. Name another file")
-        write_state(result.best_state(), state)
-        click.echo(f"the state of trial {winner.number} of {what.name} is in {state}")
+        found = result.best_state()
+        write_state(found, state)
+        where = f"the folder {state}" if isinstance(found, Files) else str(state)
+        click.echo(f"the state of trial {winner.number} of {what.name} is in {where}")
         return
     if as_json:
         chosen = front(result.trials, what.objective) if what.objective.more else [winner]

@@ -81,7 +81,7 @@ def _about(study: Study) -> dict[str, Any]:
     from raysweep.study.study import UNBOUNDED
 
     own = not study.found.builtin
-    code = {"file": study.found.file, "sha256": study.found.code.digest} if own else None
+    code = {"file": study.found.place, "sha256": study.found.code.digest} if own else None
     return {
         "study": study.name,
         "objective": str(study.objective),

@@ -151,6 +151,12 @@ class Executions:
 
             self._together["packs"] = Packs()
 
+    @property
+    def slots(self) -> int:
+        """How many trials this process should run at once."""
+        packs = self._together.get("packs")
+        return packs.slots if packs is not None else 1
+
     def create(self, point: Point, seeds: Sequence[int], states: Sequence[Any]) -> list[Execution]:
         """An execution of `point` for each seed; it resumes from its state, if there is one."""
         takes, arguments = self.trainable.takes, self._arguments(point) | self._together

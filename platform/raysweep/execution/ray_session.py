@@ -35,7 +35,7 @@ def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iter
             raise ClusterError(f"ray {ray.__version__} found, {'.'.join(map(str, RAY))} or newer needed")
         undo.enter_context(_logging_to(log))
         undo.enter_context(_signals_kept())
-        from raysweep.execution.callbacks import KilledForMemory
+        from raysweep.execution.recorder import KilledForMemory
 
         undo.enter_context(ray_internals.out_of_memory_as(lambda text: KilledForMemory(error_msg=text)))
         if not ray.is_initialized():

@@ -150,7 +150,7 @@ def _opening(study: Study) -> Iterator[str]:
     """What is going to be run, and what may not be meant."""
     yield f"{study.name}: {study.objective} of {study.found.name} by {study.method}."
     if not study.found.builtin:
-        yield f"Code: {study.found.file or study.found.name} (sha256 {study.found.code.digest[:12]})."
+        yield f"Code: {study.found.place} (sha256 {study.found.code.digest[:12]})."
     for note in notes(study):
         yield f"Note: {note}."
 

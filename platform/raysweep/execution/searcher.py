@@ -1,4 +1,4 @@
-"""What Ray Tune asks for: the next trial. The loop answers."""
+"""What Ray Tune asks for: the next trial. To Ray Tune, that is a worker's run (see slots.py)."""
 
 from __future__ import annotations
 
@@ -7,48 +7,32 @@ from typing import Any
 from ray.tune import search
 
 from raysweep.execution.concurrency import ConcurrencyLimiter
-from raysweep.search.loop import Loop
+from raysweep.execution.slots import Slots
+from raysweep.study.objective import Objective
 
 
 class Searcher(search.Searcher):  # type: ignore[misc]
-    """Hands Ray Tune the trials of a loop."""
+    """Has Ray Tune start workers for the trials of a loop."""
 
-    def __init__(self, loop: Loop, limiter: ConcurrencyLimiter):
-        objective = loop.study.objective
+    def __init__(self, objective: Objective, slots: Slots, limiter: ConcurrencyLimiter):
         super().__init__(metric=objective.metric, mode="max" if objective.maximize else "min")
-        self._loop, self._limiter = loop, limiter
-        self.finished = False
-        """Whether Ray Tune was told that there are no more trials."""
-        self._numbers: dict[str, int] = {}  # of the trials that are with Ray Tune, by its own ids
+        self._slots, self._limiter = slots, limiter
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The config of the next trial: its number, its point and the seeds of its executions."""
+        """The config of a worker's run: its first trial."""
         self._limiter.look()  # while no trial runs, Ray Tune asks for the next one and does nothing else
-        if len(self._numbers) >= self._limiter.limit:
-            return None
-        trial = self._loop.next()
-        if trial is None:
+        first = self._slots.begin(trial_id)
+        if first is None and self._slots.finished:
             finished: str = search.Searcher.FINISHED
-            self.finished = not self._loop.blocked
-            return finished if self.finished else None
-        self._numbers[trial_id] = trial.number
-        begins = trial.parent[1] if trial.parent else 0
-        return {
-            "number": trial.number,
-            "point": trial.point,
-            "seeds": list(trial.seeds),
-            "begins": begins,
-            "attempt": self._loop.attempt(trial),
-            "reported": trial.last.epoch if trial.last else begins,
-        }
+            return finished
+        return first
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Ray Tune is done with a trial, for good or until it is promoted."""
-        number = self._numbers.pop(trial_id)
+        """Ray Tune is done with a worker's run."""
         if not error:  # `Recorder.on_trial_error` handles the error
-            self._loop.released(number)
+            self._slots.end(trial_id)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
         return True  # the study has already set these

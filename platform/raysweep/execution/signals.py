@@ -24,10 +24,13 @@ class End:
 
 
 class Signals:
-    """How a search is ended from outside: SIGTERM and `raysweep cancel` become the Ctrl-C that Ray Tune knows."""
+    """How a search is ended from outside: SIGTERM and `raysweep cancel` are like Ctrl-C. At the first, trials finish
+    their epoch, and it is journalled; the second is left to Ray Tune, which ends at once."""
 
-    def __init__(self) -> None:
-        self.terminated = self.cancelled = False
+    def __init__(self, interrupt: Callable[[], None]) -> None:
+        """`interrupt` makes the trials leave after their epoch."""
+        self.interrupted = self.terminated = self.cancelled = False
+        self._interrupt = interrupt
         # Signals can be handled only in the main thread; any other thread cannot be signalled.
         self._main = threading.current_thread() is threading.main_thread()
 
@@ -39,19 +42,21 @@ class Signals:
         return self._main
 
     def announce(self, say: Callable[[str], None]) -> None:
-        """From now on tell the user why a search does not end at once. To be called when Ray Tune has set its own
-        handler of Ctrl-C, which waits for the trials."""
+        """From now on, Ctrl-C ends the search. To be called when Ray Tune has set its own handler."""
         if not self._main:
             return
         theirs = signal.getsignal(signal.SIGINT)
 
         def interrupted(number: int, frame: Any) -> None:
-            again = "" if self.terminated or self.cancelled else " Ctrl-C again ends at once."
-            text = f"Stopping: running trials finish their epoch first.{again}"
-            # Not from here: the interrupted code may be writing.
-            threading.Thread(target=say, args=(text,), daemon=True).start()
-            if callable(theirs):
+            if self.interrupted and callable(theirs):
                 theirs(number, frame)
+            elif not self.interrupted:
+                self.interrupted = True
+                self._interrupt()
+                again = "" if self.terminated or self.cancelled else " Ctrl-C again ends at once."
+                text = f"Stopping: running trials finish their epoch first.{again}"
+                # Not from here: the interrupted code may be writing.
+                threading.Thread(target=say, args=(text,), daemon=True).start()
 
         signal.signal(signal.SIGINT, interrupted)
 

@@ -61,9 +61,10 @@ def try_one(study: Study, data: Mapping[str, Any]) -> Tried:
             checkpoint_every=0.0,
             milestones=scheduler_of(study).milestones,
         )
-        executions, began = Executions(job, data).create(point, [0], [None]), time.perf_counter()
-        trial = Lockstep(executions, Path(scratch), job, None, settling, 0, attempt=1)
+        makes, began, trial = Executions(job, data), time.perf_counter(), None
         try:
+            executions = makes.create(point, [0], [None])
+            trial = Lockstep(executions, Path(scratch), job, None, settling, 0, attempt=1)
             metrics = trial.advance()
             if metrics is None:
                 raise TrialEnds("failed", "it ended before its first report")
@@ -75,7 +76,8 @@ def try_one(study: Study, data: Mapping[str, Any]) -> Tried:
                 return Tried(point, {}, time.perf_counter() - began, 0, f"{status}: {end}")
             raise StudyError([Problem(f"{study.found.name} at {point}", str(end))]) from None
         finally:
-            trial.close()
+            if trial is not None:
+                trial.close()
         saved = checkpoints.newest(Path(scratch), 1)
         written = sum(p.stat().st_size for p in Path(scratch).glob("*.pt"))
         stored = saved is not None and saved["states"] != [None]

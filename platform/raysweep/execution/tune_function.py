@@ -38,7 +38,7 @@ def tune_function(job: Job) -> Callable[[dict[str, Any]], None]:
     return run
 
 
-def _outcome(job: Job, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _outcome(job: Job, config: dict[str, Any]) -> tuple[int, str, dict[str, Any]]:
     """Run a trial. Returns the record of its end."""
     broken: BaseException | None = None
     try:
@@ -46,7 +46,8 @@ def _outcome(job: Job, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         function = job.code.load().function
     except (Exception, SystemExit) as problem:
         broken = problem
-    tune.report({"records": [started()]})  # importing was not part of it
+    number = config["number"]
+    tune.report({"records": [started(number)]})  # importing was not part of it
     clock = _Clock()
     status, error, always = "completed", "", False
     try:
@@ -61,7 +62,7 @@ def _outcome(job: Job, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         traceback.print_exception(problem)
         status, error = status_of(problem), told(problem)
     raised = status == "failed" and not always
-    return ended(status, clock.lap(), error, raised=raised, always=always)
+    return ended(number, status, clock.lap(), error, raised=raised, always=always)
 
 
 class _Clock:
@@ -127,6 +128,7 @@ class _Reports:
     def _record(self, metrics: Mapping[str, Any], checkpoint: tune.Checkpoint | None) -> Any:
         if self._trial is None:
             self._trial = self._opened()
+        number = self._config["number"]
         numbers = {k: v for k, v in metrics.items() if _is_number(v)}  # Ray Tune takes anything else, too
         try:
             self._given = numbers, None
@@ -143,8 +145,8 @@ class _Reports:
         except TrialEnds as end:
             self.end = end
             print(f"{end.status}: {end}", file=sys.stderr)
-            return ended(end.status, self._clock.lap(), str(end), always=end.always)
-        return "report", {"epoch": self._trial.epoch, "metrics": reported, "seconds": seconds}
+            return ended(number, end.status, self._clock.lap(), str(end), always=end.always)
+        return number, "report", {"epoch": self._trial.epoch, "metrics": reported, "seconds": seconds}
 
     def _opened(self) -> Lockstep:
         job, config = self._job, self._config

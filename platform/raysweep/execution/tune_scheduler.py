@@ -1,4 +1,4 @@
-"""What Ray Tune asks after each report: whether the trial goes on. The loop answers, from the journal."""
+"""What Ray Tune asks after each report: whether the worker's run goes on. It does while it holds trials."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from raysweep.cluster import ray_internals
-from raysweep.execution.callbacks import Recorder
+from raysweep.execution.recorder import Recorder
+from raysweep.execution.slots import Slots
 from raysweep.search.loop import Loop
 
 
 class LoopScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Stops the trials that the study's scheduler or its rules stop. To Ray Tune, a trial that pauses has
-    ended, and is a new trial when it is resumed: so resuming a trial and resuming a killed search are the
-    same thing.
+    """Ends the run of a worker that has no trial left.
 
-    Of the waiting trials, a worker that becomes free takes one that is being resumed, or else the newest. The
-    oldest is waiting for its own worker to start. Ray Tune's rule would give it the free worker and cancel
-    the starting one, so that trials shorter than a worker's start, some seconds, would all run on the first
-    worker.
+    Of the waiting runs, a worker that becomes free takes one whose trial is being resumed, or else the newest.
+    The oldest is waiting for its own worker to start. Ray Tune's rule would give it the free worker and cancel
+    the starting one.
     """
 
-    def __init__(self, loop: Loop, recorder: Recorder):
+    def __init__(self, loop: Loop, slots: Slots, recorder: Recorder):
         super().__init__()
-        self._loop, self._recorder = loop, recorder
+        self._loop, self._slots, self._recorder = loop, slots, recorder
 
     def on_trial_add(self, controller: Any, trial: TuneTrial) -> None:
         ray_internals.prepare_for_the_end(trial)
@@ -36,13 +34,13 @@ class LoopScheduler(FIFOScheduler):  # type: ignore[misc]
             not self._loop.hands_out
         ):  # trials that wait for a node, which may never come, must no longer begin
             for trial in [t for t in waiting if not ray_internals.is_resetting(controller, t)]:
-                self._loop.take_back(trial.config["number"])
+                self._slots.take_back(trial.trial_id)
                 ray_internals.take_back(controller, trial)
             return None
         return max(waiting, key=_urgency, default=None)
 
     def on_trial_result(self, controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
-        goes_on = self._recorder.record(trial, result) == "go on"
+        goes_on = self._recorder.record(trial, result)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:

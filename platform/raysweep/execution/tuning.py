@@ -8,13 +8,15 @@ from typing import Any
 
 from ray import tune
 
-from raysweep.execution.callbacks import Callback, Recorder
+from raysweep.execution.callbacks import Callback
 from raysweep.execution.concurrency import ConcurrencyLimiter
 from raysweep.execution.drain import DrainNotice
 from raysweep.execution.executions import Job
 from raysweep.execution.ray_session import environment
+from raysweep.execution.recorder import Recorder
 from raysweep.execution.searcher import Searcher
 from raysweep.execution.signals import End, Signals
+from raysweep.execution.slots import Slots
 from raysweep.execution.timeouts import Timeout
 from raysweep.execution.tune_function import tune_function
 from raysweep.execution.tune_scheduler import LoopScheduler
@@ -29,9 +31,10 @@ def tune_study(loop: Loop, job: Job, grows: bool, say: Say) -> End:
     """Run the trials that the loop hands out until it has no more. Ctrl-C and SIGTERM end it cleanly.
     `grows`: the cluster may get more nodes."""
     study = loop.study
-    signals = Signals()
-    limiter, recorder = ConcurrencyLimiter(loop, say, grows, signals.cancel), Recorder(loop)
-    searcher = Searcher(loop, limiter)
+    signals = Signals(loop.interrupt)
+    limiter = ConcurrencyLimiter(loop, say, grows, signals.cancel)
+    slots = Slots(loop, limiter)
+    recorder = Recorder(loop, slots)
     callbacks: list[Any] = [
         _Announcement(signals, say),
         recorder,
@@ -39,17 +42,15 @@ def tune_study(loop: Loop, job: Job, grows: bool, say: Say) -> End:
         *([] if study.found.of_ray_tune else [DrainNotice(say)]),
     ]
     if study.trial_timeout or study.no_progress_timeout:
-        callbacks.append(Timeout(loop, study.trial_timeout, study.no_progress_timeout))
+        callbacks.append(Timeout(loop, slots, study.trial_timeout, study.no_progress_timeout))
     # For files that Ray Tune writes and that we do not use.
     unused = tempfile.TemporaryDirectory(prefix="raysweep-", ignore_cleanup_errors=True)
     with unused as scratch, signals.handled():
         tuner = tune.Tuner(
             tune.with_resources(_runs(study, job), _resources(study, job)),
             tune_config=tune.TuneConfig(
-                metric=study.objective.metric,
-                mode="max" if study.objective.maximize else "min",
-                search_alg=searcher,
-                scheduler=LoopScheduler(loop, recorder),
+                search_alg=Searcher(study.objective, slots, limiter),
+                scheduler=LoopScheduler(loop, slots, recorder),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
@@ -64,8 +65,9 @@ def tune_study(loop: Loop, job: Job, grows: bool, say: Say) -> End:
         finally:
             loop.retention.sweep()  # a worker may have written once more after its trial was beaten
     wanted = signals.cancelled or loop.ending or loop.failing
-    # Ctrl-C goes to Ray Tune, which ends cleanly and does not report it.
-    signalled = signals.terminated or not (searcher.finished or loop.complete or wanted)
+    # Before a first trial runs, Ctrl-C goes to Ray Tune, which ends cleanly and does not report it.
+    ended = not (slots.finished or loop.complete)
+    signalled = signals.terminated or ((signals.interrupted or ended) and not wanted)
     return End(signals.terminated or signals.cancelled, signalled, loop.failing)
 
 

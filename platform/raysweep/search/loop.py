@@ -53,6 +53,8 @@ class Loop:
         """Whether no trials are handed out for now, because the disk is full."""
         self.ending = False
         """Whether no more trials are handed out, because a person wants the search to end."""
+        self.interrupted = False
+        """Whether those that run are to leave their workers after this epoch, too, and go on in another session."""
         self._turn = threading.RLock()  # one ask or tell at a time, where a person's loop has threads
         for trial in journal.trials:
             if not trial.ended:
@@ -194,6 +196,16 @@ class Loop:
         enough = self._next_trial.asked >= self.study.target and not self.journal.history.owed
         return bool(self.rules.reason or enough) and all(t.ended for t in self.journal.trials)
 
+    def interrupt(self) -> None:
+        """Have all trials leave their workers after this epoch; another session goes on with them."""
+        self.interrupted = True
+
+    @property
+    def remaining(self) -> int:
+        """How many trials are still to begin, without those that the scheduler may promote."""
+        new = max(0, self.study.target - self._next_trial.asked)
+        return new + len(self._next_trial.unfinished) + len(self._next_trial.continued)
+
     @property
     def blocked(self) -> bool:
         """Whether more trials may come once a running one pauses, makes room for another, or is lost."""
@@ -204,7 +216,7 @@ class Loop:
     def hands_out(self) -> bool:
         """Whether trials may still begin. If not, those that were handed out and have not begun must be taken
         back."""
-        return not (self.ending or self.failing or self.rules.reason)
+        return not (self.ending or self.interrupted or self.failing or self.rules.reason)
 
     def take_back(self, number: int) -> None:
         """A trial that was handed out has not begun, and must not begin."""

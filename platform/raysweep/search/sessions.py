@@ -73,7 +73,7 @@ def open_session(
         journal.append("changed", study=study.to_dict())
     if known and not new_code and code_changed(study, journal.history):
         raise JournalError(
-            f"the code of '{study.name}', {study.found.file or study.found.name}, has changed since its trials were"
+            f"the code of '{study.name}', {study.found.place}, has changed since its trials were"
             " run: old and new results would stand side by side. Give it another name, or go on all the same with"
             " --code-changed (in Python: code_changed=True)"
         )

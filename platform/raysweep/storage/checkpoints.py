@@ -13,9 +13,8 @@ import hashlib
 import json
 import os
 import pickle
-import re
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
@@ -53,10 +52,15 @@ def save(folder: Path, epoch: int, content: dict[str, Any]) -> None:
         checked = False
     with disk.replacing(data, sync=False) as file:
         hashed = _Hashed(file)
-        torch.save(content, cast(IO[bytes], hashed))  # writes, and no more
-        if not checked:
-            file.flush()
-            _see_that_it_loads(Path(file.name))
+        try:
+            torch.save(content, cast(IO[bytes], hashed))  # writes, and no more
+            if not checked:
+                file.flush()
+                torch.load(file.name, weights_only=True, map_location="cpu")
+        except (TypeError, AttributeError, pickle.PickleError) as error:
+            raise TypeError(
+                f"the state must hold tensors and plain types only: {_culprit(content)}"
+            ) from error
     about = {"sha256": hashed.digest.hexdigest(), "bytes": hashed.bytes}
     disk.write(manifest, json.dumps(about | {"best_epoch": content.get("best_epoch")}), sync=False)
 
@@ -95,14 +99,18 @@ def _is_plain(value: Any) -> bool:
     )
 
 
-def _see_that_it_loads(path: Path) -> None:
-    import torch
-
-    try:
-        torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
-        what = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()[0]  # torch colours its sentences
-        raise TypeError(f"the state must hold tensors and plain types only ({what})") from None
+def _culprit(content: Mapping[str, Any]) -> str:
+    """What of the states cannot be stored, and what to do: `state['net'] is a Net`."""
+    left = [("state", state) for state in content.get("states", [content])]
+    for where, value in left:  # grows
+        if isinstance(value, dict):
+            left += [(f"{where}[{k!r}]", v) for k, v in value.items()]
+        elif isinstance(value, list | tuple):
+            left += [(f"{where}[{i}]", v) for i, v in enumerate(value)]
+        elif not _is_plain(value):
+            more = ". Yield its state_dict()" if hasattr(value, "state_dict") else ""
+            return f"{where} is a {type(value).__name__}{more}"
+    return "it holds a type that torch.load does not take"
 
 
 def epochs(folder: Path) -> list[int]:

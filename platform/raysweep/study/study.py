@@ -253,6 +253,8 @@ class Study(BaseModel):
             why = "there are several objectives"
         elif self.most_epochs is None:
             why = "how many epochs there are is not known, as no `epochs` is in the space"
+            if self._found is not None and self._found.returns:
+                why = "a function that returns its metrics has one epoch"
         else:
             why = f"{self.most_epochs} epochs are few"
         return f"{by}; no trial is stopped early: {why}"

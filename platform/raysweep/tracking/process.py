@@ -64,7 +64,8 @@ def start_publisher(place: Path, uri: str, watch: bool = False) -> None:
     terminal = (os.dup(2),) if watch else ()
     with (place / "tracking.log").open("ab") as log:
         subprocess.Popen(  # noqa: S603
-            (sys.executable, "-m", "raysweep.tracking.publisher", str(place), *map(str, terminal)),
+            # Not from the current folder, where a module of the user may be called as one that this needs.
+            (sys.executable, "-P", "-m", "raysweep.tracking.publisher", str(place), *map(str, terminal)),
             # The URI may hold a password: the environment is not shown to other users, arguments are.
             env={**os.environ, **QUIET, "MLFLOW_TRACKING_URI": uri},
             stdin=subprocess.DEVNULL,

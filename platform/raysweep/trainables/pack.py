@@ -21,6 +21,7 @@ from raysweep.errors import Infeasible
 from raysweep.trainables.arguments import MLP, Training, Transfer
 from raysweep.trainables.data import Data
 from raysweep.trainables.optimizers import Rule
+from raysweep.trainables.pack_size import pays_off
 from raysweep.trainables.perceptron import Perceptrons, Shape, loss_gradient, weights_only
 from raysweep.trainables.training import Tensors, epoch_seed, lr_factor, metrics_of, totals_of
 
@@ -35,6 +36,12 @@ class Packs:
 
     def __init__(self) -> None:
         self._packs: dict[Hashable, Pack] = {}
+
+    @property
+    def slots(self) -> int:
+        """How many trainings pay off at once, of the kind that most are of; 1 where none is in a pack."""
+        largest = max(self._packs.values(), key=lambda pack: len(pack.members), default=None)
+        return largest.pays_off if largest is not None and largest.members else 1
 
     def of(
         self,
@@ -65,6 +72,11 @@ class Pack:
         self._val = Tensors(data.x_val, data.y_val, data, device)
         self._stack: Stack | None = None
         self.members: list[Member] = []
+
+    @functools.cached_property
+    def pays_off(self) -> int:
+        """How many members it should have."""
+        return pays_off(self.members[0].shape, self._batch_size)
 
     def advance(self) -> None:
         """Compute the next epoch of all members that have one to come."""

@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from raysweep.errors import Problem, StudyError, did_you_mean
-from raysweep.trainables.code import Snapshot, core, file_of, root_of, snapshot
+from raysweep.trainables.code import Snapshot, core, file_of, file_of_module, root_of, snapshot
 
 # Each built-in trainable is a module that holds a generator of the same name, and may hold
 #   load(...)                                    the data, which the trials of a node then share
@@ -91,6 +91,11 @@ class Trainable:
         return "" if self.builtin else str(root_of(self.module))
 
     @property
+    def place(self) -> str:
+        """Where a user's code is, for a person to read: the file that the study names."""
+        return str(file_of_module(self.module) or self.file or self.name)
+
+    @property
     def builtin(self) -> bool:
         return self.name in BUILTIN
 
@@ -98,6 +103,11 @@ class Trainable:
     def of_ray_tune(self) -> bool:
         """Whether it is an ordinary Ray Tune function `train(config)`, which calls `tune.report`."""
         return not inspect.isgeneratorfunction(core(self.function)) and list(self.takes) == ["config"]
+
+    @property
+    def returns(self) -> bool:
+        """Whether it seems to be a function that returns its metrics: a trial of one epoch."""
+        return not (self.builtin or self.of_ray_tune or inspect.isgeneratorfunction(core(self.function)))
 
     @property
     def resumes(self) -> bool:

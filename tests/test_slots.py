@@ -1,0 +1,184 @@
+"""Several trials in one worker: each is a trial like any other, with its own epochs, checkpoints, decisions and end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import raysweep
+from conftest import ROOT, quick
+from raysweep import Choice, Float, Int, Loop, Study
+from raysweep.execution.slots import Slots
+from raysweep.journal.journal import Journal
+from raysweep.journal.records import FILE, read
+from raysweep.search.sessions import open_session
+from raysweep.trainables.mlp import mlp
+from raysweep.trial import Trial
+
+SPACE = {
+    "data": "digits",
+    "units": Int(4, 12),
+    "lr": Float(1e-3, 1e-1, log=True),
+    "dropout": Choice([0.0, 0.2]),
+    "activation": Choice(["relu", "sigmoid"]),
+    "batch_size": 64,
+    "epochs": 4,
+}
+"""Networks so small that several at once pay off on every machine."""
+
+
+def study(name: str = "small", **more: Any) -> Study:
+    given = {
+        "maximize": "val_accuracy",
+        "trials": 12,
+        "algorithm": "random",
+        "scheduler": "none",
+        "space": SPACE,
+    }
+    return Study(name=name, trainable="mlp", **{**given, **more})
+
+
+def is_as_alone(trial: Trial) -> bool:
+    """Whether a trial's epochs are those of the same training in a process of its own."""
+    alone = [metrics for metrics, _ in mlp(**trial.point, seed=trial.seeds[0])]
+    return [r.epoch for r in trial.reports] == list(range(1, len(trial.reports) + 1)) and all(
+        r.metrics["val_loss"] == pytest.approx(metrics["val_loss"], rel=1e-3)
+        for r, metrics in zip(trial.reports, alone, strict=False)
+    )
+
+
+def together(trials: Sequence[Trial]) -> bool:
+    """Whether some trials ran in one worker at the same time."""
+    return any(
+        a.worker == b.worker and a.started < b.reports[-1].time and b.started < a.reports[-1].time
+        for a in trials
+        for b in trials
+        if a.number < b.number and a.reports and b.reports
+    )
+
+
+def test_trials_in_one_worker_are_trials_as_any_other(ray: Any, here: Path) -> None:
+    """Also beside one that diverges."""
+    wrong = {"units": 5, "lr": 1e30, "dropout": 0.0, "activation": "relu", "epochs": 4}
+    space = {**SPACE, "lr": Float(1e-3, 1e31, log=True), "optimizer": "sgd"}
+    tame = [{**wrong, "lr": 0.01 * (1 + i), "units": 4 + i} for i in range(8)]
+    result = raysweep.run(study(space=space, points=[*tame[:4], wrong, *tame[4:]], trials=9))
+    diverged = [t for t in result.trials if t.status == "diverged"]
+    completed = [t for t in result.trials if t.status == "completed"]
+    assert [t.point["lr"] for t in diverged] == [1e30] and len(completed) == 8
+    assert together(result.trials)
+    for trial in completed:
+        assert len(trial.reports) == 4 and is_as_alone(trial)
+    best = result.best
+    assert best is not None
+    state, report = result.best_state(), best.best(result.study.objective)
+    *_, (_, alone) = mlp(**{**best.point, "epochs": report.epoch if report else 0}, seed=best.seeds[0])
+    assert state["epoch"] == alone["epoch"]
+    for name, value in alone["model"].items():
+        torch.testing.assert_close(state["model"][name], value, rtol=1e-3, atol=1e-5)
+    charged = sum(t.seconds for t in result.trials)
+    spent = max(t.finished for t in result.trials) - min(t.started for t in result.trials)
+    assert charged <= 2.5 * spent, "two workers: each second is charged once"
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        {"name": "asha", "kind": "stopping", "grace": 1, "reduction": 2},
+        {"name": "asha", "kind": "promotion", "grace": 1, "reduction": 2},
+        {"name": "hyperband", "reduction": 2},
+        {"name": "median", "grace": 1},
+        {"name": "pbt", "interval": 2},
+    ],
+    ids=lambda s: "-".join(str(s[k]) for k in ("name", "kind") if k in s),
+)
+def test_every_scheduler_decides_on_trials_in_one_worker(
+    scheduler: dict[str, Any], ray: Any, here: Path
+) -> None:
+    more: dict[str, Any] = {"scheduler": scheduler, "space": {**SPACE, "epochs": 8}, "trials": 12}
+    result = raysweep.run(study(concurrency=8, **more))
+    assert not result.interrupted
+    assert {t.status for t in result.trials} <= {"completed", "stopped"}
+    assert any(t.status == "completed" for t in result.trials)
+    if scheduler["name"] == "pbt":
+        assert any(t.parent for t in result.trials) or all(t.status == "completed" for t in result.trials)
+    else:
+        assert all(is_as_alone(t) for t in result.trials)
+        assert any(t.status == "stopped" for t in result.trials)
+
+
+def test_a_killed_search_goes_on_with_each_trial_once(here: Path) -> None:
+    """In the middle of a pack: what has ended stays as it is, and each trial has each of its epochs once."""
+    (here / "small.yaml").write_text(study(trials=10, space={**SPACE, "epochs": 60}).to_yaml())
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            (sys.executable, "-m", "raysweep", "run", "small.yaml", "-q"),
+            cwd=here,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    process, path = start(), here / "studies" / "small" / FILE
+    deadline = time.monotonic() + 120
+    while not path.exists() or sum(r["kind"] == "report" for r in read(path)[0]) < 60:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    before = raysweep.load("small")
+    assert not all(t.ended for t in before.trials)
+    said, _ = start().communicate(timeout=300)
+    after = raysweep.load("small")
+    assert [t.number for t in after.trials] == list(range(10)), said
+    assert [t for t in before.trials if t.ended] == [after.trials[t.number] for t in before.trials if t.ended]
+    assert all(t.status == "completed" and len(t.reports) == 60 and is_as_alone(t) for t in after.trials)
+
+
+# --- how many, without Ray ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "workers", "offered", "running"),
+    [
+        ({"trials": 24}, 2, 16, 3),  # an eighth of the trials: the search learns from the others
+        ({"trials": 480}, 2, 16, 32),
+        ({"trials": 480}, 2, 1, 2),
+        ({"trials": 8}, 2, 16, 2),
+        ({"trials": 24, "algorithm": "random"}, 2, 16, 24),  # it learns from none
+        ({"trials": 24, "algorithm": "random", "scheduler": {"name": "asha", "grace": 1}}, 2, 16, 3),
+        ({"trials": 480, "concurrency": 5}, 2, 16, 5),
+        ({"trials": 480, "concurrency": 1}, 1, 16, 1),
+        ({"trials": None, "stop": {"time": "1 h"}}, 2, 16, 2),
+    ],
+)
+def test_as_many_run_at_once_as_the_search_can_learn_from(
+    more: dict[str, Any], workers: int, offered: int, running: int, tmp_path: Path
+) -> None:
+    space = {"x": {"float": [-1.0, 1.0]}, "epochs": 9}
+    asked = quick(**{"space": space, "algorithm": "hyperopt", "scheduler": "none", **more})
+    journal = Journal(tmp_path / "quick")
+    open_session(asked, journal)
+    limiter: Any = SimpleNamespace(limit=workers)
+    slots = Slots(Loop(asked, journal), limiter)
+    for worker in range(workers):
+        assert slots.begin(str(worker)) is not None
+    assert slots.begin("one more") is None
+    for _ in range(20):
+        for worker in range(workers):
+            slots.fill(str(worker), offered)
+    held = [len(slots.held(str(worker))) for worker in range(workers)]
+    assert sum(held) == running and max(held) <= offered and max(held) - min(held) <= 1
+    journal.close()
