@@ -110,6 +110,26 @@ def test_ray_s_token_can_be_forgotten() -> None:
     )
 
 
+def test_ray_tune_s_actors_can_run_in_processes_that_wait() -> None:
+    from ray import tune
+    from ray.tune.execution.class_cache import _ActorClassCache
+
+    class Mine(tune.Trainable):  # type: ignore[misc]
+        pass
+
+    with ray_internals.waiting_processes():
+        waiting = _ActorClassCache().get(Mine)
+    started = _ActorClassCache().get(Mine)
+    assert not waiting._default_options.get("runtime_env")
+    assert started._default_options["runtime_env"]["env_vars"].keys() <= {
+        *ray_internals.PRELOAD,
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SECURITY_TOKEN",
+        "AWS_SESSION_TOKEN",
+    }, "what it would set is in PRELOAD, or the processes inherit it"
+
+
 def test_a_trial_that_ray_ends_for_memory_can_be_told_apart() -> None:
     import ray
     from ray.air.execution._internal.actor_manager import RayActorManager
@@ -141,10 +161,12 @@ def test_ray_still_reads_our_settings_and_says_our_words() -> None:
         "RAY_CHDIR_TO_TRIAL_DIR",
         ray_internals.AUTHENTICATION_LOGGER.split(".")[-1],
     }
+    names |= ray_internals.PRELOAD.keys() - {"RAY_preload_python_modules"}
     assert {n for n in names if n not in code} == set()
     programs = [root / "core" / "src" / "ray" / n for n in ("gcs/gcs_server", "raylet/raylet")]
     binary = b"".join(p.read_bytes() for p in programs)
     assert {w for w in ray_internals.GONE if w.encode() not in binary} == set()
+    assert b"RAY_preload_python_modules" in binary
     launcher = (root / "autoscaler" / "_private" / "commands.py").read_text()
     assert Path(ray_internals.LAUNCHED).name in launcher
 

@@ -23,6 +23,14 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 """Environment variables. If Ray renames one, it silently ignores the old name."""
+PRELOAD = {
+    # Ray has processes wait for work from its start on. They import this meanwhile, which takes seconds.
+    "RAY_preload_python_modules": "torch,ray.tune",
+    # What Ray Tune would set for its actors: a process that waits has it already, see `waiting_processes`.
+    "PL_DISABLE_FORK": "1",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+"""Environment variables for a Ray that we start ourselves: its processes inherit them."""
 AUTHENTICATION_LOGGER = "ray._private.authentication"
 """The logger that would report each time that a token is required."""
 HEAD_RESOURCE = "node:__internal_head__"
@@ -126,6 +134,32 @@ def tune_session(report: Callable[..., dict[str, Any]], checkpoint: Callable[[],
         yield
     finally:
         session.__class__ = kind
+
+
+@contextmanager
+def waiting_processes() -> Iterator[None]:
+    """Let Ray Tune's actors run in the processes that wait for work (see PRELOAD). It asks for environment
+    variables, and Ray starts another process for these. Not for functions, which change their folder."""
+    from ray.tune.execution import class_cache
+    from ray.tune.trainable.function_trainable import FunctionTrainable
+
+    kind = class_cache._ActorClassCache
+    known = kind.get
+
+    def get(self: Any, trainable: Any) -> Any:
+        if issubclass(trainable, FunctionTrainable):
+            return known(self, trainable)
+        import ray
+
+        if trainable not in self._cache:
+            self._cache[trainable] = ray.remote(trainable)
+        return self._cache[trainable]
+
+    kind.get = get
+    try:
+        yield
+    finally:
+        kind.get = known
 
 
 def forget_token() -> None:

@@ -49,30 +49,66 @@ def test_metrics(study: Study, journal: Journal) -> dict[str, float]:
     return {} if to_export(study, journal) else metrics
 
 
-def export_best(
-    study: Study, journal: Journal, job: Job, winner: Trial, epoch: int, say: Callable[[str], None]
-) -> None:
-    """Export a trial's model at `epoch` in a task of its own. Journal its metrics on the test split, or why it
-    could not be exported: the search has its result all the same."""
-    import ray
+class Export:
+    """The export of a study's best model."""
 
-    from raysweep.execution.preparation import as_options
+    def __init__(self, study: Study, journal: Journal, job: Job, say: Callable[[str], None]):
+        self._study, self._journal, self._job, self._say = study, journal, job, say
+        self._begun: tuple[int, int, Any] | None = None
 
-    say(f"{'Testing' if study.found.builtin else 'Exporting'} the best trial, {winner.number} ...")
-    task = ray.remote(**as_options(study))(_export)
-    result: dict[str, Any]
-    try:
-        metrics = ray.get(task.remote(job, winner.point, winner.number, epoch))
-        result = {"metrics": metrics, "model": True}
-    except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", error)
-        what = f"{type(cause).__name__}: {cause}".splitlines()[0]
-        result = {"metrics": {}, "model": False, "error": what}
-    digest = study.found.code.digest
-    journal.append("best", trial=winner.number, epoch=epoch, code=digest, **result)
+    def begin(self, worker: Any) -> None:
+        """The search is complete, and this worker has nothing more to do: it exports a built-in's model, as it has
+        loaded all that this needs. A user's own `export` gets a process of its own."""
+        chosen = to_export(self._study, self._journal)
+        if chosen is None or not self._study.found.builtin or self._job.ranks > 1 or self._begun is not None:
+            return
+        winner, epoch = chosen
+        self._tell(winner)
+        self._begun = winner.number, epoch, worker.export.remote(winner.point, winner.number, epoch)
+
+    def finish(self) -> None:
+        """Export the best trial's model, if that is not done. Journal its metrics on the test split, or why it
+        could not be exported: the search has its result all the same."""
+        chosen = to_export(self._study, self._journal)
+        if chosen is None:
+            return
+        winner, epoch = chosen
+        result = self._from_worker(winner, epoch) or self._in_task(winner, epoch)
+        digest = self._study.found.code.digest
+        self._journal.append("best", trial=winner.number, epoch=epoch, code=digest, **result)
+
+    def _from_worker(self, winner: Trial, epoch: int) -> dict[str, Any]:
+        """What the worker has come to; nothing if it was not asked for this, or has failed."""
+        import ray
+
+        if self._begun is None or self._begun[:2] != (winner.number, epoch):
+            return {}
+        try:
+            return {"metrics": ray.get(self._begun[2]), "model": True}
+        except ray.exceptions.RayError:
+            return {}  # it is tried again, in surroundings of its own
+
+    def _in_task(self, winner: Trial, epoch: int) -> dict[str, Any]:
+        import ray
+
+        from raysweep.execution.preparation import as_options
+
+        self._tell(winner)
+        task = ray.remote(**as_options(self._study))(export)
+        try:
+            metrics = ray.get(task.remote(self._job, winner.point, winner.number, epoch))
+            return {"metrics": metrics, "model": True}
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", error)
+            what = f"{type(cause).__name__}: {cause}".splitlines()[0]
+            return {"metrics": {}, "model": False, "error": what}
+
+    def _tell(self, winner: Trial) -> None:
+        what = "Testing" if self._study.found.builtin else "Exporting"
+        self._say(f"{what} the best trial, {winner.number} ...")
 
 
-def _export(job: Job, point: Point, number: int, epoch: int) -> dict[str, float]:
+def export(job: Job, point: Point, number: int, epoch: int) -> dict[str, float]:
     """Write a trial's model, in the same surroundings as the trial, and return its metrics on the test split.
     What is printed goes to the trial's log."""
     from raysweep.execution.executions import limit_process

@@ -28,10 +28,21 @@ MANY = 16  # sets of features to compute in advance; with more, each is computed
 TELL = 10.0  # seconds between progress messages
 
 Say = Callable[[str], None]
+Loading = list[tuple[dict[str, Any], Any, Any]]
+"""Data that is being loaded: the arguments, and references to the data and to what describes it."""
 
 
-def prepare(loop: Loop, uri: str, say: Say) -> Job:
-    """Load the data, fetch what is stored elsewhere, and take the user's code as it is. Returns what processes
+def start_loading(study: Study) -> Loading:
+    """Begin to load each data set that the space names, once, in a process of its own."""
+    if study.found.load is None:
+        return []
+    loads = ray.remote(num_cpus=0, num_returns=2)(_load_and_describe)
+    module = study.found.function.__module__
+    return [(arguments, *loads.remote(module, arguments, os.getcwd())) for arguments in data_sets(study)]
+
+
+def prepare(loop: Loop, uri: str, say: Say, loading: Loading) -> Job:
+    """Wait for the data, fetch what is stored elsewhere, and take the user's code as it is. Returns what processes
     have to know to run the trials. Raises a RaysweepError if that fails or something has changed."""
     study, journal = loop.study, loop.journal
     # A user's own trainable sees all GPUs of its trial, and divides them up itself.
@@ -42,7 +53,7 @@ def prepare(loop: Loop, uri: str, say: Say) -> Job:
         objective=study.objective,
         folder=str(journal.path.parent),
         threads=max(1, study.per_trial.threads // ranks),
-        data=load_data(study, journal, say),
+        data=load_data(study, journal, say, loading),
         checkpoint_every=study.checkpoint_every,
         milestones=loop.scheduler.milestones,
         fetched=fetch(study, journal, uri, say),
@@ -51,16 +62,10 @@ def prepare(loop: Loop, uri: str, say: Say) -> Job:
     )
 
 
-def load_data(study: Study, journal: Journal, say: Say) -> dict[str, Any]:
-    """Each data set that the space names, loaded once in a process of its own and put into Ray's store."""
-    if study.found.load is None:
-        return {}
-
-    loads = ray.remote(num_cpus=0, num_returns=2)(_load_and_describe)
-    module = study.found.function.__module__
+def load_data(study: Study, journal: Journal, say: Say, loading: Loading) -> dict[str, Any]:
+    """Each data set, checked, as it is in Ray's store."""
     references = {}
-    for arguments in data_sets(study):
-        reference, about = loads.remote(module, arguments, os.getcwd())
+    for arguments, reference, about in loading:
         described = _got(about)
         key = data_key(study.found, arguments)
         say(f"Data: {described['text']}.")

@@ -41,6 +41,8 @@ def connected(address: str | None, log: Path, open_cluster: bool = True) -> Iter
         if not ray.is_initialized():
             if address is not None:
                 _see_that_it_answers(address)
+            else:
+                undo.enter_context(environment(ray_internals.PRELOAD))
             try:
                 context = ray.init(
                     address=address or "local",

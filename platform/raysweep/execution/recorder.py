@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -22,8 +23,9 @@ class Recorder(Callback):
     """Passes the workers' reports to the loop, which journals them, in constant time and without network, and
     tells each worker which of its trials end and which begin."""
 
-    def __init__(self, loop: Loop, slots: Slots):
-        self._loop, self._slots = loop, slots
+    def __init__(self, loop: Loop, slots: Slots, at_end: Callable[[Any], None]):
+        """`at_end` gets the last worker, when the study is complete."""
+        self._loop, self._slots, self._at_end = loop, slots, at_end
         self._metrics = [o.metric for o in loop.study.objective.all]
         self._recorded: dict[str, int] = {}  # the last report of each run, by Ray Tune's own names
 
@@ -45,6 +47,8 @@ class Recorder(Callback):
         if joining or (leaving and self._slots.held(run)):
             # Before the next step: an actor's calls run in the order in which they are made.
             ray_internals.actor_of(trial).assign.remote(leaving, joining)
+        if self._loop.complete and not self._loop.study.found.of_ray_tune:
+            self._at_end(ray_internals.actor_of(trial))
         return bool(self._slots.held(run)) and not self._loop.interrupted
 
     def _goes_on(self, number: int, kind: str, fields: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raysweep.errors import HIDDEN, Problem, RaysweepError, StorageError, StudyError, scrubbed
-from raysweep.execution.export import choose_best, export_best, test_metrics, to_export
+from raysweep.execution.export import Export, choose_best, test_metrics, to_export
 from raysweep.execution.ray_session import connected
 from raysweep.execution.signals import End
 from raysweep.journal import queue
@@ -228,21 +228,23 @@ def _search(loop: Loop, cluster: Cluster, uri: str, watch: live.Watch | None, sa
     start_publisher(place, uri, watch=True)  # MLflow takes seconds to import: it does so while Ray starts
     with connected(address, place / "ray.log", cluster.open):
         from raysweep.execution import preparation
-        from raysweep.execution.tuning import tune_study
 
         # For the preparation only: the search itself follows the cluster as it grows and shrinks.
         slots = _slots(study, address is not None, say)
-        job = preparation.prepare(loop, uri, say)
+        loading = preparation.start_loading(study)
+        from raysweep.execution.tuning import tune_study  # takes a second: meanwhile, others load and import
+
+        job = preparation.prepare(loop, uri, say, loading)
+        export = Export(study, journal, job, say)
         if not loop.complete:
             preparation.extract(study, journal, job, slots, say)
             with watch(study, journal, place) if watch else nullcontext():
-                end = tune_study(loop, job, address is not None, say)
+                end = tune_study(loop, job, address is not None, say, export.begin)
         if loop.rules.reason:
             say(f"Enough: {loop.rules.reason}.")
         if loop.complete:
             choose_best(study, journal)
-        if loop.complete and (chosen := to_export(study, journal)):
-            export_best(study, journal, job, *chosen, say)
+            export.finish()
         journal.append("over", complete=loop.complete, error=end.failing)
     return end
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from ray import tune
 
+from raysweep.cluster import ray_internals
 from raysweep.execution.callbacks import Callback
 from raysweep.execution.concurrency import ConcurrencyLimiter
 from raysweep.execution.drain import DrainNotice
@@ -27,14 +30,14 @@ from raysweep.study.study import Study
 Say = Callable[[str], None]
 
 
-def tune_study(loop: Loop, job: Job, grows: bool, say: Say) -> End:
+def tune_study(loop: Loop, job: Job, grows: bool, say: Say, at_end: Callable[[Any], None]) -> End:
     """Run the trials that the loop hands out until it has no more. Ctrl-C and SIGTERM end it cleanly.
-    `grows`: the cluster may get more nodes."""
+    `grows`: the cluster may get more nodes. `at_end` gets the last worker, when the study is complete."""
     study = loop.study
     signals = Signals(loop.interrupt)
     limiter = ConcurrencyLimiter(loop, say, grows, signals.cancel)
     slots = Slots(loop, limiter)
-    recorder = Recorder(loop, slots)
+    recorder = Recorder(loop, slots, at_end)
     callbacks: list[Any] = [
         _Announcement(signals, say),
         recorder,
@@ -60,7 +63,11 @@ def tune_study(loop: Loop, job: Job, grows: bool, say: Say) -> End:
         )
         try:
             # Paths mean the same in trials as here; Ray Tune's own functions may rely on Ray Tune's way.
-            with environment({"RAY_CHDIR_TO_TRIAL_DIR": "1" if study.found.of_ray_tune else "0"}):
+            waiting = (
+                ray_internals.PRELOAD.items() <= os.environ.items()
+            )  # we have started this Ray ourselves
+            chdir = {"RAY_CHDIR_TO_TRIAL_DIR": "1" if study.found.of_ray_tune else "0"}
+            with environment(chdir), ray_internals.waiting_processes() if waiting else nullcontext():
                 tuner.fit()
         finally:
             loop.retention.sweep()  # a worker may have written once more after its trial was beaten

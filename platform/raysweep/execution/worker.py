@@ -27,10 +27,12 @@ from ray import tune
 import raysweep
 from raysweep.errors import Infeasible
 from raysweep.execution.executions import Executions, Job
+from raysweep.execution.export import export
 from raysweep.execution.lockstep import Lockstep, TrialEnds
 from raysweep.execution.process_group import ProcessGroup
 from raysweep.storage import checkpoints
 from raysweep.storage.output import Output
+from raysweep.study.space import Point
 
 Records = list[tuple[int, str, dict[str, Any]]]
 """What happened, for the journal: the trial's number, the kind of record, its fields."""
@@ -184,6 +186,11 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             self._output.open(self._folder(number))
         else:
             self._output.close()
+
+    def export(self, point: Point, number: int, epoch: int) -> dict[str, float]:
+        """Export the best trial's model: see export.py."""
+        self._close()
+        return export(self._job, point, number, epoch)
 
     def drain(self) -> None:
         """This node is about to be taken away: write a checkpoint now, and after every epoch from now on."""

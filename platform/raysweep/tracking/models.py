@@ -43,8 +43,11 @@ def log(folder: Path, run: str, name: str, versions: dict[str, str]) -> str:
         needs.append("timm")
     pinned = [f"{p}=={versions[p]}" for p in needs if p in versions]
     with mlflow.start_run(run_id=run):
-        info = mlflow.pyfunc.log_model(
+        info = Model.log(
+            artifact_path=None,
             name="model",
+            flavor=_Pyfunc,
+            validate_serving_input=False,
             loader_module="raysweep.trainables.predict",
             data_path=str(folder),
             code_paths=[str(Path(raysweep.__file__).parent)],
@@ -54,6 +57,27 @@ def log(folder: Path, run: str, name: str, versions: dict[str, str]) -> str:
             registered_model_name=name,
         )
     return str(info.registered_model_version)
+
+
+class _Pyfunc:
+    """MLflow's flavor `pyfunc`, but nobody tries the example as an input: that would import torch here."""
+
+    @staticmethod
+    def save_model(validate_serving_input: bool, **more: Any) -> None:
+        mlflow.pyfunc.save_model(**more)
+
+
+def warm_up() -> None:
+    """Have MLflow import and look up now what it needs to log a model, which takes seconds."""
+    with tempfile.TemporaryDirectory() as scratch:
+        data = Path(scratch) / "data"
+        data.touch()
+        mlflow.pyfunc.save_model(
+            Path(scratch) / "model",
+            loader_module="raysweep.trainables.predict",
+            data_path=str(data),
+            pip_requirements=["numpy"],
+        )
 
 
 def add_code(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -31,7 +31,7 @@ from raysweep.tracking.store import runs
 from raysweep.trial import Report, Trial
 from raysweep.trial import best as best_of
 
-PERIOD = 1.0  # seconds between two looks at the journal
+PERIOD = 0.3  # seconds between two looks at the journal
 LOGGED = "log_bytes"  # the tag that says how much of a trial's output its run has
 KEPT = "best_kept"  # the tag that says which best state of a user's own trainable is in its run, all of it
 METRICS, PAIRS = 800, 100  # limits of one MLflow request: 100 parameters, 100 tags, 1000 items in all
@@ -90,6 +90,12 @@ class Publisher:
 
     def status(self, error: str = "", over: bool = False) -> PublisherStatus:
         return PublisherStatus(len(self._changed), error, self._experiment, self._model, over)
+
+    @property
+    def will_log(self) -> bool:
+        """Whether there is a search that ends with a model to log."""
+        known = self._history
+        return bool(known.study) and not known.best and not known.over and ":" not in self._study["trainable"]
 
     @property
     def _study(self) -> dict[str, Any]:
@@ -350,7 +356,9 @@ def main(place: Path, terminal: int | None = None) -> None:
     fcntl.flock(lock, fcntl.LOCK_EX)  # one publisher a study: a later one waits until an earlier one is done
     from mlflow import MlflowClient
 
-    publisher, wait = Publisher(place, None), PERIOD
+    from raysweep.tracking.models import warm_up
+
+    publisher, wait, warm = Publisher(place, None), PERIOD, False
     while True:
         final = not in_use(place / FILE)
         if final and terminal is not None:
@@ -369,6 +377,9 @@ def main(place: Path, terminal: int | None = None) -> None:
         _write_status(place, shown)
         if shown.over:
             return
+        if not warm and not shown.error and publisher.will_log:
+            warm_up()
+            warm = True
         if final and wait >= 30:
             return  # the search is gone and MLflow does not answer; `raysweep sync` sends the rest
         time.sleep(wait if shown.error else PERIOD)
