@@ -15,6 +15,7 @@ FOLDER = ROOT / "tests" / "benchmarks"
 OURS = ["raysweep random", "raysweep optuna, asha", "raysweep hyperopt, promotion"]
 TOY = ("--table", "toy", "--workers", "4", "--seeds", "2", "--processes", "1")
 SMALLEST: dict[str, tuple[str, ...]] = {
+    "classic": ("--data", "digits", "--rounds", "1"),
     "failures": ("--seeds", "2"),
     "journal": ("--trials", "50"),
     "kinds": ("--points", "1", "--seeds", "2"),

@@ -4,7 +4,7 @@ good hand-written PyTorch loop and beside Keras, all in one run.
 CPU seconds of the second epoch (in the first, libraries set themselves up). The bound is what the arithmetic itself
 takes: multiply-adds at the rate of the core's own matrix products, and the update's bytes at its memory bandwidth.
 
-    python tests/benchmarks/classic.py --data-dir FOLDER_OF_MNIST [--keras PYTHON_WITH_KERAS]
+    python tests/benchmarks/classic.py [--data-dir FOLDER_OF_MNIST] [--keras PYTHON_WITH_KERAS]
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import numpy as np, torch
 from raysweep.trainables.data import load
 from raysweep.trainables.mlp import mlp
 torch.set_num_threads(1)
-data = load("mnist", data_dir=sys.argv[3], validation=1 / 6)
+data = load(sys.argv[3], data_dir=sys.argv[4] or None, validation=1 / 6)
 epochs = mlp(data=data, units=json.loads(sys.argv[2]), batch_size=32, lr=1e-3, epochs=2)
 next(epochs)
 began = time.process_time()
@@ -48,7 +48,7 @@ torch.set_num_threads(1)
 file, hidden = np.load(sys.argv[1]), json.loads(sys.argv[2])
 x, y, xv, yv = (torch.from_numpy(file[n]) for n in ("x", "y", "xv", "yv"))
 x, xv = x.flatten(1).float() / 255, xv.flatten(1).float() / 255
-layers, width = [], 784
+layers, width = [], x.shape[1]
 for units in hidden:
     layers += [nn.Linear(width, units), nn.ReLU()]
     width = units
@@ -81,7 +81,7 @@ tf.config.threading.set_inter_op_parallelism_threads(1)
 file, hidden = np.load(sys.argv[1]), json.loads(sys.argv[2])
 x, y, xv, yv = (file[n] for n in ("x", "y", "xv", "yv"))
 x, xv = (v.reshape(len(v), -1).astype("float32") / 255 for v in (x, xv))
-model = keras.Sequential([keras.Input((784,)), *[keras.layers.Dense(u, "relu") for u in hidden], keras.layers.Dense(10)])
+model = keras.Sequential([keras.Input((x.shape[1],)), *[keras.layers.Dense(u, "relu") for u in hidden], keras.layers.Dense(10)])
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
 class Clock(keras.callbacks.Callback):
@@ -130,11 +130,11 @@ def rates() -> tuple[float, float]:
     return 512**3 / times[0], 2 * big.nbytes / times[1]
 
 
-def bound(hidden: list[int], samples: int, validation: int) -> float:
+def bound(inputs: int, hidden: list[int], samples: int, validation: int) -> float:
     """Seconds that an epoch's arithmetic takes: a forward pass is one product a weight, backpropagation two; adam
     reads four numbers a weight and writes three."""
     products, moves = rates()
-    widths = [784, *hidden, 10]
+    widths = [inputs, *hidden, 10]
     weights = sum(a * b for a, b in itertools.pairwise(widths))
     multiply = (3 * samples + validation) * weights - samples * widths[0] * widths[1]
     return multiply / products + -(-samples // BATCH) * weights * 7 * 4 / moves
@@ -142,33 +142,34 @@ def bound(hidden: list[int], samples: int, validation: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-dir", required=True, help="where MNIST is")
+    parser.add_argument("--data", default="mnist", help="mnist, or digits to try the benchmark")
+    parser.add_argument("--data-dir", default="", help="where MNIST is")
     parser.add_argument("--keras", help="a Python that has Keras and TensorFlow")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     from raysweep.trainables.data import load
 
-    data = load("mnist", data_dir=given.data_dir, validation=1 / 6)
+    data = load(given.data, data_dir=given.data_dir or None, validation=1 / 6)
     file = Path(tempfile.mkdtemp()) / "mnist.npz"
     np.savez(file, x=data.x_train, y=data.y_train, xv=data.x_val, yv=data.y_val)
     peers = {"raysweep": (sys.executable, OURS), "PyTorch": (sys.executable, PYTORCH)}
     if given.keras:
         peers["Keras"] = (given.keras, KERAS)
     ratios: dict[str, list[float]] = {name: [] for name in peers if name != "raysweep"}
-    print(f"MNIST, {len(data.y_train):,} + {len(data.y_val):,} samples, batch {BATCH}, one core")
+    print(f"{data.name}, {len(data.y_train):,} + {len(data.y_val):,} samples, batch {BATCH}, one core")
     print("layers   " + "".join(f"{name:>22}" for name in peers) + "     bound   ratios")
     for layers, hidden in NETWORKS.items():
         found: dict[str, tuple[float, float]] = {}
         for _ in range(given.rounds):  # the fastest of some rounds, which take turns
             for name, (python, script) in peers.items():
-                one = measured(python, script, str(file), json.dumps(hidden), given.data_dir)
+                one = measured(python, script, str(file), json.dumps(hidden), given.data, given.data_dir)
                 found[name] = min(found.get(name, one), one)
         for name in ratios:
             ratios[name].append(found["raysweep"][0] / found[name][0])
         cells = "".join(f"{s:12.2f} s ({a:.1%})" for s, a in found.values())
         shown = ", ".join(f"{r[-1]:.2f} of {n}" for n, r in ratios.items())
         print(
-            f"{layers:6}   {cells} {bound(hidden, len(data.y_train), len(data.y_val)):7.2f} s   {shown}",
+            f"{layers:6}   {cells} {bound(data.x_train[0].size, hidden, len(data.y_train), len(data.y_val)):7.2f} s   {shown}",
             flush=True,
         )
     for name, all_of in ratios.items():

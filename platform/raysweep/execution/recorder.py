@@ -47,9 +47,10 @@ class Recorder(Callback):
         if joining or (leaving and self._slots.held(run)):
             # Before the next step: an actor's calls run in the order in which they are made.
             ray_internals.actor_of(trial).assign.remote(leaving, joining)
-        if self._loop.complete and not self._loop.study.found.of_ray_tune:
+        goes_on = bool(self._slots.held(run)) and not self._loop.interrupted
+        if not goes_on and self._loop.complete and not self._loop.study.found.of_ray_tune:
             self._at_end(ray_internals.actor_of(trial))
-        return bool(self._slots.held(run)) and not self._loop.interrupted
+        return goes_on
 
     def _goes_on(self, number: int, kind: str, fields: dict[str, Any]) -> bool:
         """Record one thing that a trial reports. Returns whether the trial goes on."""

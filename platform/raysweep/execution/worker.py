@@ -273,9 +273,10 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         resumes = saved is not None and makes.trainable.resumes and None not in saved["states"]
         states = saved["states"] if saved and resumes else [None] * len(config["seeds"])
         what = config["point"], config["seeds"], states
-        executions = makes.create(*what)
-        if self._job.ranks > 1:
+        if self._job.ranks > 1:  # before anything is made that asks whether it is alone
             self._group = self._group or ProcessGroup(self._job)
+        executions = makes.create(*what)
+        if self._group is not None:
             self._group.begin(*what)
         return Lockstep(
             executions,
