@@ -33,9 +33,8 @@ class Rule:
         names = kept.get(name, ["square"] + ["velocity"] * (momentum > 0))
         self.memory = {kind: torch.zeros_like(like) for kind in names}
 
-    @torch.no_grad()
     def step(self, values: Tensor, g: Tensor, lr: float) -> None:
-        """Update `values` with the gradient `g`."""
+        """Update `values`, which must not require a gradient, with the gradient `g`."""
         self._steps += 1
         if self._name in {"adam", "adamw"} and values.device.type == "cpu":
             self._fused_adam(values, g, lr)
@@ -125,6 +124,7 @@ class FlatOptimizer:
         """Sum the gradients of all ranks in one all-reduce, however deep the network."""
         ranks.all_reduce(self._grad)
 
+    @torch.no_grad()
     def step(self, lr: float) -> None:
         """Update the parameters with the gradient from backpropagation."""
         self._rule.step(self._flat, self._grad, lr)

@@ -23,7 +23,14 @@ from raysweep.trainables.data import Data
 from raysweep.trainables.optimizers import Rule
 from raysweep.trainables.pack_size import pays_off
 from raysweep.trainables.perceptron import Perceptrons, Shape, loss_gradient, weights_only
-from raysweep.trainables.training import Tensors, epoch_seed, lr_factor, metrics_of, totals_of
+from raysweep.trainables.training import (
+    Tensors,
+    denormals_as_zero,
+    epoch_seed,
+    lr_factor,
+    metrics_of,
+    totals_of,
+)
 
 CHUNK = 1 << 18
 """Numbers that are gathered at once: some batches of a small network, or one."""
@@ -86,7 +93,8 @@ class Pack:
         for member in among:
             member.begin()
         seen = self._seen(self._stack.shape.batch_norm)
-        trained, validated = self._train_epoch(self._stack, seen), self._evaluate(self._stack)
+        with denormals_as_zero():
+            trained, validated = self._train_epoch(self._stack, seen), self._evaluate(self._stack)
         for member, train, val in zip(among, trained.tolist(), validated.tolist(), strict=True):
             metrics = metrics_of(train, seen, "train", self._data, self._train)
             member.end(metrics | metrics_of(val, len(self._val), "val", self._data, self._val))

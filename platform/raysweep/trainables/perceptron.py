@@ -9,6 +9,7 @@ that are made once: for networks this small, allocating memory would take as lon
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -34,7 +35,7 @@ class Activation:
 
 ACTIVATIONS = {
     "relu": Activation(
-        lambda z, a: ops.relu.out(z, out=a),
+        lambda z, a: torch.clamp_min(z, 0, out=a),
         lambda g, z, a: ops.threshold_backward.grad_input(g, a, 0, grad_input=g),
     ),
     "tanh": Activation(
@@ -183,10 +184,7 @@ class Perceptrons:
         pairs = zip(shape.views(parameters), shape.views(self.gradients), strict=True)
         *self._hidden, self._last = [Layer(*pair) for pair in pairs]
         self._statistics, self._units = statistics, units
-        self._groups: list[tuple[slice, Activation]] = []
-        for name, group in groupby(range(len(activations)), key=lambda k: activations[k]):
-            rows = list(group)
-            self._groups.append((slice(rows[0], rows[-1] + 1), ACTIVATIONS[name]))
+        self._groups = list(_groups(activations))
 
     def forward(self, x: Tensor, out: Tensor, masks: Sequence[Tensor] = (), training: bool = False) -> Tensor:
         """The outputs for x `[K, B, inputs]`, in `out` `[K, B, outputs]`. `masks` `[K, B, width]` of each hidden
@@ -198,9 +196,9 @@ class Perceptrons:
                 layer.normalise(z, *self._statistics[i], training)
             x = layer.buffer("a", n)
             for rows, activation in self._groups:
-                activation.forward(z[rows], x[rows])
+                activation.forward(rows(z), rows(x))
                 if self._units and activation.of_zero:
-                    x[rows].mul_(self._units[i][rows])
+                    rows(x).mul_(rows(self._units[i]))
             if masks:
                 x = torch.mul(x, masks[i], out=layer.buffer("dropped", n))
         return self._last.linear(x, out)
@@ -218,19 +216,31 @@ class Perceptrons:
             if masks:
                 g.mul_(masks[i])
             for rows, activation in self._groups:
-                activation.backward(g[rows], layer.buffer("z", n)[rows], layer.buffer("a", n)[rows])
+                activation.backward(rows(g), rows(layer.buffer("z", n)), rows(layer.buffer("a", n)))
             if self._statistics:
                 layer.normalise_back(g)
             layer.linear_back(g)
             above = layer
 
 
+def _groups(activations: Sequence[str]) -> Iterator[tuple[Callable[[Tensor], Tensor], Activation]]:
+    """Each activation, and what takes the part of a tensor that is of its networks."""
+    for name, group in groupby(range(len(activations)), key=lambda k: activations[k]):
+        rows = list(group)
+        if len(rows) == len(activations):
+            yield (lambda tensor: tensor), ACTIVATIONS[name]
+        else:
+            yield operator.itemgetter(slice(rows[0], rows[-1] + 1)), ACTIVATIONS[name]
+
+
 def loss_gradient(output: Tensor, target: Tensor, classes: bool, out: Tensor) -> Tensor:
     """The derivative of the mean loss of a batch by the outputs `[K, B, outputs]`: of cross-entropy with
     `target` as the classes' probabilities, or of the squared error."""
     if classes:
-        torch.softmax(output, 2, out=out).sub_(target)
-        return out.mul_(1 / output.shape[1])
+        torch.sub(
+            output, output.amax(2, keepdim=True), out=out
+        ).exp_()  # torch.softmax is slow for few classes
+        return out.div_(out.sum(2, keepdim=True)).sub_(target).mul_(1 / output.shape[1])
     return torch.sub(output, target, out=out).mul_(2 / output.shape[1])
 
 
