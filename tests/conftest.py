@@ -35,6 +35,14 @@ def ray() -> Iterator[Any]:
     path.unlink(missing_ok=True)
 
 
+@pytest.fixture(scope="session")
+def digits() -> Any:
+    """The digits, as the built-in trainables get them. Nobody may write into them."""
+    from raysweep.trainables.data import load
+
+    return load("digits")
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current directory, and no MLflow: most tests are not about it, and it takes seconds to start."""

@@ -25,11 +25,6 @@ from raysweep.trainables.predict import Predictor
 
 
 @pytest.fixture(scope="module")
-def digits() -> Data:
-    return load("digits")
-
-
-@pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Data:
     """y = 3 x0 - 2 x1 + 100, with noise of 0.1."""
     rng = np.random.default_rng(0)

@@ -25,11 +25,6 @@ DOUBLE = torch.float64
 
 
 @pytest.fixture(scope="module")
-def digits() -> Data:
-    return load("digits")
-
-
-@pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Data:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(500, 64))

@@ -182,3 +182,30 @@ def test_as_many_run_at_once_as_the_search_can_learn_from(
     held = [len(slots.held(str(worker))) for worker in range(workers)]
     assert sum(held) == running and max(held) <= offered and max(held) - min(held) <= 1
     journal.close()
+
+
+def test_what_has_lost_its_process_is_retried_alone(tmp_path: Path) -> None:
+    """One of four has used up the memory, say: the others must not fail with it again and again."""
+    asked = quick(trials=480, algorithm="random", space={"x": {"float": [-1.0, 1.0]}})
+    journal = Journal(tmp_path / "quick")
+    open_session(asked, journal)
+    loop = Loop(asked, journal)
+    limiter: Any = SimpleNamespace(limit=2)
+    slots = Slots(loop, limiter)
+    assert slots.begin("a") is not None and len(slots.fill("a", 4)) == 3
+    for number in slots.lose("a"):
+        loop.lost(number, "worker", "it is gone")
+    seen = []
+    assert slots.begin("b") is not None and slots.begin("c") is not None
+    for _ in range(20):
+        for run in ("b", "c"):
+            slots.fill(run, 4)
+            held = slots.held(run)
+            assert len(held) == 1 or not any(journal.trial(n).losses for n in held)
+            for number in held:
+                seen.append(number)
+                loop.started(number, run)
+                loop.end(number, "completed", "")
+                slots.leave(run, number)
+    assert set(range(4)) < set(seen) and len(seen) == len(set(seen)) and len(seen) > 40
+    journal.close()

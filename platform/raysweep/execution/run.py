@@ -258,7 +258,8 @@ def _slots(study: Study, grows: bool, say: Say) -> int:
     fits = capacity(study.per_trial.request(), grows)
     if not fits.now:
         say("No node can hold a trial yet: waiting for the autoscaler to add one that can.")
-    if study.concurrency is not None and study.concurrency > fits.most:
+    alone = "packs" not in study.found.takes  # else several may share a worker
+    if alone and study.concurrency is not None and study.concurrency > fits.most:
         say(f"concurrency is {study.concurrency} but only {fits.most} trials fit at once.")
     if not study.per_trial.gpu and ray.cluster_resources().get("GPU"):
         say("This cluster has GPUs and the study asks for none: per_trial: {gpu: 1} would use them.")

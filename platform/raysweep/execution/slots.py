@@ -56,8 +56,13 @@ class Slots:
         held = self._held[run]
         found: list[Assignment] = []
         for _ in range(self._room(offered, len(held))):
+            if any(_is_suspect(self._loop.journal.trial(number)) for number in held):
+                break
             trial = self._loop.next()
             if trial is None:
+                break
+            if held and _is_suspect(trial):
+                self._loop.take_back(trial.number)  # until a worker is free
                 break
             held.append(trial.number)
             found.append(self._assignment(trial))
@@ -107,3 +112,8 @@ class Slots:
             "attempt": self._loop.attempt(trial),
             "reported": trial.last.epoch if trial.last else begins,
         }
+
+
+def _is_suspect(trial: Trial) -> bool:
+    """Whether a trial has lost its process before, perhaps by its own doing: it is retried alone."""
+    return any(loss.cause == "worker" for loss in trial.losses)
