@@ -262,6 +262,27 @@ def test_a_state_of_a_member_is_one_of_a_training_alone(name: str, digits: Data)
     assert same(curve(member(pack_of(digits), digits, 1, norm, **options))[1:], rest, 1e-12)
 
 
+def test_an_error_is_that_of_each_and_none_goes_on_from_the_middle_of_an_epoch(
+    digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = pack_of(digits)
+    members = [member(pack, digits, i, False) for i in range(3)]
+    for m in members:
+        next(m)
+    steps = itertools.count()
+
+    def fails(*arguments: Any) -> None:
+        if next(steps) == 5:
+            raise MemoryError("no more of it")
+
+    monkeypatch.setattr(members[1].rule, "step", fails)
+    for m in members:
+        with pytest.raises(RuntimeError, match="3 trained together: MemoryError: no more of it"):
+            next(m)
+        assert list(m) == []
+    assert not pack.members
+
+
 def test_in_single_precision_a_pack_changes_no_more_than_threads_do(digits: Data) -> None:
     """After four epochs, the losses differ by no more than ten times what another number of threads does, or by
     rounding."""

@@ -115,5 +115,5 @@ class Slots:
 
 
 def _is_suspect(trial: Trial) -> bool:
-    """Whether a trial has lost its process before, perhaps by its own doing: it is retried alone."""
-    return any(loss.cause == "worker" for loss in trial.losses)
+    """Whether a trial was lost before, perhaps by its own doing: it is retried alone."""
+    return any(loss.cause != "node" for loss in trial.losses)

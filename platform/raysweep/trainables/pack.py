@@ -34,7 +34,7 @@ from raysweep.trainables.training import (
 
 CHUNK = 1 << 18
 """Numbers that are gathered at once: some batches of a small network, or one."""
-EVALUATE_AT_ONCE = 1 << 22
+EVALUATE_AT_ONCE = 1 << 20
 """Numbers in the widest layer of an evaluation."""
 
 
@@ -86,8 +86,18 @@ class Pack:
         return pays_off(self.members[0].shape, self._batch_size)
 
     def advance(self) -> None:
-        """Compute the next epoch of all members that have one to come."""
+        """Compute the next epoch of all members that have one to come. An error is that of each: their parameters
+        are somewhere in the middle of an epoch."""
         among = sorted((m for m in self.members if m.waits), key=lambda m: m.p.activation)
+        try:
+            self._advance(among)
+        except Exception as error:
+            if len(among) > 1 and not isinstance(error, Infeasible):  # it may not happen to one alone
+                error = RuntimeError(f"{len(among)} trained together: {type(error).__name__}: {error}")
+            for member in among:
+                member.error = error
+
+    def _advance(self, among: list[Member]) -> None:
         if self._stack is None or self._stack.members != among:
             self._stack = Stack(among, self.dtype)
         for member in among:
@@ -245,21 +255,22 @@ class Member:
         self._places: Tensor | None = None  # where they are in the row, if that is a wider network's
         self._result: tuple[dict[str, float], dict[str, Any]] | None = None
         self._over = False
+        self.error: Exception | None = None
+        """What has ended its epoch before its end."""
         pack.members.append(self)
 
     def __iter__(self) -> Member:
         return self
 
     def __next__(self) -> tuple[dict[str, float], dict[str, Any]]:
-        if self._result is None:
-            if not self.waits:
-                self.close()
-                raise StopIteration
+        if self.waits:
             self._pack.advance()
         result, self._result = self._result, None
-        if result is None:
-            raise RuntimeError("the pack has left out a member that waits")
-        return result
+        if result is not None:
+            return result
+        error, self.error = self.error, None
+        self.close()
+        raise error or StopIteration
 
     def close(self) -> None:
         """Leave the pack."""
@@ -271,7 +282,8 @@ class Member:
     def waits(self) -> bool:
         """Whether the member has an epoch to come that has not been computed."""
         stopped = self.p.patience is not None and self._waited >= self.p.patience
-        return not self._over and self._result is None and self._epoch < self.p.epochs and not stopped
+        waits = self._result is None and self.error is None and self._epoch < self.p.epochs
+        return waits and not self._over and not stopped
 
     def begin(self) -> None:
         """The next epoch begins."""
