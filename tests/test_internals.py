@@ -161,12 +161,13 @@ def test_ray_still_reads_our_settings_and_says_our_words() -> None:
         "RAY_CHDIR_TO_TRIAL_DIR",
         ray_internals.AUTHENTICATION_LOGGER.split(".")[-1],
     }
-    names |= ray_internals.PRELOAD.keys() - {"RAY_preload_python_modules"}
+    of_raylet = {"RAY_preload_python_modules", "RAY_idle_worker_killing_time_threshold_ms"}
+    names |= ray_internals.PRELOAD.keys() - of_raylet
     assert {n for n in names if n not in code} == set()
     programs = [root / "core" / "src" / "ray" / n for n in ("gcs/gcs_server", "raylet/raylet")]
     binary = b"".join(p.read_bytes() for p in programs)
     assert {w for w in ray_internals.GONE if w.encode() not in binary} == set()
-    assert b"RAY_preload_python_modules" in binary
+    assert {n for n in of_raylet if n.encode() not in binary} == set()
     launcher = (root / "autoscaler" / "_private" / "commands.py").read_text()
     assert Path(ray_internals.LAUNCHED).name in launcher
 

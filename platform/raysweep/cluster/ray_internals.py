@@ -26,6 +26,9 @@ SETTINGS = {
 PRELOAD = {
     # Ray has processes wait for work from its start on. They import this meanwhile, which takes seconds.
     "RAY_preload_python_modules": "torch,ray.tune",
+    # Ray Tune reserves CPUs before it starts its actors. Meanwhile, Ray would see processes without a CPU, and end
+    # those that have waited for a second.
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",
     # What Ray Tune would set for its actors: a process that waits has it already, see `waiting_processes`.
     "PL_DISABLE_FORK": "1",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",

@@ -22,6 +22,7 @@ from raysweep.study.params import Choice
 from raysweep.study.shared import REMOTE, data_problems, data_sets, feature_sets
 from raysweep.study.study import Study
 from raysweep.tracking.store import OFF
+from raysweep.trainables.readers import DEFAULT, is_light
 from raysweep.trainables.trainable import SHARD
 
 MANY = 16  # sets of features to compute in advance; with more, each is computed when a trial needs it
@@ -32,13 +33,21 @@ Loading = list[tuple[dict[str, Any], Any, Any]]
 """Data that is being loaded: the arguments, and references to the data and to what describes it."""
 
 
-def start_loading(study: Study) -> Loading:
-    """Begin to load each data set that the space names, once, in a process of its own."""
+def start_loading(study: Study, ours: bool) -> Loading:
+    """Begin to load each data set that the space names, once, in a process of its own. Of a Ray that is `ours`,
+    started for this study, each process waits for a trial, and one that has run a task never gets any: so light
+    data is read here."""
     if study.found.load is None:
         return []
     loads = ray.remote(num_cpus=0, num_returns=2)(_load_and_describe)
-    module = study.found.function.__module__
-    return [(arguments, *loads.remote(module, arguments, os.getcwd())) for arguments in data_sets(study)]
+    module, begun = study.found.function.__module__, []
+    for arguments in data_sets(study):
+        if ours and is_light(arguments.get("data", DEFAULT)):
+            found = map(ray.put, _load_and_describe(module, arguments, os.getcwd()))
+        else:
+            found = loads.remote(module, arguments, os.getcwd())
+        begun.append((arguments, *found))
+    return begun
 
 
 def prepare(loop: Loop, uri: str, say: Say, loading: Loading) -> Job:

@@ -231,7 +231,7 @@ def _search(loop: Loop, cluster: Cluster, uri: str, watch: live.Watch | None, sa
 
         # For the preparation only: the search itself follows the cluster as it grows and shrinks.
         slots = _slots(study, address is not None, say)
-        loading = preparation.start_loading(study)
+        loading = preparation.start_loading(study, address is None)
         from raysweep.execution.tuning import tune_study  # takes a second: meanwhile, others load and import
 
         job = preparation.prepare(loop, uri, say, loading)

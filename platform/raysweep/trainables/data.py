@@ -20,7 +20,7 @@ from annotated_types import Ge, Gt, Lt
 from raysweep.errors import DataError, did_you_mean
 from raysweep.trainables.encoding import encoder_of
 from raysweep.trainables.images import are_images
-from raysweep.trainables.readers import Array, Raw, read
+from raysweep.trainables.readers import DEFAULT, Array, Raw, read
 
 Part = Annotated[float, Gt(0.0), Lt(1.0)]
 Task = Literal["auto", "classification", "regression"]
@@ -78,7 +78,7 @@ class Data:
 
 
 def load(
-    data: str = "digits",
+    data: str = DEFAULT,
     data_dir: str | None = None,
     target: str | int | None = None,
     header: bool | None = None,
@@ -105,7 +105,7 @@ def load(
 
 
 def load_images(
-    data: str = "digits",
+    data: str = DEFAULT,
     data_dir: str | None = None,
     validation: Part = 0.15,
     test: Part = 0.15,

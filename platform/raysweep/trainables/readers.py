@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+DEFAULT = "digits"
+LIGHT = 1 << 27  # bytes of a file
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 
@@ -50,6 +52,12 @@ def check_path(data: str) -> None:
     if data not in _NAMED and not path.exists():
         known = did_you_mean(data, _NAMED) if path.suffix == "" else ""
         raise DataError(f"data: '{data}' does not exist (looked in {Path.cwd()}).{known}")
+
+
+def is_light(data: str) -> bool:
+    """Whether it is read within a moment, by a process that has not imported torch."""
+    path = Path(data)
+    return data == DEFAULT or (data not in _NAMED and path.is_file() and path.stat().st_size < LIGHT)
 
 
 def read(
@@ -107,7 +115,7 @@ def _torchvision(name: str, data_dir: str | None) -> Raw:
 
 
 _NAMED: dict[str, Callable[[str, str | None], Raw]] = {
-    "digits": _digits,
+    DEFAULT: _digits,
     **dict.fromkeys(("mnist", "fashion_mnist", "cifar10", "cifar100"), _torchvision),
 }
 
