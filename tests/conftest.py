@@ -58,8 +58,9 @@ def mlflow_store(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def quick(name: str = "quick", trainable: str = "trainables:parabola", **more: Any) -> Study:
-    """A study whose trials take no time."""
-    given = {"minimize": "loss", "trials": 4, "space": {"x": {"float": [-1.0, 1.0]}, "epochs": 3}}
+    """A study whose trials take no time, one after the other: a second process would take seconds to start."""
+    space = {"x": {"float": [-1.0, 1.0]}, "epochs": 3}
+    given = {"minimize": "loss", "trials": 4, "concurrency": 1, "space": space}
     return Study(name=name, trainable=trainable, **{**given, **more})
 
 

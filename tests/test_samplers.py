@@ -204,7 +204,7 @@ def test_another_seed_gives_other_points(name: str) -> None:
 
 @pytest.mark.parametrize("name", DRAWING)
 def test_with_nothing_told_every_sampler_draws_the_space_s_own_distribution(name: str) -> None:
-    n = 1200
+    n = 600
     points = [p for p in (nothing_told(name, i) for i in range(n)) if p is not None]
     for key, value, share in [
         ("layers", 2, 1 / 3),

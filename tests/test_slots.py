@@ -91,14 +91,19 @@ def test_trials_in_one_worker_are_trials_as_any_other(ray: Any, here: Path) -> N
     assert charged <= 2.5 * spent, "two workers: each second is charged once"
 
 
+def slow(value: Any) -> Any:
+    """A parameter with which a test is a slow one."""
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     "scheduler",
     [
-        {"name": "asha", "kind": "stopping", "grace": 1, "reduction": 2},
         {"name": "asha", "kind": "promotion", "grace": 1, "reduction": 2},
-        {"name": "hyperband", "reduction": 2},
-        {"name": "median", "grace": 1},
         {"name": "pbt", "interval": 2},
+        slow({"name": "asha", "kind": "stopping", "grace": 1, "reduction": 2}),
+        slow({"name": "hyperband", "reduction": 2}),
+        slow({"name": "median", "grace": 1}),
     ],
     ids=lambda s: "-".join(str(s[k]) for k in ("name", "kind") if k in s),
 )
@@ -117,6 +122,7 @@ def test_every_scheduler_decides_on_trials_in_one_worker(
         assert any(t.status == "stopped" for t in result.trials)
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_with_each_trial_once(here: Path) -> None:
     """In the middle of a pack: what has ended stays as it is, and each trial has each of its epochs once."""
     (here / "small.yaml").write_text(study(trials=10, space={**SPACE, "epochs": 60}).to_yaml())
@@ -168,7 +174,9 @@ def test_as_many_run_at_once_as_the_search_can_learn_from(
     more: dict[str, Any], workers: int, offered: int, running: int, tmp_path: Path
 ) -> None:
     space = {"x": {"float": [-1.0, 1.0]}, "epochs": 9}
-    asked = quick(**{"space": space, "algorithm": "hyperopt", "scheduler": "none", **more})
+    asked = quick(
+        **{"space": space, "algorithm": "hyperopt", "scheduler": "none", "concurrency": None, **more}
+    )
     journal = Journal(tmp_path / "quick")
     open_session(asked, journal)
     limiter: Any = SimpleNamespace(limit=workers)
@@ -186,7 +194,7 @@ def test_as_many_run_at_once_as_the_search_can_learn_from(
 
 def test_what_has_lost_its_process_is_retried_alone(tmp_path: Path) -> None:
     """One of four has used up the memory, say: the others must not fail with it again and again."""
-    asked = quick(trials=480, algorithm="random", space={"x": {"float": [-1.0, 1.0]}})
+    asked = quick(trials=480, concurrency=None, algorithm="random", space={"x": {"float": [-1.0, 1.0]}})
     journal = Journal(tmp_path / "quick")
     open_session(asked, journal)
     loop = Loop(asked, journal)

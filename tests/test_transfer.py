@@ -456,7 +456,7 @@ def test_only_features_that_some_trial_can_ask_for_are_made() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_what_one_study_finds_is_where_the_next_begins(ray: Any, here: Path, mlflow_store: None) -> None:
     shared: dict[str, Any] = {
         "trainable": "transfer",

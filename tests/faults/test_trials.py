@@ -68,7 +68,7 @@ def test_the_same_exception_at_the_same_epoch_is_not_tried_a_third_time(
     assert all(t.error.startswith("KeyError: 'colour'") for t in trials)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_trial_that_hangs_is_killed_and_is_no_success(run: Callable[..., tuple[Trial, ...]]) -> None:
     trial = hit(
         run("hangs", no_progress_timeout="30 s")

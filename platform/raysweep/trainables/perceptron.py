@@ -163,7 +163,10 @@ class Layer:
     def linear_back(self, g: Tensor) -> None:
         """The derivatives by weight and bias."""
         torch.bmm(g.transpose(1, 2), self.x, out=self.weight_grad)
-        torch.sum(g, 1, out=self.bias_grad)
+        if self.norm_grads:  # batch norm takes the mean away again. What rounding leaves, Adam would make steps of
+            self.bias_grad.zero_()
+        else:
+            torch.sum(g, 1, out=self.bias_grad)
 
 
 class Perceptrons:
