@@ -10,6 +10,7 @@ need the same features at once need no coordination.
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -41,6 +42,9 @@ class TooLargeError(DataError):
     """An entry that does not fit in the cache even if everything else is deleted."""
 
 
+_version = functools.cache(importlib.metadata.version)  # it reads files, for every trial
+
+
 class Features:
     """One entry: rows of one shape and type, as many as the data set has samples."""
 
@@ -59,9 +63,7 @@ class Features:
         Raises TooLargeError when the entry would not fit at all, DataError when the disk has no room.
         """
         about = {"format": FORMAT, "shard": SHARD, **about}
-        about["versions"] = {
-            p: importlib.metadata.version(p) for p in (*VERSIONS, *about.pop("packages", ()))
-        }
+        about["versions"] = {p: _version(p) for p in (*VERSIONS, *about.pop("packages", ()))}
         self.key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
         self.folder, self.count = root / self.key[:32], rows
         root.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -2,8 +2,9 @@
 
 Each member of a pack is a training of its own: `next` gives its next epoch's metrics and its state, as if it were
 alone. Whichever member is asked first has the epoch computed for all. Members come and go between epochs. What they
-must have in common is their *signature*: the data, the batch size, the number of layers, batch norm. All else is
-theirs: widths (narrower networks are padded), activation, dropout, optimizer, learning rate, schedule, seed.
+must have in common is their *signature*: the data, the batch size, the number of layers, batch norm; and their widths
+to the next power of two where networks are large. All else is theirs: widths (narrower networks are padded),
+activation, dropout, optimizer, learning rate, schedule, seed.
 A member draws its random numbers from its seed, the epoch and the layer alone, whoever else is in the pack.
 """
 
@@ -34,6 +35,9 @@ from raysweep.trainables.training import (
 
 CHUNK = 1 << 18
 """Numbers that are gathered at once: some batches of a small network, or one."""
+LARGE = 1 << 16
+"""Parameters from which on it is the arithmetic that takes time, that of padding too: then the members of a pack
+have similar widths."""
 EVALUATE_AT_ONCE = 1 << 20
 """Numbers in the widest layer of an evaluation."""
 
@@ -61,7 +65,8 @@ class Packs:
     ) -> Pack:
         """The pack for such a training. `key` names the data. With several `views` of each sample, the rows of
         `data.x_train` are the views of the first sample, of the second, ...; an epoch has a random one of each."""
-        signature = (key, p.batch_size, shape.inputs, len(shape.hidden), shape.batch_norm, dtype)
+        widths = tuple(1 << (w - 1).bit_length() for w in shape.hidden) if shape.count > LARGE else ()
+        signature = (key, p.batch_size, shape.inputs, len(shape.hidden), widths, shape.batch_norm, dtype)
         for known in [s for s, pack in self._packs.items() if not pack.members and s != signature]:
             del self._packs[known]
         if signature not in self._packs:

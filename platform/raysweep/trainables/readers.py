@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import itertools
 import os
 import zipfile
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 DEFAULT = "digits"
-LIGHT = 1 << 27  # bytes of a file
+LIGHT = 1 << 27  # bytes
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 
@@ -56,8 +57,11 @@ def check_path(data: str) -> None:
 
 def is_light(data: str) -> bool:
     """Whether it is read within a moment, by a process that has not imported torch."""
+    if data in _NAMED or not Path(data).exists():
+        return data == DEFAULT
     path = Path(data)
-    return data == DEFAULT or (data not in _NAMED and path.is_file() and path.stat().st_size < LIGHT)
+    files = (f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+    return all(size < LIGHT for size in itertools.accumulate(f.stat().st_size for f in files))
 
 
 def read(
