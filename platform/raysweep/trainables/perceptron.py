@@ -163,7 +163,9 @@ class Layer:
     def linear_back(self, g: Tensor) -> None:
         """The derivatives by weight and bias."""
         torch.bmm(g.transpose(1, 2), self.x, out=self.weight_grad)
-        if self.norm_grads:  # batch norm takes the mean away again. What rounding leaves, Adam would make steps of
+        if (
+            self.norm_grads
+        ):  # batch norm takes the bias away again; Adam would make steps of what rounding leaves
             self.bias_grad.zero_()
         else:
             torch.sum(g, 1, out=self.bias_grad)
