@@ -21,6 +21,7 @@ from click.testing import CliRunner, Result
 
 from conftest import ROOT
 from raysweep.cli import cli
+from raysweep.journal import queue
 from raysweep.journal.journal import Journal
 
 STUDY = """\
@@ -204,6 +205,26 @@ def test_a_point_is_queued_for_a_study(raysweep: Callable[..., Result], here: Pa
     assert wrong.exit_code == 2
     assert "tiny: y: is not in the space" in wrong.stderr and "tiny: x: 5.0 is outside" in wrong.stderr
     assert "write NAME=VALUE, got x" in raysweep("enqueue", "tiny", "x").stderr
+
+
+@pytest.mark.usefixtures("finished")
+def test_one_trial_is_acted_on(raysweep: Callable[..., Result], here: Path) -> None:
+    out = raysweep("stop", "tiny", "0")
+    assert (out.exit_code, out.stderr) == (1, "trial 0 of tiny has ended: it is completed\n")
+    assert "trial 0 of tiny has ended" in raysweep("promote", "tiny", "0").stderr
+    assert "has no trial 9" in raysweep("fork", "tiny", "9", "x=0.5").stderr
+    assert "tiny: x: 5.0 is outside" in raysweep("fork", "tiny", "0", "x=5.0").stderr
+    assert "trial 0 of tiny has no checkpoint" in raysweep("fork", "tiny", "0", "x=0.5").stderr
+    folder = here / "studies/tiny/trials/000000"
+    folder.mkdir(parents=True)
+    for suffix in ("pt", "json"):
+        (folder / f"epoch-000002.{suffix}").write_text("{}")
+    done = raysweep("fork", "tiny", "0", "x=0.5")
+    assert done.stdout == (
+        "queued for tiny: {'x': 0.5, 'epochs': 2}, from trial 0. Run it: raysweep resume tiny\n"
+    )
+    (request,) = queue.requests(here / "studies/tiny")
+    assert (request.act, request.trial, request.values) == ("fork", 0, {"x": 0.5})
 
 
 @pytest.mark.usefixtures("finished")

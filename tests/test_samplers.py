@@ -6,12 +6,13 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from raysweep import Choice, Float, Int, Space
-from raysweep.search.samplers import SAMPLERS, Sampler
+from raysweep import Choice, Float, Int, Space, Study
+from raysweep.search.samplers import SAMPLERS, Sampler, sampler_of
 from raysweep.study.objective import Objective
 from raysweep.study.space import Point, encode
 from raysweep.trial import Report, Trial
@@ -234,3 +235,49 @@ def test_the_grid_is_each_point_once_and_then_ends() -> None:
         sampler.tell(Trial(len(points), point))
         points.append(encode(point))
     assert len(points) == len(set(points)) == SPACE.size()
+
+
+# --- what a person believes --------------------------------------------------------------------------------------
+
+BELIEVED = Space(
+    {
+        "layers": Int(1, 3, prior=2),
+        "units": Int(8, 64, each="layers", prior=32),
+        "optimizer": Choice(["adam", "sgd"], prior="sgd"),
+        "momentum": Float(0.0, 0.9, when={"optimizer": "sgd"}, prior=0.9),
+        "lr": Float(1e-4, 1e-1, log=True, prior=1e-3),
+        "batch": [32, 64],
+    }
+)
+
+
+def train(**point: Any) -> dict[str, float]:
+    """Never run."""
+    return {"loss": math.nan}
+
+
+def believing(algorithm: str, seed: int = 0, space: Space = BELIEVED) -> Sampler:
+    return sampler_of(Study(name="x", trainable=train, minimize="loss", trials=100, algorithm=algorithm, seed=seed,
+                            space=space))  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", ["random", "hyperopt", "optuna"])
+def test_a_search_begins_at_the_priors_and_believes_them_less_and_less(algorithm: str) -> None:
+    first = believing(algorithm).ask(0) or {}
+    assert {k: v for k, v in first.items() if k != "batch"} == {
+        "layers": 2, "units": [32, 32], "optimizer": "sgd", "momentum": 0.9, "lr": 1e-3,
+    }  # fmt: skip
+    points = search(believing(algorithm), bowl, range(60))
+    assert [BELIEVED.check(p) for p in points] == [[]] * 60
+    assert points == search(believing(algorithm), bowl, range(60))
+
+    def near(points: list[Point]) -> float:
+        return sum(abs(math.log10(p["lr"]) + 3) < 0.3 for p in points) / len(points)
+
+    drawn = [[believing("random", seed).ask(n) or {} for seed in range(200)] for n in (1, 90)]
+    assert near(drawn[0]) > 0.35 > 0.27 > near(drawn[1])  # by chance it is a fifth
+
+
+def test_without_priors_a_sampler_is_as_it_was() -> None:
+    plain = Space({n: replace(p, prior=None) for n, p in BELIEVED.items()})
+    assert believing("random", space=plain).ask(5) == SAMPLERS["random"](plain, LOSS, 0).ask(5)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+import re
+import statistics
 from typing import Any
 
 import pytest
@@ -24,6 +26,10 @@ PARAMS = {
     "int grid": Int(1, 1000, log=True, grid=4),
     "choice": Choice(["adam", "sgd", None, True, 1.5, [64, 32]]),
     "one": Choice([7]),
+    "prior": Float(1e-4, 1e-1, log=True, prior=1e-3),
+    "prior at an end": Int(8, 512, log=True, prior=512),
+    "prior on steps": Float(0.0, 0.9, step=0.1, prior=0.3),
+    "prior choice": Choice(["adam", "sgd", True], prior=True),
 }
 EVERY = pytest.mark.parametrize("p", PARAMS.values(), ids=PARAMS)
 
@@ -47,6 +53,32 @@ def test_every_quantile_is_a_legal_value(p: Param) -> None:
 
 
 @EVERY
+def test_half_of_what_is_believed_is_near_the_prior_and_nothing_is_ruled_out(p: Param) -> None:
+    drawn = [p.believed((i + 0.5) / 1000) for i in range(1000)]
+    assert all(p.legal(v) for v in drawn) and p.legal(p.believed(math.nextafter(1.0, 0.0)))
+    if p.prior is None:
+        assert drawn == [p.at((i + 0.5) / 1000) for i in range(1000)]
+    elif isinstance(p, Choice):
+        assert set(map(repr, drawn)) == set(map(repr, p.options)) and drawn.count(p.prior) >= 500
+    elif isinstance(p, Float | Int):
+        near = [abs(p.share(v) - p.share(p.prior)) for v in drawn]
+        assert statistics.median(near) < 0.12 and max(near) > 0.3
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ({"float": [0.0, 1.0], "prior": 2.0}, "prior: must be one of its values, got 2.0"),
+        ({"int": [1, 4], "prior": 1.5}, "prior: must be one of its values, got 1.5"),
+        ({"choice": ["a", "b"], "prior": "c"}, 'prior: must be one of its values, got "c"'),
+    ],
+)
+def test_a_prior_is_one_of_the_values(form: dict[str, Any], told: str) -> None:
+    with pytest.raises(StudyError, match=re.escape(told)):
+        param(form)
+
+
+@EVERY
 def test_the_grid_is_made_of_legal_values_each_once(p: Param) -> None:
     if p.size() is None:
         return
@@ -61,7 +93,7 @@ def test_a_parameter_is_read_back_from_what_it_writes(p: Param) -> None:
     assert param(p.form()) == p
 
 
-@pytest.mark.parametrize("p", [p for n, p in PARAMS.items() if n not in {"choice", "one"}])
+@pytest.mark.parametrize("p", [p for p in PARAMS.values() if not isinstance(p, Choice)])
 def test_both_ends_of_a_range_are_reached_exactly(p: Any) -> None:
     assert p.at(0.0) == p.low
     assert p.at(1.0) == pytest.approx(p.high, rel=1e-15)

@@ -1,4 +1,4 @@
-"""Commands for a running study, here or elsewhere: status, logs, stop, cancel."""
+"""Commands for a study as it runs, here or elsewhere: status, logs, stop, promote, fork, cancel."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from raysweep.cli.base import cli, console, open_study, print_result, trial_of
-from raysweep.cli.options import again, folder_option, json_option, say, study_argument
+from raysweep.cli.options import again, folder_option, json_option, point_of, say, study_argument
 from raysweep.cli.remote import StudyCommand
 from raysweep.errors import ClusterError, RaysweepError
-from raysweep.storage import output
+from raysweep.storage import checkpoints, output
 
 if TYPE_CHECKING:
     from raysweep.journal.history import Reader
@@ -205,19 +205,86 @@ def _as_json(records: list[Record], trial: int | None) -> Iterator[str]:
 
 @cli.command(cls=StudyCommand)
 @study_argument
+@click.argument("trial", type=int, required=False)
 @folder_option
-def stop(study: str, folder: Path) -> None:
-    """Stop a study once its running trials have finished.
+def stop(study: str, trial: int | None, folder: Path) -> None:
+    """Stop a study once its running trials have finished, or one trial after its epoch.
 
-    No more trials start. `resume` continues the study.
+    No more trials start. `resume` continues the study. A trial that is stopped keeps its epochs, and counts.
+
+    \b
+    raysweep stop digits_mlp
+    raysweep stop digits_mlp 7
     """
     from raysweep.journal import queue
 
+    if trial is not None:
+        place = _open_trial(folder, study, trial)
+        queue.request(place, "stop", trial)
+        click.echo(f"trial {trial} of {place.name} stops after its epoch")
+        return
     place = _running(folder, study)
     queue.request_end(place, "stop")
     click.echo(
         f"{place.name} ends after its running trials: raysweep status {place.name} --watch{again(folder)}"
     )
+
+
+@cli.command(cls=StudyCommand)
+@study_argument
+@click.argument("trial", type=int)
+@folder_option
+def promote(study: str, trial: int, folder: Path) -> None:
+    """Let a trial that has paused go on, though others are better."""
+    from raysweep.journal import queue
+
+    place = _open_trial(folder, study, trial)
+    status = open_study(folder, study)[1].trial(trial).status
+    if status != "paused":
+        raise RaysweepError(f"trial {trial} of {place.name} has not paused: it is {status}")
+    queue.request(place, "promote", trial)
+    click.echo(f"trial {trial} of {place.name} goes on as soon as a worker is free{_later(place, folder)}")
+
+
+@cli.command(cls=StudyCommand)
+@study_argument
+@click.argument("trial", type=int)
+@click.argument("values", nargs=-1, required=True, metavar="NAME=VALUE...")
+@folder_option
+def fork(study: str, trial: int, values: tuple[str, ...], folder: Path) -> None:
+    """Begin another trial from the newest checkpoint of this one, with other values.
+
+    \b
+    raysweep fork digits_mlp 7 lr=1e-4 epochs=30
+    """
+    from raysweep.journal import queue
+
+    place, history, what = open_study(folder, study)
+    parent = trial_of(history, study, trial)
+    changed = point_of(values, what, parent.point)
+    if not checkpoints.epochs(checkpoints.trial_folder(place, trial)):
+        raise RaysweepError(
+            f"trial {trial} of {place.name} has no checkpoint: only the best `keep` trials and those that have not"
+            " ended have one"
+        )
+    queue.request(place, "fork", trial, {n: v for n, v in changed.items() if parent.point.get(n) != v})
+    click.echo(f"queued for {place.name}: {changed}, from trial {trial}{_later(place, folder)}")
+
+
+def _open_trial(folder: Path, study: str, trial: int) -> Path:
+    """The folder of a study of which a trial has not ended. Raises RaysweepError when it has."""
+    place, history, _ = open_study(folder, study)
+    found = trial_of(history, study, trial)
+    if found.ended:
+        raise RaysweepError(f"trial {trial} of {place.name} has ended: it is {found.status}")
+    return place.resolve()
+
+
+def _later(place: Path, folder: Path) -> str:
+    """How to run a study that is not running."""
+    from raysweep.journal.journal import running
+
+    return "" if running(place) else f". Run it: raysweep resume {place.name}{again(folder)}"
 
 
 @cli.command(cls=StudyCommand)

@@ -12,9 +12,9 @@ from pathlib import Path
 import click
 
 from raysweep.cli.base import cli, mlflow_for, open_study, store_for
-from raysweep.cli.options import cluster_option, folder_option, say, study_argument, tracking_option
+from raysweep.cli.options import cluster_option, folder_option, point_of, say, study_argument, tracking_option
 from raysweep.cli.remote import StudyCommand
-from raysweep.errors import Problem, RaysweepError, StudyError
+from raysweep.errors import RaysweepError
 
 
 @cli.command(cls=StudyCommand)
@@ -30,17 +30,10 @@ def enqueue(study: str, values: tuple[str, ...], folder: Path) -> None:
     raysweep enqueue digits_mlp layers=2 units=[64,32] activation=relu dropout=0.1 optimizer=adam lr=1e-3 batch_size=64
     """
     from raysweep.journal import queue
-    from raysweep.study.yaml import parse_yaml
     from raysweep.trial import asked
 
     place, history, what = open_study(folder, study)
-    pairs = [v.partition("=") for v in values]
-    if not all(equals for _, equals, _ in pairs):
-        raise StudyError([Problem("", f"write NAME=VALUE, got {v}") for v in values if "=" not in v])
-    point = what.space.completed(dict(parse_yaml("\n".join(f"{n}: {v}" for n, _, v in pairs))))
-    problems = what.space.check(point)
-    if problems:
-        raise StudyError(problems, source=what.name)
+    point = point_of(values, what)
     queue.put(place, point)
     if asked(history.trials) >= what.target:
         say(f"{what.name} has its {what.target} trials. Raise trials in its file, and run it again")

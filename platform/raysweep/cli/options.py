@@ -5,14 +5,18 @@ from __future__ import annotations
 import functools
 import glob
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from raysweep.errors import Problem, StudyError, scrubbed
 from raysweep.journal.records import FILE
+
+if TYPE_CHECKING:
+    from raysweep.study.space import Point
+    from raysweep.study.study import Study
 
 STUDIES = os.environ.get("RAYSWEEP_FOLDER", "studies")
 
@@ -95,3 +99,20 @@ def again(folder: Path, tracking: str | None = None) -> str:
             f" --tracking {shown}" if tracking else "",
         ]
     )
+
+
+def point_of(values: Sequence[str], study: Study, others: Point | None = None) -> Point:
+    """The point that NAME=VALUE arguments say: what they leave out is as in `others`, or fixed. Raises StudyError
+    when the study has no such point."""
+    from raysweep.study.yaml import parse_yaml
+
+    wrong = [v for v in values if "=" not in v]
+    if wrong:
+        raise StudyError([Problem("", f"write NAME=VALUE, got {v}") for v in wrong])
+    pairs = [v.partition("=") for v in values]
+    given = dict(parse_yaml("\n".join(f"{n}: {v}" for n, _, v in pairs)))
+    point = study.space.completed({**(others or {}), **given})
+    problems = study.space.check(point)
+    if problems:
+        raise StudyError(problems, source=study.name)
+    return point

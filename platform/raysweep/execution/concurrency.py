@@ -27,6 +27,7 @@ class ConcurrencyLimiter(Callback):
         """`cancel` ends the search at once, and returns whether it could."""
         self._loop, self._say, self._grows, self._cancel = loop, say, grows, cancel
         self._folder = loop.journal.path.parent
+        self._requests: list[queue.Request] = []
         self._end, self._fits = "", -1  # how many trials fitted at the last look; -1: not known yet
         # A shared folder that is away or a busy head makes one look fail, not the study.
         self._seeing = Background("The search could not look around", self._see, LOOK, say)
@@ -35,11 +36,13 @@ class ConcurrencyLimiter(Callback):
     def look(self) -> None:
         if self._seeing.when_due():
             self._loop.check_rules()  # time passes even if nothing is reported
+            self._loop.attend(self._requests)
 
     def _see(self) -> None:
         self._look_at_disk()
         self._look_at_nodes()
         self._look_for_end()
+        self._requests = queue.requests(self._folder)
 
     def _look_at_nodes(self) -> None:
         study = self._loop.study

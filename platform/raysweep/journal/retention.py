@@ -44,9 +44,10 @@ class Retention:
             if trial.ended and trial.number not in wanted:
                 checkpoints.remove(self.folder(trial.number))
 
-    def newest_checkpoint(self, number: int, among: Collection[int]) -> int | None:
-        """The newest epoch in `among` for which a trial has a checkpoint, or None."""
-        return next((e for e in checkpoints.epochs(self.folder(number)) if e in among), None)
+    def newest_checkpoint(self, number: int, among: Collection[int] | None = None) -> int | None:
+        """The newest epoch, if given `among` these, for which a trial has a checkpoint, or None."""
+        there = checkpoints.epochs(self.folder(number))
+        return next((e for e in there if among is None or e in among), None)
 
     def copy_checkpoint(self, parent: int, epoch: int, child: int) -> bool:
         """Give a new trial the checkpoint that it continues from. Returns whether that was still there."""

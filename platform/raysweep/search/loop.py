@@ -24,7 +24,7 @@ from raysweep.journal import queue
 from raysweep.journal.journal import Journal
 from raysweep.journal.retention import Retention
 from raysweep.search.next_trial import NextTrial
-from raysweep.search.schedulers import Decision
+from raysweep.search.schedulers import Decision, Population
 from raysweep.search.sessions import code_changed, open_session
 from raysweep.search.state import State
 from raysweep.search.stopping import FirstFailures
@@ -60,6 +60,7 @@ class Loop:
             if not trial.ended:
                 self._take_up(trial)
         self._stop_beaten()
+        self.attend(queue.requests(journal.path.parent))
 
     @property
     def failing(self) -> str:
@@ -104,12 +105,56 @@ class Loop:
         finally:
             journal.close()
 
+    # --- what a person wants of one trial ----------------------------------------------------------------------
+
+    def attend(self, requests: Sequence[queue.Request]) -> None:
+        """Meet requests about single trials, or say why that cannot be."""
+        waiting = {fork.path for fork in self._next_trial.forks}
+        for request in requests:
+            if request.path in waiting or not request.path.exists():
+                continue
+            why = self._refusal(request)
+            if request.act == "fork" and not why:
+                self._next_trial.forks.append(request)  # its file goes when the new trial is journalled
+                continue
+            if why:
+                self.journal.append("said", text=f"{request.act} {request.trial}: {why}.")
+            else:
+                self._act(request)
+            request.path.unlink()
+
+    def _refusal(self, request: queue.Request) -> str:
+        """Why a request cannot be met; empty if it can."""
+        number = request.trial
+        if number >= len(self.journal.trials) or number < 0:
+            return f"there is no trial {number}"
+        trial = self.journal.trial(number)
+        if request.act == "fork":
+            point = {**trial.point, **request.values}
+            if isinstance(self.scheduler, Population):
+                return "a population forks its trials itself"
+            return "; ".join(map(str, self.study.space.check(point)))
+        if trial.ended:
+            return f"trial {number} has ended ({trial.status})"
+        if request.act == "promote" and trial.status != "paused":
+            return f"trial {number} has not paused: it is {trial.status}"
+        return ""
+
+    def _act(self, request: queue.Request) -> None:
+        number = request.trial
+        running = number in self._running
+        if request.act == "promote" or running:
+            self._state.record("wanted", trial=number, act=request.act)
+        if request.act == "stop" and not running:
+            self.end(number, "stopped", "")
+
     # --- a loop of one's own -----------------------------------------------------------------------------------
 
     def ask(self) -> Trial | None:
         """A trial to run now, or None when the study has enough (or its first trials all failed: see `failing`)."""
         with self._turn:
             self.ending = bool(queue.requested_end(self.journal.path.parent))
+            self.attend(queue.requests(self.journal.path.parent))
             trial = self.next()
             if trial is not None:
                 self.started(trial.number, f"{platform.node()} (process {os.getpid()})")
@@ -167,6 +212,7 @@ class Loop:
             return None
         if self.rules.reason:  # trials that an earlier session began are not resumed
             self._next_trial.continued.clear()
+            self._next_trial.forks.clear()
             while self._next_trial.unfinished:
                 self.end(self._next_trial.unfinished.popleft().number, "stopped", "")
         trial, replaced = (None, None) if self.rules.reason else self._next()
@@ -193,7 +239,8 @@ class Loop:
     @property
     def complete(self) -> bool:
         """Whether the study has all that it asks for."""
-        enough = self._next_trial.asked >= self.study.target and not self.journal.history.owed
+        wanted = self.journal.history.owed or self._next_trial.forks
+        enough = self._next_trial.asked >= self.study.target and not wanted
         return bool(self.rules.reason or enough) and all(t.ended for t in self.journal.trials)
 
     def interrupt(self) -> None:
@@ -204,7 +251,8 @@ class Loop:
     def remaining(self) -> int:
         """How many trials are still to begin, without those that the scheduler may promote."""
         new = max(0, self.study.target - self._next_trial.asked)
-        return new + len(self._next_trial.unfinished) + len(self._next_trial.continued)
+        waiting = len(self._next_trial.unfinished) + len(self._next_trial.continued)
+        return new + waiting + len(self._next_trial.forks)
 
     @property
     def blocked(self) -> bool:

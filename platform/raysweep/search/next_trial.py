@@ -33,13 +33,15 @@ class NextTrial:
         """Trials that an earlier session left unfinished, or that were lost. They come first."""
         self.continued = deque(journal.history.owed)
         """Trials that are to have more epochs, and how many."""
+        self.forks: deque[queue.Request] = deque()
+        """The forks that a person wants."""
         self.asked = asked(trials)
         """How many points were asked for."""
 
     @property
     def waiting(self) -> bool:
-        """Whether a trial is waiting to be resumed or continued."""
-        return bool(self.unfinished or self.continued)
+        """Whether a trial is waiting to be resumed or continued, or because a person wants it."""
+        return bool(self.unfinished or self.continued or self.forks or self._state.favoured)
 
     @property
     def most(self) -> int:
@@ -48,7 +50,7 @@ class NextTrial:
 
     def next(self) -> tuple[Trial | None, int | None]:
         """The next trial, and the one that it replaces; None when there is none for now."""
-        trial = self._resumed() or self._continuation()
+        trial = self._resumed() or self._continuation() or self._wanted()
         if trial is not None:
             return trial, None
         if isinstance(self._state.scheduler, Population):  # a population is filled first
@@ -86,6 +88,25 @@ class NextTrial:
         point, last = {**parent.point, "epochs": epochs}, parent.last.epoch if parent.last else 0
         child = self._forked(Fork(parent.number, last, point), parent.seeds)
         return child or self._journalled(point, parent.seeds, source="fork", parent=[parent.number, 0])
+
+    def _wanted(self) -> Trial | None:
+        """A trial that a person has forked or promoted."""
+        while self.forks:
+            request = self.forks.popleft()
+            parent = self._journal.trial(request.trial)
+            epoch = self._retention.newest_checkpoint(parent.number)
+            child = None if epoch is None else self._forked(
+                Fork(parent.number, epoch, {**parent.point, **request.values})
+            )  # fmt: skip
+            request.path.unlink()  # only now: a kill in between must not lose it
+            if child is not None:
+                return child
+            self._journal.append("said", text=f"Trial {parent.number} has no checkpoint to fork from.")
+        number = next(iter(self._state.favoured), None)
+        if number is None:
+            return None
+        del self._state.favoured[number]
+        return self._journal.trial(number)
 
     def _fresh_trial(self) -> Trial | None:
         if self.asked >= self._study.target:

@@ -31,6 +31,9 @@ class State:
         self.scheduler, self.rules = scheduler_of(study), StoppingRules(study)
         self.decisions: dict[int, Decision] = {}
         """The scheduler's decision on each trial's last report, until the trial goes on or ends."""
+        self.favoured: dict[int, None] = {}
+        """The paused trials that go on because a person wants it (an ordered set)."""
+        self._unwanted: set[int] = set()  # those that a person wants to end after their epoch
         self._sampler: Sampler | None = None
         for record, history in journal.replay():
             self._decide(record, history)
@@ -67,13 +70,24 @@ class State:
         if kind == "report" and not history.continues(number):
             value = self._study.objective.leading(record["metrics"])
             self.decisions[number] = self.scheduler.report(number, record["epoch"], value)
+            if number in self._unwanted:
+                self.decisions[number] = "stop"
+        elif kind == "wanted":
+            if record["act"] == "stop":
+                self._unwanted.add(number)
+            else:
+                self.scheduler.resumed(number)
+                self.favoured[number] = None
         elif kind == "paused":
             self.scheduler.paused(number)
         elif kind in {"started", "lost"}:  # a lost trial had been promoted, though it may not have begun
             self.decisions.pop(number, None)
+            self.favoured.pop(number, None)
             self.scheduler.resumed(number)
         elif kind == "ended":
             self.decisions.pop(number, None)
+            self.favoured.pop(number, None)
+            self._unwanted.discard(number)
             self.scheduler.ended(number)
         elif kind == "again":
             self.scheduler.retried(number)

@@ -148,6 +148,8 @@ def points(given: list[Point], algorithm: Algorithm, trials: int | None, space: 
 
 
 def _grid(space: Space, trials: int | None) -> Iterator[Problem]:
+    for name in (n for n, p in space.items() if p.prior is not None):
+        yield Problem(f"space.{name}", "a grid tries every point anyway. Remove prior")
     continuous = space.continuous()
     for name in continuous:
         yield Problem(

@@ -7,20 +7,24 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from decimal import Decimal
+from statistics import NormalDist
 from typing import Any, ClassVar
 
 from raysweep.errors import Problem, StudyError, did_you_mean
 
+BELIEF = 0.15  # of a range: the standard deviation around a prior
 Bad = Iterator[tuple[str, str]]  # (the key it concerns, or "", and the rule that is broken)
 
 
 @dataclass(frozen=True)
 class Param:
-    """What the three kinds share: when they exist, and whether they are one value or a list of them."""
+    """What the three kinds share: when they exist, whether they are one value or a list of them, and where a person
+    believes the best to be."""
 
     _: KW_ONLY
     when: Mapping[str, Any] | None = None
     each: str | None = None
+    prior: Any = None
 
     kind: ClassVar[str]
 
@@ -39,11 +43,19 @@ class Param:
         if self.each is not None and not isinstance(self.each, str):
             yield "each", f"must be the name of an integer above, got {show(self.each)}"
 
+    def _belief(self) -> Bad:
+        if self.prior is not None and not self.legal(self.prior):
+            yield "prior", f"must be one of its values, got {show(self.prior)}"
+
     def _rules(self) -> Bad:
         raise NotImplementedError
 
     def at(self, u: float) -> Any:
         """The value at quantile `u` in [0, 1): uniform `u` gives the parameter's own distribution."""
+        raise NotImplementedError
+
+    def believed(self, u: float) -> Any:
+        """The value at quantile `u` of what a person believes, if there is a prior: near it, or not far from it."""
         raise NotImplementedError
 
     def legal(self, value: Any) -> bool:
@@ -90,7 +102,8 @@ class Range(Param):
         if self.grid is not None and (type(self.grid) is not int or self.grid < 2):
             bad["grid"] = f"must be a number of points, 2 or more, got {show(self.grid)}"
         found = [(key, what) for key, what in bad.items() if what]
-        yield from found or self._order()
+        found = found or list(self._order())
+        yield from found or self._belief()
 
     def _order(self) -> Bad:
         low, high, step = self.low, self.high, self.step
@@ -122,6 +135,14 @@ class Range(Param):
 
     def _steps(self) -> int:
         return int((_exact(self.high) - _exact(self.low)) / _exact(self.step)) + 1
+
+    def believed(self, u: float) -> Any:
+        """From a normal distribution around the prior, on the parameter's scale, that is cut off at the ends."""
+        if self.prior is None:
+            return self.at(u)
+        bell = NormalDist(self.share(self.prior), BELIEF)
+        low, high = bell.cdf(0.0), bell.cdf(1.0)
+        return self.at(min(max(bell.inv_cdf(low + u * (high - low)), 0.0), math.nextafter(1.0, 0.0)))
 
     def _spread(self, n: int) -> list[float]:
         """n numbers from low to high, evenly spaced on the parameter's scale, with both ends exact."""
@@ -164,7 +185,7 @@ class Float(Range):
     kind: ClassVar[str] = "float"
 
     def __post_init__(self) -> None:
-        for key in ("low", "high", "step"):
+        for key in ("low", "high", "step", "prior"):
             if type(getattr(self, key)) is int:
                 object.__setattr__(self, key, float(getattr(self, key)))
         super().__post_init__()
@@ -256,7 +277,8 @@ class Choice(Param):
             yield "", "the list is empty"
         else:
             object.__setattr__(self, "options", list(self.options))
-            yield from self._options()
+            found = list(self._options())
+            yield from found or self._belief()
 
     def _options(self) -> Bad:
         for i, option in enumerate(self.options):
@@ -275,6 +297,14 @@ class Choice(Param):
     def at(self, u: float) -> Any:
         return self.options[min(int(u * len(self.options)), len(self.options) - 1)]
 
+    def believed(self, u: float) -> Any:
+        """The prior half of the time, else any option."""
+        return (
+            self.prior
+            if self.prior is not None and u < 0.5
+            else self.at(u if self.prior is None else 2 * u - 1)
+        )
+
     def legal(self, value: Any) -> bool:
         return any(same(value, option) for option in self.options)
 
@@ -292,7 +322,7 @@ class Choice(Param):
 
 
 KINDS: dict[str, type[Param]] = {"float": Float, "int": Int, "choice": Choice}
-_FORMS = frozenset({"log", "step", "grid", "when", "each"})  # the keys allowed beside a kind
+_FORMS = frozenset({"log", "step", "grid", "when", "each", "prior"})  # the keys allowed beside a kind
 
 
 def param(form: Any) -> Param:

@@ -19,6 +19,7 @@ def schema() -> dict[str, Any]:
     more: dict[str, Any] = {
         "when": {"type": "object", "description": "exists only where these names above have these values"},
         "each": {"type": "string", "description": "the integer above that says how many values"},
+        "prior": {"description": "where you believe the best to be"},
     }
     ranged = {"log": {"type": "boolean"}, "step": number, "grid": {"type": "integer", "minimum": 2}, **more}
 

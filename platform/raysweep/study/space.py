@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache, cached_property
 from itertools import product
@@ -108,12 +108,28 @@ class Space(Mapping[str, Param]):
 
     def sample(self, rng: random.Random) -> Point:
         """A point drawn from the space's own distribution."""
+        return self._drawn(lambda p: p.at(rng.random()))
+
+    def believed(self, rng: random.Random) -> Point:
+        """A point drawn near the priors; what has none, from its own distribution."""
+        return self._drawn(lambda p: p.believed(rng.random()))
+
+    def prior(self, rng: random.Random) -> Point:
+        """The priors themselves; what has none, from its own distribution."""
+        return self._drawn(lambda p: p.at(rng.random()) if p.prior is None else p.prior)
+
+    def _drawn(self, value: Callable[[Param], Any]) -> Point:
         point: Point = {}
         for name, p in self.items():
             if self.active(name, point):
                 n = self.length(name, point)
-                point[name] = p.at(rng.random()) if n is None else [p.at(rng.random()) for _ in range(n)]
+                point[name] = value(p) if n is None else [value(p) for _ in range(n)]
         return point
+
+    @property
+    def believes(self) -> bool:
+        """Whether any parameter has a prior."""
+        return any(p.prior is not None for p in self.values())
 
     def check(self, point: Mapping[str, Any]) -> list[Problem]:
         """The problems of `point`: illegal values, unknown names, missing names."""

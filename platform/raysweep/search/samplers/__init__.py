@@ -8,6 +8,7 @@ from typing import Any
 from raysweep.search.samplers.base import Sampler
 from raysweep.search.samplers.basic import Grid, QuasiRandom, Random
 from raysweep.search.samplers.feasibility import FeasibilityFilter
+from raysweep.search.samplers.prior import Believing
 from raysweep.study.objective import Objective
 from raysweep.study.space import Space
 from raysweep.study.study import Study
@@ -53,6 +54,8 @@ def sampler_of(study: Study, earlier: Sequence[Trial] = ()) -> Sampler:
             startup = min(STARTUP[study.algorithm.name], max(1, study.target // 3))
         options["startup"] = max(0, startup - len(earlier))
     sampler = SAMPLERS[study.algorithm.name](study.space, study.objective, study.seed, **options)
+    if study.space.believes and study.algorithm.name != "grid":
+        sampler = Believing(sampler, study.space, study.seed)
     for trial in earlier:
         sampler.tell(trial)
     return sampler
