@@ -28,6 +28,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "study": Study,
     "per_trial": options.Resources,
     "stop": options.Stop,
+    "auto": options.AutoAlgorithm,
     "hyperopt": options.HyperOptAlgorithm,
     "optuna": options.OptunaAlgorithm,
     "asha": options.AshaScheduler,

@@ -22,6 +22,7 @@ from simulated import decisions, run, save, search
 
 SAMPLERS: dict[str, Any] = {
     "hyperopt": {"name": "hyperopt", "startup": 8},
+    "auto": {"name": "auto", "startup": 8},
     "tpe": {"name": "optuna", "startup": 8},
     "gp": {"name": "optuna", "sampler": "gp", "startup": 25},
     "cmaes": {"name": "optuna", "sampler": "cmaes", "startup": 4},
@@ -83,7 +84,7 @@ def test_the_default_search_interrupted_in_the_middle_proposes_what_it_would_hav
 ) -> None:
     space = {"x": {"float": [-1.0, 1.0]}, "y": {"float": [-1.0, 1.0]}, "epochs": 9}
     study = quick(trainable="trainables:bowl", trials=110, space=space, seed=seed)
-    assert (study.algorithm.name, study.scheduler.name) == ("hyperopt", "asha"), "what is searched by default"
+    assert (study.algorithm.name, study.scheduler.name) == ("auto", "asha"), "what is searched by default"
     whole = search(study, tmp_path / "whole")
     records = read(whole.path)[0]
     place = next(i for i, r in enumerate(records) if r["kind"] == "asked" and r["trial"] == 60)

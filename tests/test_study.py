@@ -86,7 +86,7 @@ REFUSED = {
     "trials not said": (space("lr: 0.1").replace("trials: 3\n", ""), "trials: say how many points to try"),
     "a size that is none": ("trainable: mlp\nmaximize: val_accuracy\ntrials: 1\nspace: {lr: [0.1, 0.2], image_size: null}", "space.image_size: "),
     "trials without freedom": (f"{HEAD}space: {{lr: 0.1}}", "trials: 3 trials, but nothing in the space varies"),
-    "unknown algorithm": (f"algorithm: bayes\n{space('lr: 0.1')}", "algorithm: 'bayes' is unknown. Write hyperopt, or optuna"),
+    "unknown algorithm": (f"algorithm: bayes\n{space('lr: 0.1')}", "algorithm: 'bayes' is unknown. Write auto, hyperopt or optuna"),
     "unknown option": (f"algorithm: {{name: hyperopt, gama: 0.1}}\n{space('lr: 0.1')}", "algorithm: unknown key 'gama'. Did you mean 'gamma'?"),
     "illegal option": (f"algorithm: {{name: optuna, sampler: bo}}\n{space('lr: 0.1')}", "algorithm: sampler must be 'tpe', 'gp', 'cmaes', 'nsga2' or 'qmc', got \"bo\""),
     "option of another": (f"algorithm: {{name: random, gamma: 0.1}}\n{space('lr: 0.1')}", "algorithm: unknown key 'gamma'. One of: name."),
@@ -245,14 +245,14 @@ def test_the_schema_is_json() -> None:
 def test_a_study_that_does_not_say_how_searches_as_the_tables_say() -> None:
     space = {"x": {"float": [-1.0, 1.0]}, "epochs": 9}
     study = quick(trials=9, space=space)
-    assert study.algorithm.name == "hyperopt" and study.scheduler == AshaScheduler(kind="promotion")
+    assert study.algorithm.name == "auto" and study.scheduler == AshaScheduler(kind="promotion")
     assert quick(trials=9).scheduler.name == "none", "three epochs are too few to decide on"
     stateless = quick(trials=9, trainable="trainables:moody", space={"x": {"int": [0, 9]}, "epochs": 9})
     assert stateless.scheduler == AshaScheduler(kind="stopping"), "its trials cannot pause"
     by_default = {"trainable": "trainables:forgetful", "space": {"x": {"float": [-1.0, 1.0]}}}
     assert quick(trials=9, **by_default).scheduler.name == "asha", "the trainable's own nine epochs count"
     several = quick(trials=9, space=space, minimize=["loss", "size"])
-    assert (several.algorithm.name, several.scheduler.name) == ("optuna", "none")
+    assert (several.searched_by, several.scheduler.name) == ("optuna", "none")
     assert Study(**study.to_dict()).to_dict() == study.to_dict()
     assert (
         quick(trials=9, space=space, scheduler="none", algorithm="random").to_dict()["algorithm"] == "random"

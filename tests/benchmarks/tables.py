@@ -1,5 +1,5 @@
 """Tuning tables as tasks: a space, and the curve that a point would have. Read from a folder that is not part of the
-project: LCBench's surrogate (YAHPO), TaskSet's curves, HPOBench's MLPs.
+project: LCBench's surrogate (YAHPO), TaskSet's curves, HPOBench's MLPs, FC-Net, NAS-Bench-201.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from raysweep import Float, Int, Space
+from raysweep import Choice, Float, Int, Space
 from raysweep.study.space import Point
 
 POOL = 1000  # points whose best values say what is good
@@ -39,6 +39,11 @@ class Task:
     """The median of the pool, where regret is 1."""
     full: float
     """Seconds that a whole training takes, the median of the pool."""
+
+    @property
+    def table(self) -> str:
+        """The table that it belongs to."""
+        return self.name.partition("/")[0]
 
 
 def task_of(name: str, space: Space, curve: Callable[[Point], list[tuple[float, float]]]) -> Task:
@@ -92,8 +97,13 @@ def lcbench(folder: Path) -> list[Task]:
 # --- TaskSet: recurrent networks, 50 evaluations, real curves; every one is said to take 2 s -----------------
 
 
+NEIGHBOURS, POWER = 8, 4  # a curve is interpolated between so many, with weights of 1 / distance ** 4
+
+
 def taskset(folder: Path) -> list[Task]:
-    """All six tasks. A point has the curve of the nearest of the 1,000 that were trained."""
+    """All six tasks. A point's curve lies between those of the nearest of the 1,000 points that were trained: with
+    the curve of the nearest one alone, a search that looks closely at one place would see the same again and again.
+    Training diverges where it did at the nearest one."""
     return [_taskset(file) for file in sorted((folder / "taskset").glob("*.json.gz"))]
 
 
@@ -110,12 +120,17 @@ def _taskset(file: Path) -> Task:
         | {"epochs": 50}
     )
     # Point 0 of a curve is before training.
-    losses = [[math.nan if v is None else float(v) for v in row["valid"]["loss"][1:]] for row in rows]
+    losses = np.array([[v if v is not None else np.nan for v in row["valid"]["loss"][1:]] for row in rows])
+    logs = np.log(losses)  # they are positive, and those of bad points are huge
 
     def curve(point: Point) -> list[tuple[float, float]]:
         place = np.log([point[n] for n in names])
-        nearest = int(np.argmin((((places - place) / (high - low)) ** 2).sum(axis=1)))
-        return [(2.0, loss) for loss in losses[nearest]]
+        squares = (((places - place) / (high - low)) ** 2).sum(axis=1)
+        near = np.argsort(squares)[:NEIGHBOURS]
+        weights = np.where(np.isfinite(logs[near]), squares[near, None] + 1e-12, np.inf) ** (-POWER / 2)
+        with np.errstate(invalid="ignore"):  # where all have diverged
+            between = np.exp((weights * np.nan_to_num(logs[near])).sum(axis=0) / weights.sum(axis=0))
+        return [(2.0, float(v)) for v in np.where(np.isfinite(logs[near[0]]), between, np.nan)]
 
     return task_of(f"taskset/{file.name.removesuffix('.json.gz')[-24:]}", space, curve)
 
@@ -130,13 +145,17 @@ class _Plain(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} is not plain data")
 
 
+def _read(file: Path) -> Any:
+    return _Plain(io.BytesIO(gzip.decompress(file.read_bytes()))).load()
+
+
 def hpobench(folder: Path) -> list[Task]:
     """The four tasks; the loss is 1 - balanced accuracy, the mean of five seeds."""
     return [_hpobench(file) for file in sorted((folder / "hpobench_mlp").glob("*.pkl.gz"))]
 
 
 def _hpobench(file: Path) -> Task:
-    table = _Plain(io.BytesIO(gzip.decompress(file.read_bytes()))).load()
+    table = _read(file)
     # Keys are digits, one a hyperparameter, as OptunaHub's HPOBench tables have them.
     sizes = [max(int(key[i]) for key in table) + 1 for i in range(len(next(iter(table))))]
     space = Space({f"x{i}": Int(0, size - 1) for i, size in enumerate(sizes)} | {"epochs": 1})
@@ -148,6 +167,81 @@ def _hpobench(file: Path) -> Task:
         return [(60.0, 1 - float(np.mean(values)))]
 
     return task_of(f"hpobench/{file.name.removesuffix('.pkl.gz')}", space, curve)
+
+
+# --- FC-Net and NAS-Bench-201: grids and choices, the end only, said to take a minute ------------------------
+
+FCNET = {"activation_1": 2, "activation_2": 2, "batch_size": 4, "dropout_1": 3, "dropout_2": 3, "lr": 6,
+         "schedule": 2, "units_1": 6, "units_2": 6}  # fmt: skip
+"""The hyperparameters in the order of a key's digits, and how many values each has."""
+UNORDERED = {"activation_1", "activation_2", "schedule"}
+
+
+def _digit(name: str, size: int, **link: Any) -> Choice | Int:
+    return (
+        Choice([f"{name}-{i}" for i in range(size)], **link)
+        if name in UNORDERED
+        else Int(0, size - 1, **link)
+    )
+
+
+def _index(value: Any) -> str:
+    return str(value).rpartition("-")[2]
+
+
+def fcnet(folder: Path) -> list[Task]:
+    """Perceptrons of two layers; the loss is the mean squared error, the mean of four seeds."""
+    space = Space({n: _digit(n, size) for n, size in FCNET.items()} | {"epochs": 1})
+    return [
+        _of_key("fcnet", file, space, lambda point: "".join(_index(point[n]) for n in FCNET))
+        for file in sorted((folder / "fcnet").glob("*.pkl.gz"))
+    ]
+
+
+def conditional(folder: Path) -> list[Task]:
+    """FC-Net's table through a tree: the second layer is like the first unless it is said to be its own, and
+    dropout has rates only where there is any."""
+    first = {n: _digit(n, FCNET[n]) for n in ("activation_1", "units_1", "batch_size", "lr", "schedule")}
+    second = {n: _digit(n, FCNET[n], when={"second": "own"}) for n in ("activation_2", "units_2")}
+    rates = {n: Int(0, FCNET[n] - 1, when={"dropout": True}) for n in ("dropout_1", "dropout_2")}
+    space = Space(
+        {**first, "second": Choice(["same", "own"]), **second, "dropout": Choice([False, True]), **rates}
+        | {"epochs": 1}
+    )
+
+    def key(point: Point) -> str:
+        whole = {
+            "activation_2": point["activation_1"], "units_2": point["units_1"],
+            "dropout_1": 0, "dropout_2": 0, **point,
+        }  # fmt: skip
+        return "".join(_index(whole[n]) for n in FCNET)
+
+    return [_of_key("conditional", f, space, key) for f in sorted((folder / "fcnet").glob("*.pkl.gz"))]
+
+
+def nasbench201(folder: Path) -> list[Task]:
+    """Cells of six edges, each with one of five operations; the loss is 1 - accuracy, the mean of its seeds."""
+    edges = [f"edge_{i}" for i in range(6)]
+    space = Space({e: Choice([f"operation-{o}" for o in range(5)]) for e in edges} | {"epochs": 1})
+    return [
+        _of_key(
+            "nasbench201", file, space, lambda point: "".join(_index(point[e]) for e in edges),
+            lambda values: 1 - float(np.mean(values)) / 100,
+        )
+        for file in sorted((folder / "nasbench201").glob("*.pkl.gz"))
+    ]  # fmt: skip
+
+
+def _of_key(
+    table: str,
+    file: Path,
+    space: Space,
+    key: Callable[[Point], str],
+    loss: Callable[[Any], float] = lambda values: float(np.mean(values)),
+) -> Task:
+    values = _read(file)
+    name = f"{table}/{file.name.removesuffix('.pkl.gz')}"
+    return task_of(name, space, lambda point: [(60.0, loss(values[key(point)]))])
 
 
 # --- a bowl, which needs no table: to see that all of it runs ------------------------------------------------
@@ -168,5 +262,10 @@ TABLES: dict[str, Callable[[Path], list[Task]]] = {
     "lcbench": lcbench,
     "taskset": taskset,
     "hpobench": hpobench,
+    "fcnet": fcnet,
+    "nasbench201": nasbench201,
+    "conditional": conditional,
     "toy": toy,
 }
+ENDS = {"hpobench", "fcnet", "nasbench201", "conditional"}
+"""Tables that know what trainings came to in the end, and no curves."""

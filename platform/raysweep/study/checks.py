@@ -22,7 +22,7 @@ GRID_LIMIT = 10_000
 
 _OBJECTIVE = "The metric and its direction are one: maximize: NAME or minimize: NAME"
 _TRIALS = "The number of points to try is called trials"
-_ALGORITHM = "How points are chosen is called algorithm: grid, random, hyperopt or optuna"
+_ALGORITHM = "How points are chosen is called algorithm: auto, grid, random, hyperopt or optuna"
 _SCHEDULER = "What stops trials early is called scheduler: asha, hyperband, median, pbt or pb2"
 _SPACE = "What may vary is called space"
 PEERS = {

@@ -159,6 +159,15 @@ Startup = Annotated[int, Field(ge=0)]
 STARTUP = "how many points of a Sobol sequence come first; by default a third of the trials, at most {}"
 
 
+class AutoAlgorithm(_Algorithm):
+    """What ranked first on tuning tables: under a scheduler that stops trials early, HyperOpt's TPE; else a Gaussian
+    process, as long as an ask takes less than a twentieth of the time between two asks; for several objectives,
+    Optuna's TPE."""
+
+    name: Literal["auto"] = "auto"
+    startup: Startup | None = Field(None, description=STARTUP.format("20 under a scheduler, else 10"))
+
+
 class HyperOptAlgorithm(_Algorithm):
     """HyperOpt's TPE (tree-structured Parzen estimators, Bergstra et al. 2011), annealing or random draws."""
 
@@ -189,6 +198,7 @@ class OptunaAlgorithm(_Algorithm):
 ALGORITHMS: dict[str, type[_Algorithm]] = {
     "grid": Plain,
     "random": Plain,
+    "auto": AutoAlgorithm,
     "hyperopt": HyperOptAlgorithm,
     "optuna": OptunaAlgorithm,
 }
@@ -287,8 +297,8 @@ SCHEDULERS: dict[str, type[_Scheduler]] = {
 
 PEERS = {
     "tpe": "hyperopt, or {name: optuna, sampler: tpe}",
-    **dict.fromkeys(("bayesian", "bayes", "bayesopt"), "hyperopt, or optuna"),
-    **dict.fromkeys(("gp", "gaussian_process"), "{name: optuna, sampler: gp}"),
+    **dict.fromkeys(("bayesian", "bayes", "bayesopt"), "auto, hyperopt or optuna"),
+    **dict.fromkeys(("gp", "gaussian_process"), "auto, or {name: optuna, sampler: gp}"),
     **dict.fromkeys(
         ("cmaes", "cma-es", "nsga2", "qmc", "sobol"), "{name: optuna, sampler: ...}: cmaes, nsga2, qmc"
     ),
@@ -331,7 +341,7 @@ Scheduler = Annotated[
     NoScheduler | AshaScheduler | HyperbandScheduler | MedianScheduler | PopulationScheduler,
     _named(SCHEDULERS),
 ]
-Algorithm = Annotated[Plain | HyperOptAlgorithm | OptunaAlgorithm, _named(ALGORITHMS)]
+Algorithm = Annotated[Plain | AutoAlgorithm | HyperOptAlgorithm | OptunaAlgorithm, _named(ALGORITHMS)]
 
 
 def sentence(error: Any) -> str:

@@ -75,7 +75,7 @@ class Study(BaseModel):
     )
     algorithm: Algorithm = Field(
         Plain(),
-        description="how points are chosen; by default `hyperopt`, or `optuna` for several objectives",
+        description="how points are chosen; by default `auto`",
     )
     scheduler: Scheduler = Field(
         NoScheduler(),
@@ -242,9 +242,19 @@ class Study(BaseModel):
         return copy
 
     @property
+    def searched_by(self) -> str:
+        """The algorithm; of `auto` the one that it is here, which ranked first (tests/benchmarks/quality.py)."""
+        if self.algorithm.name != "auto":
+            return self.algorithm.name
+        if self.objective.more:
+            return "optuna"
+        return "gaussian" if self.scheduler.name == "none" else "hyperopt"
+
+    @property
     def method(self) -> str:
         """How it searches, for a person to read, and why no trial is stopped early if none is."""
-        by = f"{self.algorithm.name} search"
+        auto = {"gaussian": "a Gaussian process"}.get(self.searched_by, self.searched_by)
+        by = f"{self.algorithm.name} search" + (f" ({auto})" if self.algorithm.name == "auto" else "")
         if self.scheduler.name != "none":
             return f"{by} under {self.scheduler}"
         if not self.space.free or "scheduler" not in self._implicit:
@@ -343,7 +353,7 @@ def _defaults(raw: Mapping[str, Any], space: Space, found: Trainable | None) -> 
         return {}
     given = [raw.get(key) for key in ("maximize", "minimize") if raw.get(key)]
     several = len(given) > 1 or any(isinstance(g, list) and len(g) > 1 for g in given)
-    chosen: dict[str, Any] = {"algorithm": "optuna" if several else "hyperopt"}
+    chosen: dict[str, Any] = {"algorithm": "auto"}
     plan = AshaScheduler(kind="promotion")
     if found is not None and not several:
         epochs = space.most_epochs or found.epochs

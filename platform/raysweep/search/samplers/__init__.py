@@ -16,7 +16,7 @@ from raysweep.trial import Trial
 
 __all__ = ["SAMPLERS", "Sampler", "sampler_of"]
 
-STARTUP = {"hyperopt": 20, "optuna": 10}
+STARTUP = {"hyperopt": 20, "optuna": 10, "gaussian": 10}
 """The most points before a model is asked, where a study does not say how many."""
 
 
@@ -36,12 +36,20 @@ def _optuna(
     return FeasibilityFilter(Optuna(space, objective, seed, sampler, startup), space, objective, seed)
 
 
+def _gaussian(space: Space, objective: Objective, seed: int, startup: int = 10) -> Sampler:
+    from raysweep.search.samplers.auto import Auto
+
+    return FeasibilityFilter(Auto(space, objective, seed, startup), space, objective, seed)
+
+
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "grid": Grid,
     "random": Random,
     "hyperopt": _hyperopt,
     "optuna": _optuna,
+    "gaussian": _gaussian,
 }
+"""By the name of the algorithm; `auto` is one of them (see `Study.searched_by`)."""
 
 
 def sampler_of(study: Study, earlier: Sequence[Trial] = ()) -> Sampler:
@@ -51,9 +59,9 @@ def sampler_of(study: Study, earlier: Sequence[Trial] = ()) -> Sampler:
     if "startup" in options:
         startup = options["startup"]
         if startup is None:
-            startup = min(STARTUP[study.algorithm.name], max(1, study.target // 3))
+            startup = min(STARTUP[study.searched_by], max(1, study.target // 3))
         options["startup"] = max(0, startup - len(earlier))
-    sampler = SAMPLERS[study.algorithm.name](study.space, study.objective, study.seed, **options)
+    sampler = SAMPLERS[study.searched_by](study.space, study.objective, study.seed, **options)
     if study.space.believes and study.algorithm.name != "grid":
         sampler = Believing(sampler, study.space, study.seed)
     for trial in earlier:

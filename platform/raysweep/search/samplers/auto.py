@@ -1,0 +1,51 @@
+"""The default: a Gaussian process, as long as the trials are worth its time; else HyperOpt's TPE.
+
+Which of them ranks first where was measured on tuning tables (tests/benchmarks/quality.py). What the process costs is
+estimated, not measured, so that a resumed search decides as the one before it did.
+"""
+
+from __future__ import annotations
+
+import statistics
+
+from raysweep.search.samplers.gaussian import GaussianProcess
+from raysweep.search.samplers.hyperopt import HyperOpt
+from raysweep.study.objective import Objective
+from raysweep.study.space import Point, Space
+from raysweep.trial import Trial
+
+SHARE = 0.05  # of the time between two asks that the process may take
+LATEST = 100  # trials by whose time that is judged
+
+
+class Auto:
+    """Both are told everything; who is asked depends on the times of the trials and on how many are pending."""
+
+    def __init__(self, space: Space, objective: Objective, seed: int, startup: int = 10):
+        self._objective = objective
+        self._process = GaussianProcess(space, objective, seed, startup)
+        self._tpe = HyperOpt(space, objective, seed, startup=startup)
+        self._seconds: dict[int, float] = {}
+        self._pending: set[int] = set()
+
+    def ask(self, number: int, attempt: int = 0) -> Point:
+        return (self._process if self._affordable else self._tpe).ask(number, attempt)
+
+    def tell(self, trial: Trial) -> None:
+        self._process.tell(trial)
+        self._tpe.tell(trial)
+        if trial.status in {"waiting", "running"}:
+            self._pending.add(trial.number)
+        else:
+            self._pending.discard(trial.number)
+            if trial.score(self._objective) is not None:
+                self._seconds[trial.number] = trial.seconds
+
+    @property
+    def _affordable(self) -> bool:
+        """Whether the process takes no more than its share of the time between two asks."""
+        latest = list(self._seconds.values())[-LATEST:]
+        if not any(latest):
+            return True  # nothing is known of the trials' time
+        between = statistics.median(latest) / max(1, len(self._pending))
+        return self._process.cost <= SHARE * between
