@@ -33,7 +33,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,7 +84,11 @@ class Ours:
         )  # fmt: skip
         self._folder = tempfile.TemporaryDirectory(prefix="quality-")
         self._journal = Journal(Path(self._folder.name) / "quality")
+        self.begin(task)
         self._loop = Loop(study, self._journal)
+
+    def begin(self, task: Task) -> None:
+        """What is journalled before the first trial."""
 
     def ask(self) -> tuple[Any, dict[str, Any]] | None:
         trial = self._loop.next()
@@ -109,6 +113,42 @@ class Ours:
 
 class Again(Ours):
     """The same once more: whatever it differs by is noise."""
+
+
+class Warm(Ours):
+    """It knows 60 random trainings of another task of its table; or `misled`, with their ranks turned around."""
+
+    misled = False
+
+    def begin(self, task: Task) -> None:
+        rows = [
+            {"point": point, "status": "completed", "metrics": {"loss": -loss if self.misled else loss}}
+            for point, loss in task.related[:60]
+            if math.isfinite(loss) and not task.space.check(point)
+        ]
+        self._journal.append("warm", source="related", trials=rows, dropped=0)
+
+
+class Misled(Warm):
+    """An earlier study that is wrong."""
+
+    misled = True
+
+
+def believed(rank: float) -> Make:
+    """The default with priors: a point of that rank in the pool, from 0 (the best) to 1."""
+
+    def make(task: Task, workers: int, seed: int) -> Search:
+        from raysweep import Space
+
+        ranked = sorted(task.pool, key=lambda pair: pair[1])
+        point, _ = ranked[int(rank * (len(ranked) - 1))]
+        space = {
+            n: replace(p, prior=point.get(n)) if n in task.space.free else p for n, p in task.space.items()
+        }
+        return Ours("auto", PROMOTION, replace(task, space=Space(space)), workers, seed)
+
+    return make
 
 
 class Gaussian(Ours):
@@ -529,6 +569,13 @@ CONTESTANTS: dict[str, Make] = {
     "raysweep auto, promotion (again)": _ours("auto", PROMOTION, Again),
     "raysweep gaussian, promotion": _ours("auto", PROMOTION, Gaussian),
 }
+KNOWING: dict[str, Make] = {
+    "raysweep auto, related study": _ours("auto", PROMOTION, Warm),
+    "raysweep auto, misleading study": _ours("auto", PROMOTION, Misled),
+    "raysweep auto, right prior": believed(0.01),
+    "raysweep auto, wrong prior": believed(0.7),
+}
+"""The default with something known before: only where `--only` names them."""
 SLOW: dict[str, Make] = {
     "Syne Tune, MOBSTER": lambda task, workers, seed: SyneTune("MOBSTER", task, seed),
     "Optuna GP": _optuna(_gp, _pruner("NopPruner")),
@@ -571,7 +618,7 @@ class Run:
 
 def simulate(name: str, task: Task, workers: int, seed: int, charged: bool) -> Run:
     """One search over its budget of virtual time."""
-    search = (CONTESTANTS | SLOW)[name](task, workers, seed)
+    search = (CONTESTANTS | KNOWING | SLOW)[name](task, workers, seed)
     limit = BUDGETS[workers] * task.full
     order = itertools.count()
     events: list[tuple[float, int, Any]] = [(0.0, next(order), None) for _ in range(workers)]
@@ -637,7 +684,8 @@ def _regret(trace: list[tuple[float, float]], task: Task, until: float) -> float
 
 @cache
 def _tasks(table: str, folder: str) -> list[Task]:
-    return TABLES[table](Path(folder))
+    tasks = TABLES[table](Path(folder))
+    return [replace(t, related=tasks[i - 1].pool) for i, t in enumerate(tasks)]
 
 
 def _one(job: tuple[str, str, int, int, str, bool]) -> Run:
@@ -806,7 +854,9 @@ def main() -> None:
     parser.add_argument("--table", nargs="*", choices=list(TABLES), default=[t for t in TABLES if t != "toy"])
     parser.add_argument("--workers", nargs="*", type=int, choices=list(BUDGETS), default=list(BUDGETS))
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--only", nargs="*", choices=[*CONTESTANTS, *SLOW], help="contestants by name")
+    parser.add_argument(
+        "--only", nargs="*", choices=[*CONTESTANTS, *KNOWING, *SLOW], help="contestants by name"
+    )
     parser.add_argument("--free", action="store_true", help="what searches compute does not delay them")
     parser.add_argument("--quick", action="store_true", help="TaskSet, 4 workers, 6 seeds: under two minutes")
     parser.add_argument("--processes", type=int, default=2)

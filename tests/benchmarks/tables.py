@@ -39,6 +39,10 @@ class Task:
     """The median of the pool, where regret is 1."""
     full: float
     """Seconds that a whole training takes, the median of the pool."""
+    pool: tuple[tuple[Point, float], ...]
+    """The pool's points and losses."""
+    related: tuple[tuple[Point, float], ...] = ()
+    """Another task's, of the same table."""
 
     @property
     def table(self) -> str:
@@ -49,10 +53,13 @@ class Task:
 def task_of(name: str, space: Space, curve: Callable[[Point], list[tuple[float, float]]]) -> Task:
     """The task of a space and its curves; what is good in it is measured on random points."""
     rng = random.Random(f"{name}/pool")
-    curves = [curve(space.sample(rng)) for _ in range(POOL)]
-    losses = sorted(min((loss for _, loss in c if math.isfinite(loss)), default=math.inf) for c in curves)
+    points = [space.sample(rng) for _ in range(POOL)]
+    curves = [curve(p) for p in points]
+    found = [min((loss for _, loss in c if math.isfinite(loss)), default=math.inf) for c in curves]
+    losses, pool = sorted(found), tuple(zip(points, found, strict=True))
     full = sorted(sum(seconds for seconds, _ in c) for c in curves)[POOL // 2]
-    return Task(name, space, curve, len(curves[0]), losses[POOL // 100], losses[0], losses[POOL // 2], full)
+    good, best, middle = losses[POOL // 100], losses[0], losses[POOL // 2]
+    return Task(name, space, curve, len(curves[0]), good, best, middle, full, pool)
 
 
 # --- LCBench: perceptrons on tabular data, epochs 1 to 52, seconds as measured ------------------------------

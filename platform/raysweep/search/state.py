@@ -52,8 +52,8 @@ class State:
     def sampler(self) -> Sampler:
         """The sampler, created when it is first used: a complete study never needs one."""
         if self._sampler is None:
-            earlier = [t for t in imported(self._journal.history) if self.fits(t)]
-            sampler = sampler_of(self._study, earlier)
+            sources = [[t for t in found if self.fits(t)] for found in imported(self._journal.history)]
+            sampler = sampler_of(self._study, sources)
             for record, history in self._journal.replay():
                 if record["kind"] == "asked" and self._study.algorithm.remembers:
                     self._ask_again(sampler, record)

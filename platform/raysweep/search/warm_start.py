@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -45,12 +46,21 @@ def import_trials(study: Study, journal: Journal, store: str) -> Iterator[str]:
         yield f"Imported from {source}: {len(rows)} trials; {len(trials) - len(rows)} did not fit."
 
 
-def imported(history: History) -> list[Trial]:
-    """The imported trials, with numbers below 0: a sampler learns from them, and nothing else sees them."""
-    rows = [row for record in history.warm for row in record["trials"]]
+def imported(history: History) -> list[list[Trial]]:
+    """The trials imported from each source, with numbers below 0: a sampler learns from them, and nothing else sees
+    them."""
+    numbers = itertools.count(1)
     return [
-        Trial(-i, row["point"], row["status"], (Report(1, row["metrics"], 0.0),) if row["metrics"] else ())
-        for i, row in enumerate(rows, 1)
+        [
+            Trial(
+                -next(numbers),
+                row["point"],
+                row["status"],
+                (Report(1, row["metrics"], 0.0),) if row["metrics"] else (),
+            )
+            for row in record["trials"]
+        ]
+        for record in history.warm
     ]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from raysweep.search.samplers.base import Sampler
 from raysweep.search.samplers.basic import Grid, QuasiRandom, Random
+from raysweep.search.samplers.earlier import Earlier
 from raysweep.search.samplers.feasibility import FeasibilityFilter
 from raysweep.search.samplers.prior import Believing
 from raysweep.study.objective import Objective
@@ -52,18 +55,30 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
 """By the name of the algorithm; `auto` is one of them (see `Study.searched_by`)."""
 
 
-def sampler_of(study: Study, earlier: Sequence[Trial] = ()) -> Sampler:
-    """The sampler that a study's algorithm names. It is told the trials of `earlier` studies, which replace
-    start-up points."""
+def sampler_of(study: Study, sources: Sequence[Sequence[Trial]] = ()) -> Sampler:
+    """The sampler that a study's algorithm names. It is told the trials of earlier studies, those of each source,
+    which replace start-up points."""
+    make = functools.partial(_made, study)
+    if not sources:
+        sampler = make(0)
+    elif study.algorithm.remembers or study.objective.more:  # what it was told cannot be replaced
+        told = list(itertools.chain(*sources))
+        sampler = make(len(told))
+        for trial in told:
+            sampler.tell(trial)
+    else:
+        sampler = Earlier(make, sources, study.space, study.objective, study.most_epochs or 1)
+    if study.space.believes and study.algorithm.name != "grid":
+        sampler = Believing(sampler, study.space, study.seed)
+    return sampler
+
+
+def _made(study: Study, known: int) -> Sampler:
+    """The sampler of a study, which is about to be told so many trials of earlier ones."""
     options = study.algorithm.model_dump(exclude={"name"})
     if "startup" in options:
         startup = options["startup"]
         if startup is None:
             startup = min(STARTUP[study.searched_by], max(1, study.target // 3))
-        options["startup"] = max(0, startup - len(earlier))
-    sampler = SAMPLERS[study.searched_by](study.space, study.objective, study.seed, **options)
-    if study.space.believes and study.algorithm.name != "grid":
-        sampler = Believing(sampler, study.space, study.seed)
-    for trial in earlier:
-        sampler.tell(trial)
-    return sampler
+        options["startup"] = max(0, startup - known)
+    return SAMPLERS[study.searched_by](study.space, study.objective, study.seed, **options)

@@ -149,3 +149,23 @@ def _point(space: Space, value_of: Callable[[Coordinate], Any]) -> Point:
         else:
             point[name] = found[0] if length is None else found
     return point
+
+
+Places = dict[str, float | str]
+
+
+def places(space: Space, point: Point) -> Places:
+    """Where a point stands in the range of each coordinate that it has."""
+    return {c.label: c.place(raw) for c, raw in raw_numbers(space, point)}
+
+
+def distance(a: Places, b: Places) -> float:
+    """Squared distance; a coordinate that only one of them has, or another option, counts as the whole range."""
+    total = 0.0
+    for label in a.keys() | b.keys():
+        x, y = a.get(label), b.get(label)
+        if isinstance(x, float) and isinstance(y, float):
+            total += (x - y) ** 2
+        else:
+            total += x != y
+    return total

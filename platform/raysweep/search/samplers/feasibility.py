@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 
 from raysweep.search.samplers.base import Sampler
-from raysweep.search.samplers.coordinates import raw_numbers
+from raysweep.search.samplers.coordinates import Places, distance, places
 from raysweep.study.objective import Objective
 from raysweep.study.space import Point, Space
 from raysweep.trial import NO_RESULT, RANKED, Trial
@@ -20,15 +20,13 @@ NEIGHBOURS = 5
 PROPOSALS = 4  # from the algorithm for one point, and as many at random
 STRIDE = 1000  # keeps our attempt numbers apart from our caller's
 
-Place = dict[str, float | str]
-
 
 class FeasibilityFilter:
     """Asks `sampler` again where a point is likely to fail. Without failures it is that sampler, unchanged."""
 
     def __init__(self, sampler: Sampler, space: Space, objective: Objective, seed: int):
         self._sampler, self._space, self._objective, self._seed = sampler, space, objective, seed
-        self._known: list[tuple[Place, bool]] = []  # where, and whether there was no result
+        self._known: list[tuple[Places, bool]] = []  # where, and whether there was no result
         self._failures = 0
 
     def ask(self, number: int, attempt: int = 0) -> Point | None:
@@ -53,26 +51,11 @@ class FeasibilityFilter:
         self._sampler.tell(trial)
         if trial.status in NO_RESULT or trial.status in RANKED:
             failed = trial.excess(self._objective) > 0
-            self._known.append((self._place(trial.point), failed))
+            self._known.append((places(self._space, trial.point), failed))
             self._failures += failed
 
     def _risk(self, point: Point) -> float:
         """The share of failures among the nearest neighbours."""
-        place = self._place(point)
-        nearest = sorted((_distance(place, other), failed) for other, failed in self._known)[:NEIGHBOURS]
+        place = places(self._space, point)
+        nearest = sorted((distance(place, other), failed) for other, failed in self._known)[:NEIGHBOURS]
         return sum(failed for _, failed in nearest) / len(nearest)
-
-    def _place(self, point: Point) -> Place:
-        return {c.label: c.place(raw) for c, raw in raw_numbers(self._space, point)}
-
-
-def _distance(a: Place, b: Place) -> float:
-    """Squared distance; a coordinate that only one of them has, or another option, counts as the whole range."""
-    total = 0.0
-    for label in a.keys() | b.keys():
-        x, y = a.get(label), b.get(label)
-        if isinstance(x, float) and isinstance(y, float):
-            total += (x - y) ** 2
-        else:
-            total += x != y
-    return total
