@@ -27,7 +27,8 @@ JUDGED = 8  # results from which on a study is judged
 
 class Earlier:
     """Asks a sampler that was told the trials of `sources`, too: anew, each time that this study has twice as many
-    results. `make(n)` returns such a sampler that is about to be told n of them; `epochs` is how far the earlier trials were trained."""
+    results. `make(n)` returns such a sampler that is about to be told n of them; `epochs` is how far they were
+    trained."""
 
     def __init__(
         self,
