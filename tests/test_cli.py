@@ -69,7 +69,7 @@ def test_check_says_what_would_be_run(raysweep: Callable[..., Result]) -> None:
     assert done.exit_code == 0
     first, second, third, fourth, fifth = done.stdout.splitlines()
     few = "no trial is stopped early: 2 epochs are few"
-    assert first == f"tiny: minimize loss of trainables:parabola by auto search (a Gaussian process); {few}"
+    assert first == f"tiny: minimize loss of trainables:parabola by auto search; {few}"
     assert fifth == "model: none; there is no function export(point, state, folder) beside the trainable"
     assert second == "trials: 2 x 1, each with 1 cpu"
     assert third == "may vary: x"

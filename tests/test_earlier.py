@@ -19,7 +19,7 @@ from raysweep.trial import Report, Trial
 LOSS = Objective("loss", maximize=False)
 SPACE = Space({"lr": Float(1e-4, 1e-1, log=True), "layers": Int(1, 4), "epochs": 3})
 Loss = Callable[[Point], float]
-LEARNING = pytest.mark.parametrize("name", ["hyperopt", "optuna", "gaussian"])
+LEARNING = pytest.mark.parametrize("name", ["hyperopt", "optuna", "auto"])
 
 
 def bowl(point: Point) -> float:

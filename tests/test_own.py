@@ -650,15 +650,15 @@ def test_a_study_is_opened_as_data(ray: Any, here: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("more", "method"),
     [
-        ({"space": {**SPACE, "epochs": 9}}, "auto search (hyperopt) under asha by promotion (grace 2, reduction 3)"),
-        ({}, "auto search (a Gaussian process); no trial is stopped early: 3 epochs are few"),
-        ({"trainable": "trainables:endless"}, "auto search (a Gaussian process); no trial is stopped early: how many epochs there are is not known"),
-        ({"trainable": "trainables:forgetful"}, "auto search (hyperopt) under asha by promotion (grace 2, reduction 3)"),
-        ({"minimize": ["loss", "seconds"]}, "auto search (optuna); no trial is stopped early: there are several objectives"),
-        ({"scheduler": "none"}, "auto search (a Gaussian process), no scheduler"),
-        ({"trainable": "trainables:tuned"}, "auto search (hyperopt) under asha by stopping (grace 2, reduction 3)"),
-        ({"trainable": "trainables:tuned", "space": {**SPACE, "epochs": 2}}, "auto search (a Gaussian process); no trial is stopped early: 2 epochs are few"),
-        ({"scheduler": "median"}, "auto search (hyperopt) under median (grace 2, samples 3)"),
+        ({"space": {**SPACE, "epochs": 9}}, "auto search under asha by promotion (grace 2, reduction 3)"),
+        ({}, "auto search; no trial is stopped early: 3 epochs are few"),
+        ({"trainable": "trainables:endless"}, "auto search; no trial is stopped early: how many epochs there are is not known"),
+        ({"trainable": "trainables:forgetful"}, "auto search under asha by promotion (grace 2, reduction 3)"),
+        ({"minimize": ["loss", "seconds"]}, "optuna search; no trial is stopped early: there are several objectives"),
+        ({"scheduler": "none"}, "auto search, no scheduler"),
+        ({"trainable": "trainables:tuned"}, "auto search under asha by stopping (grace 2, reduction 3)"),
+        ({"trainable": "trainables:tuned", "space": {**SPACE, "epochs": 2}}, "auto search; no trial is stopped early: 2 epochs are few"),
+        ({"scheduler": "median"}, "auto search under median (grace 2, samples 3)"),
     ],
 )  # fmt: skip
 def test_how_a_study_searches_is_said_and_why_nothing_is_stopped(more: dict[str, Any], method: str) -> None:

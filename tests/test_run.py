@@ -357,7 +357,7 @@ def test_ctrl_c_ends_a_script_and_not_only_its_search(number: signal.Signals, he
     *told, last = said.splitlines()
     assert last.startswith("interrupted with") and last.endswith("True")
     assert told[0].startswith(
-        "slow: minimize loss of trainables:parabola by auto search (a Gaussian process); no trial is stopped"
+        "slow: minimize loss of trainables:parabola by auto search; no trial is stopped"
     )
     again = " Ctrl-C again ends at once." if number == signal.SIGINT else ""
     assert f"Stopping: running trials finish their epoch first.{again}" in told

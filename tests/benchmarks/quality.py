@@ -152,14 +152,16 @@ def believed(rank: float) -> Make:
 
 
 class Gaussian(Ours):
-    """The Gaussian process under promotion, where `auto` is HyperOpt's TPE."""
+    """The Gaussian process alone."""
 
     def __init__(self, algorithm: Any, scheduler: Any, task: Task, workers: int, seed: int):
-        from raysweep.search.samplers import SAMPLERS
+        from raysweep.search.samplers.feasibility import FeasibilityFilter
+        from raysweep.search.samplers.gaussian import GaussianProcess
 
         super().__init__(algorithm, scheduler, task, workers, seed)
-        study = self._loop.study
-        self._loop._state._sampler = SAMPLERS["gaussian"](study.space, study.objective, study.seed)
+        told = (self._loop.study.space, self._loop.study.objective, seed)
+        sampler = GaussianProcess(*told, startup=min(20, max(1, self._loop.study.target // 3)))
+        self._loop._state._sampler = FeasibilityFilter(sampler, *told)
 
 
 def _unused(state: Any = None, **point: Any) -> Iterator[Any]:
@@ -567,6 +569,8 @@ CONTESTANTS: dict[str, Make] = {
     "raysweep auto, stopping": _ours("auto", STOPPING),
     "raysweep auto, promotion": _ours("auto", PROMOTION),
     "raysweep auto, promotion (again)": _ours("auto", PROMOTION, Again),
+    "raysweep hyperopt, promotion": _ours("hyperopt", PROMOTION),
+    "raysweep gaussian": _ours("auto", kind=Gaussian),
     "raysweep gaussian, promotion": _ours("auto", PROMOTION, Gaussian),
 }
 KNOWING: dict[str, Make] = {
@@ -854,6 +858,7 @@ def main() -> None:
     parser.add_argument("--table", nargs="*", choices=list(TABLES), default=[t for t in TABLES if t != "toy"])
     parser.add_argument("--workers", nargs="*", type=int, choices=list(BUDGETS), default=list(BUDGETS))
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0, help="others than those that a choice was made by")
     parser.add_argument(
         "--only", nargs="*", choices=[*CONTESTANTS, *KNOWING, *SLOW], help="contestants by name"
     )
@@ -870,7 +875,7 @@ def main() -> None:
     known = {(r.contestant, r.table, r.workers, r.seed) for r in runs}
     jobs = [
         (name, table, count, seed, str(given.tables), not given.free)
-        for seed in range(seeds)
+        for seed in range(given.first_seed, given.first_seed + seeds)
         for count in workers
         for table in tables
         for name in given.only or _installed()

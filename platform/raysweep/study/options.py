@@ -160,12 +160,11 @@ STARTUP = "how many points of a Sobol sequence come first; by default a third of
 
 
 class AutoAlgorithm(_Algorithm):
-    """What ranked first on tuning tables: under a scheduler that stops trials early, HyperOpt's TPE; else a Gaussian
-    process, as long as an ask takes less than a twentieth of the time between two asks; for several objectives,
-    Optuna's TPE."""
+    """HyperOpt's TPE and a Gaussian process in turn: together they ranked first on tuning tables. TPE alone where the
+    process would take more than a twentieth of the time between two asks; Optuna's TPE for several objectives."""
 
     name: Literal["auto"] = "auto"
-    startup: Startup | None = Field(None, description=STARTUP.format("20 under a scheduler, else 10"))
+    startup: Startup | None = Field(None, description=STARTUP.format(20))
 
 
 class HyperOptAlgorithm(_Algorithm):

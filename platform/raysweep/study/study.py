@@ -243,18 +243,14 @@ class Study(BaseModel):
 
     @property
     def searched_by(self) -> str:
-        """The algorithm; of `auto` the one that it is here, which ranked first (tests/benchmarks/quality.py)."""
-        if self.algorithm.name != "auto":
-            return self.algorithm.name
-        if self.objective.more:
-            return "optuna"
-        return "gaussian" if self.scheduler.name == "none" else "hyperopt"
+        """The algorithm: for several objectives, `auto` is Optuna's TPE."""
+        several = self.algorithm.name == "auto" and self.objective.more
+        return "optuna" if several else self.algorithm.name
 
     @property
     def method(self) -> str:
         """How it searches, for a person to read, and why no trial is stopped early if none is."""
-        auto = {"gaussian": "a Gaussian process"}.get(self.searched_by, self.searched_by)
-        by = f"{self.algorithm.name} search" + (f" ({auto})" if self.algorithm.name == "auto" else "")
+        by = f"{self.searched_by} search"
         if self.scheduler.name != "none":
             return f"{by} under {self.scheduler}"
         if not self.space.free or "scheduler" not in self._implicit:

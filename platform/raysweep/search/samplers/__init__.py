@@ -19,7 +19,7 @@ from raysweep.trial import Trial
 
 __all__ = ["SAMPLERS", "Sampler", "sampler_of"]
 
-STARTUP = {"hyperopt": 20, "optuna": 10, "gaussian": 10}
+STARTUP = {"hyperopt": 20, "optuna": 10, "auto": 20}
 """The most points before a model is asked, where a study does not say how many."""
 
 
@@ -39,7 +39,7 @@ def _optuna(
     return FeasibilityFilter(Optuna(space, objective, seed, sampler, startup), space, objective, seed)
 
 
-def _gaussian(space: Space, objective: Objective, seed: int, startup: int = 10) -> Sampler:
+def _auto(space: Space, objective: Objective, seed: int, startup: int = 20) -> Sampler:
     from raysweep.search.samplers.auto import Auto
 
     return FeasibilityFilter(Auto(space, objective, seed, startup), space, objective, seed)
@@ -50,9 +50,8 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "random": Random,
     "hyperopt": _hyperopt,
     "optuna": _optuna,
-    "gaussian": _gaussian,
+    "auto": _auto,
 }
-"""By the name of the algorithm; `auto` is one of them (see `Study.searched_by`)."""
 
 
 def sampler_of(study: Study, sources: Sequence[Sequence[Trial]] = ()) -> Sampler:
