@@ -256,6 +256,34 @@ def test_every_command_has_help(name: str, raysweep: Callable[..., Result]) -> N
     assert done.stdout.startswith(f"Usage: raysweep {name} ")
 
 
+@pytest.mark.usefixtures("finished")
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("x.high", "write NAME.low, .high or .options = VALUE, got x.high"),
+        ("x.middle=1", "write NAME.low, .high or .options = VALUE, got x.middle=1"),
+        ("y.high=1.0", "--space: 'y' is not in the space"),
+        ("x.options=[1]", '--space x: it is {"float": [-1.0, 1.0]}, which has no options'),
+        ("x.low=2.0", "low (2.0) is greater than high (1.0)"),
+    ],
+)
+def test_a_bound_that_cannot_be_is_refused(raysweep: Callable[..., Result], change: str, told: str) -> None:
+    done = raysweep("extend", "tiny", "--space", change)
+    assert done.exit_code == 2 and told in done.stderr
+
+
+def test_a_study_that_exists_gets_another_bound(command: Any, here: Path) -> None:
+    (here / "tiny.yaml").write_text(
+        "trainable: trainables:parabola\nminimize: loss\nalgorithm: random\ntrials: 2\nconcurrency: 1\n"
+        "space: {x: {float: [-1.0, 0.0]}, epochs: 1}\n"
+    )
+    assert command("run", "tiny.yaml").returncode == 0
+    done = command("extend", "tiny", "--space", "x.low=4.0", "--space", "x.high=5.0", "--trials", "+2")
+    assert done.returncode == 0, done.stderr
+    xs = [t["x"] for t in json.loads(command("trials", "tiny", "--json").stdout)]
+    assert [x > 4 for x in sorted(xs)] == [False, False, True, True]
+
+
 def test_a_study_whose_every_trial_fails_ends_with_the_first_error(command: Any, here: Path) -> None:
     (here / "bad.yaml").write_text(
         "trainable: trainables:moody\nminimize: loss\nalgorithm: grid\nspace: {x: [1, 2]}\n"

@@ -858,7 +858,9 @@ def main() -> None:
     parser.add_argument("--table", nargs="*", choices=list(TABLES), default=[t for t in TABLES if t != "toy"])
     parser.add_argument("--workers", nargs="*", type=int, choices=list(BUDGETS), default=list(BUDGETS))
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--first-seed", type=int, default=0, help="others than those that a choice was made by")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="others than those that a choice was made by"
+    )
     parser.add_argument(
         "--only", nargs="*", choices=[*CONTESTANTS, *KNOWING, *SLOW], help="contestants by name"
     )

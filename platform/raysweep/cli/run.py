@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from raysweep.cli.options import (
     tracking_option,
 )
 from raysweep.cli.remote import ARGUMENTS, StudyCommand
-from raysweep.errors import Problem, RaysweepError, StudyError
+from raysweep.errors import Problem, RaysweepError, StudyError, did_you_mean
 
 if TYPE_CHECKING:
     from raysweep.study.study import Study
@@ -273,6 +273,13 @@ def resume(
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="How many epochs the --top trials should reach.")
 @click.option("--to", "file", type=click.Path(path_type=Path), help="A study file with other bounds.")
+@click.option(
+    "--space",
+    "bounds",
+    multiple=True,
+    metavar="NAME.PART=VALUE",
+    help="Another low or high end of a parameter, such as lr.high=1.0, or its options=[...]. May be repeated.",
+)
 @click.option("--algorithm", help="Another algorithm, as a study file writes it.")
 @click.option("--scheduler", help="Another scheduler, as a study file writes it.")
 def extend(
@@ -283,6 +290,7 @@ def extend(
     top: int | None,
     epochs: int | None,
     file: Path | None,
+    bounds: tuple[str, ...],
     algorithm: str | None,
     scheduler: str | None,
     detach: bool,
@@ -296,6 +304,7 @@ def extend(
     \b
     raysweep extend digits_mlp --trials +12
     raysweep extend digits_mlp --top 3 --epochs 60
+    raysweep extend digits_mlp --space lr.high=1.0 --trials +12
     """
     from raysweep.search.sessions import restored, root_of
     from raysweep.study.study import Study
@@ -310,6 +319,7 @@ def extend(
     for key, text in (("algorithm", algorithm), ("scheduler", scheduler)):
         if text is not None:
             raw |= parse_yaml(f"{key}: {text}")
+    _rebound(raw["space"], bounds)
     if trials is not None:
         raw["trials"] = _count(trials, asked(history.trials))
     what = Study(**raw, _beside=root_of(history))
@@ -319,6 +329,28 @@ def extend(
         return
     more: dict[str, Any] = {"extend": True, "top": top or 0, "epochs": epochs or 0}
     _search(what, folder=place.parent, address=address, tracking=store, **more, **options)
+
+
+def _rebound(space: dict[str, Any], texts: Sequence[str]) -> None:
+    """Change bounds of a space, as `lr.high=1.0` says. Raises StudyError when it has no such bound."""
+    from raysweep.study.params import Choice, param, show
+    from raysweep.study.yaml import parse_yaml
+
+    bounds: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        where, equals, value = text.partition("=")
+        name, _, part = where.strip().partition(".")
+        if not equals or part not in {"low", "high", "options"}:
+            raise StudyError([Problem("--space", f"write NAME.low, .high or .options = VALUE, got {text}")])
+        if name not in space:
+            raise StudyError(
+                [Problem("--space", f"'{name}' is not in the space.{did_you_mean(name, space)}")]
+            )
+        if isinstance(param(space[name]), Choice) is not (part == "options"):
+            raise StudyError([Problem(f"--space {name}", f"it is {show(space[name])}, which has no {part}")])
+        bounds.setdefault(name, {})[part] = parse_yaml(f"value: {value}")["value"]
+    for name, parts in bounds.items():
+        space[name] = dataclasses.replace(param(space[name]), **parts).form()
 
 
 def _count(text: str, known: int) -> int:
