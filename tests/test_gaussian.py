@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from raysweep import Choice, Float, Int, Space
 from raysweep.search.samplers.auto import Auto
+from raysweep.search.samplers.basic import QuasiRandom
 from raysweep.search.samplers.cube import Cube
 from raysweep.search.samplers.gaussian import GaussianProcess, Model, expected_improvement, fit, quantiles
 from raysweep.search.samplers.hyperopt import HyperOpt
@@ -92,7 +93,7 @@ def test_the_improvement_expected_is_that_of_draws() -> None:
 
 def told(sampler: Any, seconds: float, pending: int = 0) -> Any:
     for number in range(12 + pending):
-        point = sampler.ask(number)
+        point = QuasiRandom(SPACE, LOSS, 1).ask(number)
         trial = Trial(number, point)
         sampler.tell(trial)
         if number < 12:
@@ -109,8 +110,15 @@ def test_the_process_is_asked_where_trials_are_worth_its_time(
     seconds: float, pending: int, process: bool
 ) -> None:
     def made(kind: Any) -> Any:
-        return told(kind(SPACE, LOSS, 1, startup=40), seconds, pending)
+        return told(kind(SPACE, LOSS, 1, startup=40 if kind is Auto else 0), seconds, pending)
 
     asked, turns = made(Auto), [HyperOpt, GaussianProcess if process else HyperOpt]
     for number in (40, 41):
         assert asked.ask(number) == made(turns[number % 2]).ask(number)
+
+
+def test_while_more_is_pending_than_known_points_are_spread_evenly() -> None:
+    sampler, sobol = told(Auto(SPACE, LOSS, 1, startup=5), 0.0, pending=13), QuasiRandom(SPACE, LOSS, 1)
+    assert sampler.ask(25) == sobol.ask(25), "12 results, 13 pending"
+    sampler.tell(Trial(12, sobol.ask(12), "failed"))
+    assert sampler.ask(26) != sobol.ask(26)

@@ -101,7 +101,7 @@ REFUSED = {
     "an objective twice": (f"minimize: [val_accuracy]\n{space('lr: 0.1')}", "maximize: 'val_accuracy' is named twice"),
     "empty metric": (space("lr: 0.1").replace("val_accuracy", "''"), "maximize: must be the name of a metric, or a list of names, got \"\""),
     "several with hyperopt": (f"minimize: val_loss\nalgorithm: hyperopt\n{space('lr: 0.1')}", "algorithm: hyperopt has one objective only. Use optuna for several"),
-    "several with asha": (f"minimize: val_loss\nscheduler: asha\n{space('epochs: 9')}", "scheduler: asha ranks by one objective. With several, use none"),
+    "several with asha": (f"minimize: val_loss\nscheduler: asha\n{space('epochs: 9')}", "scheduler: asha ranks by one objective. With several, use {name: asha, kind: promotion}, hyperband or none"),
     "several and a target": (f"minimize: val_loss\nstop: {{value: 0.9}}\n{space('epochs: 9')}", "stop.value: is a rule for one objective"),
     "no requirement": (f"require: {{params: small}}\n{space('epochs: 9')}", "require.params: must be <, <=, > or >= and a number, as '< 1e6', got \"small\""),
     "unknown rule": (f"stop: {{tiem: 5}}\n{space('epochs: 9')}", "stop: unknown key 'tiem'. Did you mean 'time'?"),

@@ -177,7 +177,7 @@ def ranking(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
     known, losses = {t.number: t for t in trials}, _losses(trials, objective)
     ranked: list[Trial] = []
     while losses:
-        layer = _undominated(losses) if objective.more else list(losses)
+        layer = undominated(losses) if objective.more else list(losses)
         ranked += [known[n] for n in sorted(layer, key=lambda n: (losses[n][0], n))]
         for number in layer:
             del losses[number]
@@ -193,7 +193,7 @@ def ranked_first(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
 
 def front(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
     """The trials that no other trial dominates, sorted by the leading objective."""
-    best = set(_undominated(_losses(trials, objective)))
+    best = set(undominated(_losses(trials, objective)))
     return [t for t in ranking(trials, objective) if t.number in best]
 
 
@@ -207,7 +207,7 @@ def _losses(trials: Iterable[Trial], objective: Objective) -> dict[int, tuple[fl
     }
 
 
-def _undominated(losses: Mapping[int, tuple[float, ...]]) -> list[int]:
+def undominated(losses: Mapping[int, tuple[float, ...]]) -> list[int]:
     """The trials that no other dominates: none has losses at most as high in all, and lower in one."""
     found: list[int] = []
     for number in sorted(losses, key=lambda n: (losses[n], n)):  # a trial that dominates comes first

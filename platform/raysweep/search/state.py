@@ -68,7 +68,8 @@ class State:
     def _decide(self, record: Record, history: History) -> None:
         kind, number = record["kind"], record.get("trial", -1)
         if kind == "report" and not history.continues(number):
-            value = self._study.objective.leading(record["metrics"])
+            objective = self._study.objective
+            value = (objective.values if objective.more else objective.leading)(record["metrics"])
             self.decisions[number] = self.scheduler.report(number, record["epoch"], value)
             if number in self._unwanted:
                 self.decisions[number] = "stop"

@@ -189,12 +189,13 @@ def objective(raw: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(f"require.{metric}", f"{rule}, got {show(text)}")
 
 
-def several(raw: Mapping[str, Any], algorithm: str, scheduler: str, stop: Stop) -> Iterator[Problem]:
+def several(raw: Mapping[str, Any], algorithm: str, scheduler: Scheduler, stop: Stop) -> Iterator[Problem]:
     """Check for settings that do not work with several objectives."""
     if algorithm == "hyperopt":
         yield Problem("algorithm", "hyperopt has one objective only. Use optuna for several")
-    if scheduler != "none":
-        yield Problem("scheduler", f"{scheduler} ranks by one objective. With several, use none")
+    if scheduler.name not in {"none", "hyperband"} and getattr(scheduler, "kind", "") != "promotion":
+        able = "{name: asha, kind: promotion}, hyperband or none"
+        yield Problem("scheduler", f"{scheduler.name} ranks by one objective. With several, use {able}")
     for rule in ("value", "no_improvement", "terminator"):
         if getattr(stop, rule):
             yield Problem(f"stop.{rule}", "is a rule for one objective")

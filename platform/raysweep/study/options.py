@@ -160,7 +160,7 @@ STARTUP = "how many points of a Sobol sequence come first; by default a third of
 
 
 class AutoAlgorithm(_Algorithm):
-    """HyperOpt's TPE and a Gaussian process in turn: together they ranked first on tuning tables. TPE alone where the
+    """HyperOpt's TPE and a Gaussian process in turn, once more results are known than are pending. TPE alone where the
     process would take more than a twentieth of the time between two asks; Optuna's TPE for several objectives."""
 
     name: Literal["auto"] = "auto"

@@ -168,7 +168,7 @@ class Study(BaseModel):
                 self.scheduler, space, self.most_epochs, self.target, self.vary, found
             )
             if self.objective.more:
-                problems += checks.several(raw, self.algorithm.name, self.scheduler.name, self.stop)
+                problems += checks.several(raw, self.algorithm.name, self.scheduler, self.stop)
             problems += checks.points(self.first(), self.algorithm, self.trials, space)
         if problems:
             raise StudyError(problems)

@@ -64,9 +64,8 @@ class Optuna:
         self._best: tuple[float, Params] | None = None  # loss and parameters of the best start-up trial
         self._first = QuasiRandom(space, objective, seed)
         # A paused trial is told early only where that can be revised: nsga2's generations hold what was told
-        # once, gp needs a constraint that can be set only once, and a Pareto front holds trials that have
-        # ended.
-        self._early = sampler == "tpe" and not objective.more
+        # once, and gp needs a constraint that can be set only once.
+        self._early = sampler == "tpe"
         self._storage = _Revisable()
         self._study = optuna.create_study(
             storage=self._storage,

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
-from raysweep.search.schedulers.base import Decision, Ranked, Scheduler
+from raysweep.search.schedulers.base import Decision, Fronts, Ranked, Scheduler, Value, leading_loss
 from raysweep.study.objective import Objective
 from raysweep.study.study import UNBOUNDED
 
@@ -30,11 +31,11 @@ class Stopping(Scheduler):
         self._objective, self._share = objective, 1 / reduction
         self._rungs = {epoch: Ranked() for epoch in rungs(grace, reduction, epochs)}
 
-    def report(self, number: int, epoch: int, value: float | None) -> Decision:
+    def report(self, number: int, epoch: int, value: Value | None) -> Decision:
         rung = self._rungs.get(epoch)
         if rung is None:
             return "go on"
-        loss = math.inf if value is None else self._objective.loss(value)
+        loss = leading_loss(self._objective, value)
         rung.remove(number)  # if it is here for the second time: its process was lost
         stop = bool(len(rung)) and loss > rung.quantile(self._share)
         rung.add(number, loss)
@@ -44,8 +45,10 @@ class Stopping(Scheduler):
 class _Rung:
     """The trials that have reached a rung, those that are paused there, and those promoted from it."""
 
-    def __init__(self) -> None:
-        self.all, self.paused = Ranked(), Ranked()
+    def __init__(self, several: bool) -> None:
+        """`several`: the trials are ranked by several objectives."""
+        self.all: Any = Fronts() if several else Ranked()
+        self.paused: Any = Fronts() if several else Ranked()
         self.promoted: set[int] = set()
         self.over = 0
         """How many of the trials that reached this rung have ended."""
@@ -57,24 +60,32 @@ class Promotion(Scheduler):
 
     def __init__(self, objective: Objective, grace: int, reduction: int, epochs: int):
         self._objective, self._reduction = objective, reduction
-        self._rungs = {epoch: _Rung() for epoch in rungs(grace, reduction, epochs)}
+        self._rungs = {epoch: _Rung(bool(objective.more)) for epoch in rungs(grace, reduction, epochs)}
         self._at: dict[int, int] = {}  # the rung at which a trial is, or is about to pause
-        self._losses: dict[int, float] = {}  # its loss there
+        self._losses: dict[int, Value] = {}  # its loss there, or losses
         self._over = 0
         self.milestones = frozenset(self._rungs)
 
-    def report(self, number: int, epoch: int, value: float | None) -> Decision:
+    def report(self, number: int, epoch: int, value: Value | None) -> Decision:
         if self._at.get(number, epoch) < epoch:  # it passed the rung under another scheduler
             self.resumed(number)
         rung = self._rungs.get(epoch)
         if rung is None:
             return "go on"
-        loss = math.inf if value is None else self._objective.loss(value)
+        loss = self._loss(value)
         rung.all.add(number, loss)
         if number in rung.promoted:
             return "go on"
         self._at[number], self._losses[number] = epoch, loss
         return "pause"
+
+    def _loss(self, value: Value | None) -> Value:
+        if not self._objective.more:
+            return leading_loss(self._objective, value)
+        every = self._objective.all
+        if isinstance(value, tuple):
+            return tuple(o.loss(v) for o, v in zip(every, value, strict=True))
+        return (math.inf,) * len(every)
 
     def paused(self, number: int) -> None:
         if number in self._at:
@@ -110,7 +121,7 @@ class Promotion(Scheduler):
         (`last`), every rung may promote one, however few have reached it: even a small search should have a
         trial that ran to its end."""
         for rung in reversed(self._rungs.values()):
-            number = rung.paused.best()
+            number: int | None = rung.paused.best()
             enough = len(rung.all) // self._reduction
             if number is not None and rung.all.rank(number) < (max(1, enough) if last else enough):
                 self.resumed(number)
@@ -119,9 +130,11 @@ class Promotion(Scheduler):
 
     def beaten(self, most: int) -> int | None:
         """A paused trial whose rank is too low even if all trials reach its rung, except those that ended
-        before it. Ranks only get worse."""
+        before it. Ranks only get worse; among several objectives they may get better, so nobody is beaten."""
+        if self._objective.more:
+            return None
         for rung in self._rungs.values():
-            number = rung.paused.worst()
+            number: int | None = rung.paused.worst()
             may_come = max(most - (self._over - rung.over), len(rung.all))
             if number is not None and rung.all.rank(number) >= max(1, may_come // self._reduction):
                 return number
@@ -158,7 +171,7 @@ class Hyperband(Scheduler):
             self._assigned.append(chosen)
         return self._assigned[number]
 
-    def report(self, number: int, epoch: int, value: float | None) -> Decision:
+    def report(self, number: int, epoch: int, value: Value | None) -> Decision:
         return self._of(number).report(number, epoch, value)
 
     def paused(self, number: int) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
-from raysweep.search.schedulers.base import Decision, Ranked, Scheduler
+from raysweep.search.schedulers.base import Decision, Ranked, Scheduler, Value, leading_loss
 from raysweep.study.objective import Objective
 
 
@@ -30,10 +29,10 @@ class Median(Scheduler):
         self._curves: dict[int, _Curve] = {}
         self._means: dict[int, Ranked] = {}  # by epoch
 
-    def report(self, number: int, epoch: int, value: float | None) -> Decision:
+    def report(self, number: int, epoch: int, value: Value | None) -> Decision:
         curve = self._curves.setdefault(number, _Curve())
         self._forget(number, curve, epoch)
-        loss = math.inf if value is None else self._objective.loss(value)
+        loss = leading_loss(self._objective, value)
         total, count = curve.sums[-1] if curve.sums else (0.0, 0)
         if epoch >= self._grace and value is not None:
             total, count = total + loss, count + 1

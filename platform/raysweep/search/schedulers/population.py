@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raysweep.search.schedulers.base import Decision, Scheduler
+from raysweep.search.schedulers.base import Decision, Scheduler, Value
 from raysweep.study.objective import Objective
 from raysweep.study.params import Int, Param, Range, same
 from raysweep.study.space import Point, Space
@@ -65,7 +65,7 @@ class Population(Scheduler):
         self._paused: set[int] = set()
         self.milestones = frozenset(range(interval, epochs, interval))
 
-    def report(self, number: int, epoch: int, value: float | None) -> Decision:
+    def report(self, number: int, epoch: int, value: Value | None) -> Decision:
         self._epochs[number] = epoch
         pauses = epoch in self.milestones and self._resumed.get(number, 0) < epoch
         return "pause" if pauses else "go on"
