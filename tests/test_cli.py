@@ -260,8 +260,8 @@ def test_every_command_has_help(name: str, raysweep: Callable[..., Result]) -> N
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("x.high", "write NAME.low, .high or .options = VALUE, got x.high"),
-        ("x.middle=1", "write NAME.low, .high or .options = VALUE, got x.middle=1"),
+        ("x.high", "write NAME=FORM, or NAME.low, .high or .options = VALUE, got x.high"),
+        ("x.middle=1", "write NAME=FORM, or NAME.low, .high or .options = VALUE, got x.middle=1"),
         ("y.high=1.0", "--space: 'y' is not in the space"),
         ("x.options=[1]", '--space x: it is {"float": [-1.0, 1.0]}, which has no options'),
         ("x.low=2.0", "low (2.0) is greater than high (1.0)"),

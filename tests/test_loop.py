@@ -20,10 +20,12 @@ from raysweep.journal.records import FILE, read
 from raysweep.search.samplers.optuna import should_terminate
 from raysweep.search.schedulers.asha import Hyperband
 from raysweep.search.schedulers.population import Population
+from raysweep.search.sessions import EXTENDABLE, open_session
 from raysweep.search.warm_start import fitted
 from raysweep.study.objective import Objective
 from raysweep.study.options import Seconds
 from raysweep.trial import Report, Trial, front, ranking
+from simulated import run, search
 
 LOSS = Objective("loss", maximize=False)
 
@@ -481,4 +483,55 @@ def test_optuna_s_terminator_is_asked_now_and_then(tmp_path: Path, monkeypatch: 
     journal = Journal(tmp_path / "quick")
     assert Loop(study, journal).rules.reason
     assert asked == [46]
+    journal.close()
+
+
+# --- another space -----------------------------------------------------------------------------------------------
+
+
+def test_a_space_gets_another_name_and_what_is_there_had_the_default(tmp_path: Path) -> None:
+    known = {"x": {"float": [0.5, 1.0]}, "epochs": 1}
+    first = quick(trainable="trainables:bowl", trials=12, algorithm="hyperopt", space=known)
+    search(first, tmp_path / "quick", lambda point, epoch: abs(point["x"] - 0.1))
+    wider = {"x": {"float": [0.0, 1.0]}, "epochs": 1, "y": {"float": [-1.0, 1.0]}}
+    more = replaced(first, space=wider, trials=40)
+    journal = Journal(tmp_path / "quick")
+    open_session(more, journal, may_change=EXTENDABLE)
+    loop = Loop(more, journal)
+    assert [t.point["y"] for t in journal.trials] == [0.0] * 12, "the trainable's own default"
+    assert all(loop._state.fits(t) for t in journal.trials)
+    run(loop, lambda point, epoch: abs(point["x"] - 0.1) + abs(point["y"] - 0.3))
+    journal.close()
+    trials = history(tmp_path).trials
+    assert len(trials) == 40 and len({t.point["y"] for t in trials[12:]}) > 20
+    assert ranking(trials, LOSS)[0].number >= 12
+
+
+def test_a_parameter_becomes_fixed_and_trials_with_other_values_only_count(tmp_path: Path) -> None:
+    space = {"x": {"float": [0.0, 1.0]}, "y": ["0", "1"], "epochs": 1}
+    first = quick(trainable="trainables:anything", trials=8, algorithm="random", space=space)
+    search(first, tmp_path / "quick", lambda point, epoch: point["x"])
+    more = replaced(first, space={**space, "y": "1"}, trials=12)
+    journal = Journal(tmp_path / "quick")
+    open_session(more, journal, may_change=EXTENDABLE)
+    run(Loop(more, journal), lambda point, epoch: point["x"])
+    journal.close()
+    trials = history(tmp_path).trials
+    assert {t.point["y"] for t in trials[:8]} == {"0", "1"} and {t.point["y"] for t in trials[8:]} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("space", "told"),
+    [
+        ({"z": {"float": [0.0, 1.0]}, "epochs": 1}, "space has lost a name"),
+        ({"epochs": 1, "x": {"float": [0.0, 1.0]}}, "space has its names in another order"),
+        ({"x": ["a", "b"], "epochs": 1}, "which is more than other bounds"),
+    ],
+)
+def test_what_would_be_another_space_is_refused(space: dict[str, Any], told: str, tmp_path: Path) -> None:
+    first = quick(trainable="trainables:anything", trials=2, space={"x": {"float": [0.0, 1.0]}, "epochs": 1})
+    search(first, tmp_path / "quick", lambda point, epoch: point["x"])
+    journal = Journal(tmp_path / "quick")
+    with pytest.raises(JournalError, match=told):
+        open_session(replaced(first, space=space), journal, may_change=EXTENDABLE)
     journal.close()

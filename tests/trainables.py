@@ -141,3 +141,8 @@ class Nothing:
 async def later(x: float) -> dict[str, float]:
     """None, either."""
     return {"loss": x}
+
+
+def anything(**point: Any) -> Iterator[Step]:
+    """Takes whatever there is."""
+    yield {"loss": 0.0}, {"epoch": 1}

@@ -702,7 +702,7 @@ def _one(job: tuple[str, str, int, int, str, bool]) -> Run:
 
 # --- what it comes to --------------------------------------------------------------------------------------
 
-DRAWS = 2000
+DRAWS, INTERVAL = 2000, (0.05, 0.95)
 
 
 def summary(runs: list[Run]) -> str:
@@ -740,36 +740,40 @@ def summary(runs: list[Run]) -> str:
 def _ranking(what: str, runs: list[Run], workers: int | None, default: str) -> list[str]:
     """Mean ranks over blocks, with intervals, and how often each is first; only contestants that took part in all."""
     runs = [r for r in runs if workers in (None, r.workers)]
+    names, means, draws = _ranked(runs)
+    if len(names) < 2:
+        return []
+    blocks = len({(r.table, r.workers, r.seed) for r in runs})
+    first = (draws == draws.min(axis=1, keepdims=True)).mean(axis=0)
+    base = names.index(default) if default in names else None
+    lines = ["", f"mean rank of {len(names)}, {what}, {blocks} blocks; 90 % interval; first; minus default"]
+    for i in np.argsort(means):
+        low, high = np.quantile(draws[:, i], INTERVAL)
+        row = f"  {names[i]:36} {means[i]:5.2f}  {low:5.2f} to {high:5.2f}  {first[i]:5.0%}"
+        if base is not None and i != base:
+            low, high = np.quantile(draws[:, i] - draws[:, base], INTERVAL)
+            row += f"  {means[i] - means[base]:+5.2f} ({low:+5.2f} to {high:+5.2f})"
+        lines.append(row)
+    return lines
+
+
+def _ranked(runs: list[Run]) -> tuple[list[str], Any, Any]:
+    """The contestants that took part in every block, their mean ranks, and those of each draw of seeds."""
     blocks: dict[tuple[str, int, int], list[Run]] = {}
     for r in runs:
         blocks.setdefault((r.table, r.workers, r.seed), []).append(r)
     names = sorted(set.intersection(*({r.contestant for r in b} for b in blocks.values())) if blocks else ())
-    if len(names) < 2:
-        return []
+    if not names:
+        return [], np.zeros(0), np.zeros((0, 0))
     ranks = {key: _mean_ranks([r for r in b if r.contestant in names]) for key, b in blocks.items()}
     groups = sorted({key[:2] for key in ranks})
     seeds = {t: sorted({k[2] for k in ranks if k[0] == t}) for t, _ in groups}
     rng = np.random.default_rng(0)
-    drawn = [
+    draws = [
         _over(ranks, groups, {t: rng.choice(s, len(s)) for t, s in seeds.items()}, names)
         for _ in range(DRAWS)
     ]
-    means, draws = _over(ranks, groups, seeds, names), np.array(drawn)
-    first = (draws == draws.min(axis=1, keepdims=True)).mean(axis=0)
-    base = names.index(default) if default in names else None
-    lines = [
-        "",
-        f"mean rank of {len(names)}, {what}, {len(blocks)} blocks; 90 % interval; first; minus default",
-    ]
-    for i in np.argsort(means):
-        low, high = np.quantile(draws[:, i], (0.05, 0.95))
-        row = f"  {names[i]:36} {means[i]:5.2f}  {low:5.2f} to {high:5.2f}  {first[i]:5.0%}"
-        if base is not None and i != base:
-            apart = draws[:, i] - draws[:, base]
-            low, high = np.quantile(apart, (0.05, 0.95))
-            row += f"  {means[i] - means[base]:+5.2f} ({low:+5.2f} to {high:+5.2f})"
-        lines.append(row)
-    return lines
+    return names, _over(ranks, groups, seeds, names), np.array(draws)
 
 
 def _over(
@@ -812,24 +816,29 @@ def _mean_ranks(runs: list[Run]) -> dict[str, float]:
 
 
 def picture(runs: list[Run], path: Path) -> None:
-    """Mean ranks by table and workers, peers grey, ours coloured."""
+    """Mean ranks with their intervals, by number of workers, with curves and without; peers grey, ours coloured."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    groups = sorted({(r.table, r.workers) for r in runs})
-    columns = min(4, len(groups))
+    kinds = {
+        "with curves": [r for r in runs if r.table not in ENDS],
+        "without": [r for r in runs if r.table in ENDS],
+    }
+    groups = [(what, w, part) for what, part in kinds.items() for w in sorted({r.workers for r in part})]
+    columns = min(3, len(groups))
     rows = math.ceil(len(groups) / columns)
-    figure, axes = pyplot.subplots(rows, columns, figsize=(3.6 * columns, 4.2 * rows), squeeze=False)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(4.2 * columns, 3.4 * rows), squeeze=False)
     for axis in axes.flat[len(groups) :]:
         axis.axis("off")
-    for axis, (table, workers) in zip(axes.flat, groups, strict=False):
-        rank = _mean_ranks([r for r in runs if (r.table, r.workers) == (table, workers)])
-        names = sorted(rank, key=lambda n: -rank[n])
-        colours = ["tab:blue" if n.startswith("raysweep") else "lightgrey" for n in names]
-        axis.barh(names, [rank[n] for n in names], color=colours)
-        axis.set_title(f"{table}, {workers} worker{'s' * (workers > 1)}", fontsize=10)
+    for axis, (what, workers, part) in zip(axes.flat, groups, strict=False):
+        names, means, draws = _ranked([r for r in part if r.workers == workers])
+        order = np.argsort(-means)
+        ends = np.abs(np.quantile(draws, INTERVAL, axis=0) - means)[:, order]
+        colours = ["tab:blue" if names[i].startswith("raysweep") else "lightgrey" for i in order]
+        axis.barh([names[i] for i in order], means[order], xerr=ends, color=colours, ecolor="dimgrey")
+        axis.set_title(f"{what}, {workers} worker{'s' * (workers > 1)}", fontsize=10)
         axis.set_xlabel("mean rank, less is better")
         axis.tick_params(axis="y", labelsize=7)
     figure.tight_layout()

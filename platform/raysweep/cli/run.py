@@ -275,10 +275,11 @@ def resume(
 @click.option("--to", "file", type=click.Path(path_type=Path), help="A study file with other bounds.")
 @click.option(
     "--space",
-    "bounds",
+    "respaced",
     multiple=True,
-    metavar="NAME.PART=VALUE",
-    help="Another low or high end of a parameter, such as lr.high=1.0, or its options=[...]. May be repeated.",
+    metavar="NAME[.PART]=VALUE",
+    help="Another bound (lr.high=1.0, optimizer.options=[...]), a value that is fixed from now on (layers=2), or"
+    " another parameter (dropout={float: [0, 0.5]}). May be repeated.",
 )
 @click.option("--algorithm", help="Another algorithm, as a study file writes it.")
 @click.option("--scheduler", help="Another scheduler, as a study file writes it.")
@@ -290,7 +291,7 @@ def extend(
     top: int | None,
     epochs: int | None,
     file: Path | None,
-    bounds: tuple[str, ...],
+    respaced: tuple[str, ...],
     algorithm: str | None,
     scheduler: str | None,
     detach: bool,
@@ -319,7 +320,7 @@ def extend(
     for key, text in (("algorithm", algorithm), ("scheduler", scheduler)):
         if text is not None:
             raw |= parse_yaml(f"{key}: {text}")
-    _rebound(raw["space"], bounds)
+    _respaced(raw["space"], respaced)
     if trials is not None:
         raw["trials"] = _count(trials, asked(history.trials))
     what = Study(**raw, _beside=root_of(history))
@@ -331,24 +332,30 @@ def extend(
     _search(what, folder=place.parent, address=address, tracking=store, **more, **options)
 
 
-def _rebound(space: dict[str, Any], texts: Sequence[str]) -> None:
-    """Change bounds of a space, as `lr.high=1.0` says. Raises StudyError when it has no such bound."""
+def _respaced(space: dict[str, Any], texts: Sequence[str]) -> None:
+    """Change a space as `lr.high=1.0`, `dropout={float: [0, 0.5]}` or `layers=2` say. Raises StudyError when it has
+    no such bound."""
     from raysweep.study.params import Choice, param, show
     from raysweep.study.yaml import parse_yaml
 
     bounds: dict[str, dict[str, Any]] = {}
     for text in texts:
         where, equals, value = text.partition("=")
-        name, _, part = where.strip().partition(".")
-        if not equals or part not in {"low", "high", "options"}:
-            raise StudyError([Problem("--space", f"write NAME.low, .high or .options = VALUE, got {text}")])
+        name, dot, part = where.strip().partition(".")
+        if not equals or not name or (dot and part not in {"low", "high", "options"}):
+            what = f"write NAME=FORM, or NAME.low, .high or .options = VALUE, got {text}"
+            raise StudyError([Problem("--space", what)])
+        given = parse_yaml(f"value: {value}")["value"]
+        if not dot:
+            space[name] = given
+            continue
         if name not in space:
             raise StudyError(
                 [Problem("--space", f"'{name}' is not in the space.{did_you_mean(name, space)}")]
             )
         if isinstance(param(space[name]), Choice) is not (part == "options"):
             raise StudyError([Problem(f"--space {name}", f"it is {show(space[name])}, which has no {part}")])
-        bounds.setdefault(name, {})[part] = parse_yaml(f"value: {value}")["value"]
+        bounds.setdefault(name, {})[part] = given
     for name, parts in bounds.items():
         space[name] = dataclasses.replace(param(space[name]), **parts).form()
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from raysweep.journal.records import FILE, Record, read
+from raysweep.study.space import Space
 from raysweep.trial import Loss, Report, Trial
 
 
@@ -64,6 +66,7 @@ class History:
             self._lose()
         elif kind == "changed":
             self.study = {**self.study, "study": record["study"]}
+            self._complete(record.get("added") or {})
         elif kind == "continue":
             self.continued |= {(n, record["epochs"]): None for n in record["trials"]}
         elif kind == "best":
@@ -101,6 +104,15 @@ class History:
             )
         elif kind in {"started", "report", "ended"}:
             self._update(kind, record)
+
+    def _complete(self, added: dict[str, Any]) -> None:
+        """Names that the space has got: the trials so far had these values."""
+        if not added:
+            return
+        space = Space(self.study["study"]["space"])
+        for number, trial in self._trials.items():
+            there = {n: value for n, value in added.items() if space.active(n, {**added, **trial.point})}
+            self._trials[number] = replace(trial, point={**trial.point, **there})
 
     def elapsed(self, now: float) -> float:
         """Seconds that the study has been run for at the time `now`, over all sessions."""

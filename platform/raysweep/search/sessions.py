@@ -19,6 +19,7 @@ from raysweep.journal.history import History
 from raysweep.journal.journal import Journal
 from raysweep.journal.records import FILE, FORMAT, Record
 from raysweep.storage import disk
+from raysweep.study.params import Choice
 from raysweep.study.space import Space
 from raysweep.study.study import Study
 from raysweep.trainables.code import digest_of, found_file, root_of_file
@@ -31,7 +32,8 @@ MAY_CHANGE = (
 
 
 EXTENDABLE = (*MAY_CHANGE, "algorithm", "scheduler", "space")
-"""The options that may change when a study is extended on purpose; of the space, only the bounds."""
+"""The options that may change when a study is extended on purpose; of the space, the bounds, what is fixed, and
+names at its end."""
 
 
 def open_session(
@@ -70,7 +72,7 @@ def open_session(
                 f" Only {', '.join(may_change)} may change{' (see raysweep extend)' * (may_change == MAY_CHANGE)}."
                 f" Give this one another name, or delete {journal.path.parent}"
             )
-        journal.append("changed", study=study.to_dict())
+        journal.append("changed", study=study.to_dict(), added=_added(known, study))
     if known and not new_code and code_changed(study, journal.history):
         raise JournalError(
             f"the code of '{study.name}', {study.found.place}, has changed since its trials were"
@@ -149,20 +151,31 @@ def code_changed(study: Study, history: History) -> bool:
     return known != study.found.code.digest
 
 
+def _added(known: Record, study: Study) -> dict[str, Any]:
+    """The names that a space has got, with the values that the trials so far had: the trainable's defaults."""
+    names = [n for n in study.space if n not in known["study"]["space"]]
+    return {n: study.found.arguments[n].default for n in names if n in study.found.arguments}
+
+
 def _other_spaces(known: Record, study: Study) -> Iterator[str]:
-    """The changes to a space that are more than new bounds."""
+    """The changes to a space that are more than new bounds, a parameter that becomes fixed, or names at its end."""
     old = Space(known["study"]["space"])
-    if list(old) != list(study.space):
+    if list(old) != list(study.space)[: len(old)]:
         yield (
             "space has its names in another order"
-            if set(old) == set(study.space)
-            else "space has other names"
+            if set(old) <= set(study.space)
+            else "space has lost a name, which may become fixed but not go"
         )
         return
-    for name, p in study.space.items():
-        was = old[name]
+    for name in list(study.space)[len(old) :]:
+        a = study.found.arguments.get(name)
+        if a is None or a.default is a.empty:
+            yield f"space.{name} is new, and the trainable has no default for it, so no trial had a value"
+    for name in old:
+        was, p = old[name], study.space[name]
+        fixed = isinstance(p, Choice) and len(p.options) == 1 and p.when == was.when and p.each == was.each
         same_kind = type(was) is type(p) and was.when == p.when and was.each == p.each
-        if not same_kind or getattr(was, "log", False) != getattr(p, "log", False):
+        if not fixed and (not same_kind or getattr(was, "log", False) != getattr(p, "log", False)):
             yield f"space.{name} was {was.form()}, is {p.form()}, which is more than other bounds"
 
 
