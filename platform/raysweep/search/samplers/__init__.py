@@ -9,7 +9,6 @@ from typing import Any
 
 from raysweep.search.samplers.base import Sampler
 from raysweep.search.samplers.basic import Grid, QuasiRandom, Random
-from raysweep.search.samplers.earlier import Earlier
 from raysweep.search.samplers.feasibility import FeasibilityFilter
 from raysweep.search.samplers.prior import Believing
 from raysweep.study.objective import Objective
@@ -66,6 +65,8 @@ def sampler_of(study: Study, sources: Sequence[Sequence[Trial]] = ()) -> Sampler
         for trial in told:
             sampler.tell(trial)
     else:
+        from raysweep.search.samplers.earlier import Earlier
+
         sampler = Earlier(make, sources, study.space, study.objective, study.most_epochs or 1)
     if study.space.believes and study.algorithm.name != "grid":
         sampler = Believing(sampler, study.space, study.seed)
