@@ -71,7 +71,7 @@ def main() -> None:
         loop._state.sampler.ask(len(journal.trials))  # a trial that is promoted would need no sampler
         asked = time.perf_counter() - began
         journal.close()
-    print(f"{trials:,} trials, {len(reports):,} reports, a journal of {size:.0f} MB; hyperopt, promotion")
+    print(f"{trials:,} trials, {len(reports):,} reports, a journal of {size:.0f} MB; {study.method}")
     for what, times in (("a record", records), ("a report", reports), ("an ask", asks)):
         middle, late = statistics.median(times) * 1e6, statistics.quantiles(times, n=100)[98] * 1e6
         print(f"  {what:9} {middle:9.1f} us median {late:9.1f} us at p99")
