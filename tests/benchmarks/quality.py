@@ -864,7 +864,12 @@ def _installed() -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", type=Path, default=Path(), help="the folder of the tuning tables")
-    parser.add_argument("--table", nargs="*", choices=list(TABLES), default=[t for t in TABLES if t != "toy"])
+    parser.add_argument(
+        "--table",
+        nargs="*",
+        choices=list(TABLES),
+        default=[t for t in TABLES if t not in {"toy", "lcbench_others"}],
+    )
     parser.add_argument("--workers", nargs="*", type=int, choices=list(BUDGETS), default=list(BUDGETS))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument(
