@@ -16,6 +16,7 @@ OURS = ["raysweep random, promotion", "raysweep auto, stopping", "raysweep auto,
 TOY = ("--table", "toy", "--workers", "4", "--seeds", "2", "--processes", "1")
 SMALLEST: dict[str, tuple[str, ...]] = {
     "classic": ("--data", "digits", "--rounds", "1"),
+    "digits": ("--seeds", "1", "--trials", "3"),
     "failures": ("--seeds", "2"),
     "journal": ("--trials", "50"),
     "kinds": ("--points", "1", "--seeds", "2"),
