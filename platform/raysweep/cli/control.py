@@ -219,7 +219,7 @@ def stop(study: str, trial: int | None, folder: Path) -> None:
     from raysweep.journal import queue
 
     if trial is not None:
-        place = _open_trial(folder, study, trial)
+        place, _ = _open_trial(folder, study, trial)
         queue.request(place, "stop", trial)
         click.echo(f"trial {trial} of {place.name} stops after its epoch")
         return
@@ -238,10 +238,9 @@ def promote(study: str, trial: int, folder: Path) -> None:
     """Let a trial that has paused go on, though others are better."""
     from raysweep.journal import queue
 
-    place = _open_trial(folder, study, trial)
-    status = open_study(folder, study)[1].trial(trial).status
-    if status != "paused":
-        raise RaysweepError(f"trial {trial} of {place.name} has not paused: it is {status}")
+    place, found = _open_trial(folder, study, trial)
+    if found.status != "paused":
+        raise RaysweepError(f"trial {trial} of {place.name} has not paused: it is {found.status}")
     queue.request(place, "promote", trial)
     click.echo(f"trial {trial} of {place.name} goes on as soon as a worker is free{_later(place, folder)}")
 
@@ -271,13 +270,13 @@ def fork(study: str, trial: int, values: tuple[str, ...], folder: Path) -> None:
     click.echo(f"queued for {place.name}: {changed}, from trial {trial}{_later(place, folder)}")
 
 
-def _open_trial(folder: Path, study: str, trial: int) -> Path:
-    """The folder of a study of which a trial has not ended. Raises RaysweepError when it has."""
+def _open_trial(folder: Path, study: str, trial: int) -> tuple[Path, Trial]:
+    """A study's folder, and a trial of it that has not ended. Raises RaysweepError when it has."""
     place, history, _ = open_study(folder, study)
     found = trial_of(history, study, trial)
     if found.ended:
         raise RaysweepError(f"trial {trial} of {place.name} has ended: it is {found.status}")
-    return place.resolve()
+    return place.resolve(), found
 
 
 def _later(place: Path, folder: Path) -> str:

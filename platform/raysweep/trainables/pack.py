@@ -65,7 +65,7 @@ class Packs:
     ) -> Pack:
         """The pack for such a training. `key` names the data. With several `views` of each sample, the rows of
         `data.x_train` are the views of the first sample, of the second, ...; an epoch has a random one of each."""
-        widths = tuple(1 << (w - 1).bit_length() for w in shape.hidden) if shape.count > LARGE else ()
+        widths = shape.rounded().hidden if shape.count > LARGE else ()
         signature = (key, p.batch_size, shape.inputs, len(shape.hidden), widths, shape.batch_norm, dtype)
         for known in [s for s, pack in self._packs.items() if not pack.members and s != signature]:
             del self._packs[known]

@@ -8,7 +8,6 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,7 +25,7 @@ WARM, STEPS, ROUNDS = 2, 5, 3  # steps before the measurement, steps that are ti
 def pays_off(shape: Shape, batch_size: int) -> int:
     """How many networks of about this shape are best trained at once, by this process, on this machine. Kept in
     a table, since measuring takes some tenths of a second."""
-    rounded = replace(shape, hidden=tuple(1 << (w - 1).bit_length() for w in shape.hidden))
+    rounded = shape.rounded()
     what = (
         rounded,
         batch_size,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 import torch
@@ -79,6 +79,10 @@ class Shape:
         """The shape that holds both."""
         hidden = tuple(map(max, self.hidden, other.hidden))
         return Shape(self.inputs, hidden, self.outputs, self.batch_norm)
+
+    def rounded(self) -> Shape:
+        """The same with widths that are powers of two, which holds it."""
+        return replace(self, hidden=tuple(1 << (width - 1).bit_length() for width in self.hidden))
 
     def sizes(self) -> list[list[tuple[int, ...]]]:
         """The parameters of each layer, in the order of a module's: weight and bias; gain and shift of batch
@@ -163,9 +167,8 @@ class Layer:
     def linear_back(self, g: Tensor) -> None:
         """The derivatives by weight and bias."""
         torch.bmm(g.transpose(1, 2), self.x, out=self.weight_grad)
-        if (
-            self.norm_grads
-        ):  # batch norm takes the bias away again; Adam would make steps of what rounding leaves
+        if self.norm_grads:
+            # Batch norm takes the bias away again. Of what rounding leaves, Adam would make whole steps.
             self.bias_grad.zero_()
         else:
             torch.sum(g, 1, out=self.bias_grad)
