@@ -93,6 +93,12 @@ class Trial:
     finished: float = 0.0
     seconds: float = 0.0
     """Time spent computing, in seconds: set-up and epochs, over all attempts; waiting is not counted."""
+    cpu_seconds: float = 0.0
+    """CPU time of its process in its epochs, over all attempts; trials that are trained together share it."""
+    memory: float = 0.0
+    """The most memory of its process, in megabytes; 0 if unknown."""
+    gpu_memory: float = 0.0
+    """The most memory of its GPU, in megabytes; 0 without one."""
     error: str = ""
     losses: tuple[Loss, ...] = ()
     parent: tuple[int, int] | None = None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from raysweep.cli import cluster, control, maintenance, results, run
+from raysweep.cli import cluster, control, maintenance, results, run, studies
 from raysweep.cli.base import cli
 
-__all__ = ["cli", "cluster", "control", "main", "maintenance", "results", "run"]
+__all__ = ["cli", "cluster", "control", "main", "maintenance", "results", "run", "studies"]
 
 
 def main() -> None:

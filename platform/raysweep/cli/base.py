@@ -75,15 +75,19 @@ def print_result(
     trials: tuple[Trial, ...],
     test: dict[str, float],
     model: str,
-    folder: Path,
+    place: Path,
     not_exported: str = "",
 ) -> None:
     """Print the result of a complete study. Raises RaysweepError when no trial has one, and exits with 1 when a
     trial has failed, or its best model was `not_exported` for this reason."""
+    from raysweep.report.health import health
+    from raysweep.report.page import facts_of
     from raysweep.report.tables import ends, number
+    from raysweep.tracking.process import REPORT
     from raysweep.trial import best, ranking
 
     winner, objective = best(trials, study.objective), study.objective
+    folder = Path(from_here(place.parent))
     if winner is None:
         raise RaysweepError(no_result(trials))
     print_trials(ranking(trials, objective)[:5], objective, study)
@@ -104,9 +108,19 @@ def print_result(
         click.echo(
             f"model: not exported: {not_exported} ({logs}). Once that is mended, run it again with --code-changed"
         )
+    for finding in health(facts_of(place)[0]):
+        click.echo(f"health: {finding}")
+    if (place / REPORT).exists():
+        click.echo(f"report: {from_here(place / REPORT)}")
     click.echo(f"compare in MLflow: raysweep ui {study.name}{again(folder)}")
     if failed or not_exported:
         sys.exit(1)
+
+
+def from_here(path: Path) -> str:
+    """A path as a person would write it here."""
+    whole = path.resolve()
+    return str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole)
 
 
 def open_study(folder: Path, study: str) -> tuple[Path, History, Study]:

@@ -76,7 +76,8 @@ def _opened(place: Path, what: Study) -> tuple[Reader, Progress]:
     def now() -> float:
         return time.time() if running(place) else reader.history.latest
 
-    return reader, Progress(what, trials, reader.history.session.get("time"), now)
+    began = reader.history.session.get("time")
+    return reader, Progress(what, trials, began, now, lambda: reader.history)
 
 
 def _how(reader: Reader, place: Path) -> str:
@@ -88,6 +89,8 @@ def _how(reader: Reader, place: Path) -> str:
 
 
 def _state(reader: Reader, what: Study, place: Path) -> dict[str, Any]:
+    from raysweep.report.facts import Facts
+    from raysweep.report.health import health
     from raysweep.trial import best
 
     trials = reader.history.trials
@@ -103,6 +106,7 @@ def _state(reader: Reader, what: Study, place: Path) -> dict[str, Any]:
         "best": winner.number if winner else None,
         what.objective.metric: score.value if score else None,
         "test": reader.history.best.get("metrics", {}),
+        "health": [str(found) for found in health(Facts(what, reader.history, trials))],
     }
 
 
@@ -146,7 +150,7 @@ def _conclude(reader: Reader, what: Study, place: Path, folder: Path) -> None:
         sys.exit(130)
     test = reader.history.best.get("metrics", {})
     model, error = wait_for_publisher(place, say).model, reader.history.best.get("error", "")
-    print_result(what, trials, test, model, folder, error)
+    print_result(what, trials, test, model, place, error)
 
 
 @cli.command(cls=StudyCommand)

@@ -23,13 +23,13 @@ STUDIES = os.environ.get("RAYSWEEP_FOLDER", "studies")
 file_argument = click.argument("file", type=click.Path(path_type=Path))
 
 
-def _studies(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+def complete_studies(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """The names of studies that begin with what was typed, for a shell to complete."""
     folder = Path(ctx.params.get("folder") or STUDIES)
     return sorted(p.parent.name for p in folder.glob(f"{glob.escape(incomplete)}*/{FILE}"))
 
 
-study_argument = click.argument("study", shell_complete=_studies)
+study_argument = click.argument("study", shell_complete=complete_studies)
 folder_option = click.option(
     "--folder",
     type=click.Path(path_type=Path),
@@ -95,7 +95,7 @@ def again(folder: Path, tracking: str | None = None) -> str:
     shown = tracking if tracking and scrubbed(tracking) == tracking else "URI"
     return "".join(
         [
-            "" if str(folder) == STUDIES else f" --folder {folder}",
+            "" if folder.resolve() == Path(STUDIES).resolve() else f" --folder {folder}",
             f" --tracking {shown}" if tracking else "",
         ]
     )

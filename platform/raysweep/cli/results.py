@@ -1,4 +1,4 @@
-"""Commands that show a study's results and use them: trials, best, show, predict."""
+"""Commands that show a study's results and use them: trials, best, show, report, compare, predict."""
 
 from __future__ import annotations
 
@@ -8,8 +8,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from raysweep.cli.base import cli, console, mlflow_for, no_result, open_study, print_trials, trial_of
-from raysweep.cli.options import again, folder_option, json_option, study_argument, tracking_option
+from raysweep.cli.base import (
+    cli,
+    console,
+    from_here,
+    mlflow_for,
+    no_result,
+    open_study,
+    print_trials,
+    trial_of,
+)
+from raysweep.cli.options import (
+    again,
+    complete_studies,
+    folder_option,
+    json_option,
+    study_argument,
+    tracking_option,
+)
 from raysweep.cli.remote import StudyCommand
 from raysweep.errors import RaysweepError
 from raysweep.storage import output
@@ -150,6 +166,89 @@ def show(study: str, trial: int, folder: Path, as_json: bool) -> None:
     if printed:
         click.echo(f"its last output (all of it: raysweep logs {what.name} {trial}{again(folder)}):")
         click.echo("\n".join(f"  {line}" for line in printed))
+
+
+@cli.command(cls=StudyCommand)
+@click.argument("studies", nargs=-1, required=True, shell_complete=complete_studies, metavar="STUDY...")
+@folder_option
+@click.option(
+    "-o",
+    "--output",
+    "file",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="FILE",
+    help="Write it there; - is standard output. By default report.html in the study's folder, or of several here.",
+)
+@click.option(
+    "--next",
+    "next_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write a study file with what to try next, which starts from this study's trials.",
+)
+@json_option
+def report(
+    studies: tuple[str, ...], folder: Path, file: Path | None, next_file: Path | None, as_json: bool
+) -> None:
+    """Write a study's report, and print its answer.
+
+    The report is one HTML file that needs no network. With several studies, it compares them.
+
+    \b
+    raysweep report digits_mlp
+    raysweep report digits_mlp digits_wide -o both.html
+    raysweep report digits_mlp --next next.yaml && raysweep run next.yaml
+    """
+    from raysweep.report import page
+    from raysweep.report.answer import answer
+    from raysweep.report.next_study import next_study
+    from raysweep.storage import disk
+    from raysweep.tracking.process import REPORT
+
+    places = [open_study(folder, study)[0] for study in studies]
+    seen = [page.Seen.of(place) for place in places]
+    if next_file is not None:
+        _write_next(next_file, next_study(seen[0].facts, seen[0].findings), len(seen))
+    if as_json:
+        click.echo(json.dumps([page.as_data(one) for one in seen]))
+        return
+    html = page.page(seen)
+    if str(file) == "-":
+        click.echo(html, nl=False)
+        return
+    path = file or (places[0] / REPORT if len(places) == 1 else Path(REPORT))
+    disk.write(path, html)
+    for one in seen:
+        click.echo(f"{one.facts.study.name}: {' '.join(answer(one.facts))}")
+        for finding in one.findings:
+            click.echo(f"health: {finding}")
+    click.echo(f"report: {from_here(path)}")
+
+
+def _write_next(file: Path, study: Study, studies: int) -> None:
+    from raysweep.storage import disk
+
+    if studies > 1:
+        raise RaysweepError("--next is of one study: name one")
+    if file.exists():
+        raise RaysweepError(f"{file} is there already. Name another file")
+    disk.write(file, study.to_yaml())
+
+
+@cli.command(cls=StudyCommand)
+@click.argument("studies", nargs=-1, required=True, shell_complete=complete_studies, metavar="STUDY STUDY...")
+@folder_option
+def compare(studies: tuple[str, ...], folder: Path) -> None:
+    """Print studies side by side: results, cost, and where their files differ.
+
+    \b
+    raysweep compare digits_mlp digits_wide
+    """
+    from raysweep.report import compare
+    from raysweep.report.page import facts_of
+
+    many = [facts_of(open_study(folder, study)[0])[0] for study in studies]
+    console().print(compare.table(many))
 
 
 def _no_model(history: History, study: Study) -> str:

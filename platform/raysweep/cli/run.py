@@ -417,4 +417,4 @@ def _search(
         more_options = again(folder, tracking) + (f" --address {address}" if address else "")
         say(f"Stopped after {done} trials. Continue with: raysweep resume {study.name}{more_options}")
         sys.exit(143 if result.terminated else 130)
-    print_result(study, result.trials, result.test, result.tracking.model, folder, result.not_exported)
+    print_result(study, result.trials, result.test, result.tracking.model, result.folder, result.not_exported)

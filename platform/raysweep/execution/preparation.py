@@ -78,21 +78,21 @@ def load_data(study: Study, journal: Journal, say: Say, loading: Loading) -> dic
         described = _got(about)
         key = data_key(study.found, arguments)
         say(f"Data: {described['text']}.")
-        problems = list(data_problems(study, described["train"], described["metrics"]))
+        problems = list(data_problems(study, described["examples"]["train"], described["metrics"]))
         if problems:
             raise StudyError(problems)
-        _remember(journal, key, described["fingerprint"], described["text"])
+        _remember(journal, key, described["fingerprint"], described["text"], examples=described["examples"])
         references[key] = reference
     return references
 
 
-def _remember(journal: Journal, key: str, fingerprint: str, text: str) -> None:
+def _remember(journal: Journal, key: str, fingerprint: str, text: str, **more: Any) -> None:
     """Journal what a study began with. Raises JournalError if it has changed since."""
     known = journal.history.data
     if key in known and known[key] != fingerprint:
         raise JournalError(f"the data {text} is not what this study began with. Give it another name")
     if key not in known:
-        journal.append("data", key=key, fingerprint=fingerprint, text=text)
+        journal.append("data", key=key, fingerprint=fingerprint, text=text, **more)
 
 
 def _got(reference: Any) -> Any:
@@ -110,8 +110,9 @@ def _load_and_describe(module: str, arguments: dict[str, Any], where: str) -> tu
     """Load the data and describe it. Relative paths start at `where`, the folder that the search runs in."""
     with chdir(where) if Path(where).is_dir() else nullcontext():
         data = importlib.import_module(module).load(**arguments)
+    examples = {"train": len(data.y_train), "validation": len(data.y_val), "test": len(data.y_test)}
     about = {"text": str(data), "fingerprint": data.fingerprint}
-    return data, {**about, "train": len(data.y_train), "metrics": data.metrics}
+    return data, {**about, "examples": examples, "metrics": data.metrics}
 
 
 # --- what lies elsewhere ------------------------------------------------------------------------------------------

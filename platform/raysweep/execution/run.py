@@ -16,7 +16,7 @@ from raysweep.journal.history import History
 from raysweep.journal.journal import Journal
 from raysweep.journal.mirror import Mirror, fetch
 from raysweep.journal.records import FILE, read
-from raysweep.report import live
+from raysweep.report import live, page
 from raysweep.report.result import STUDIES, Result
 from raysweep.search.loop import Loop
 from raysweep.search.sessions import EXTENDABLE, MAY_CHANGE, open_session
@@ -121,6 +121,8 @@ def run(
             journal.append("over", error=str(error))  # for anyone looking from elsewhere
         raise
     finally:
+        if opened and journal.trials:
+            _write_report(place, told)  # before the journal is released: then MLflow gets it, too
         journal.close()
         if copy is not None:
             copy.close()
@@ -140,6 +142,14 @@ def run(
     if end.signalled:
         raise Interrupted(result)
     return result
+
+
+def _write_report(place: Path, say: Say) -> None:
+    """Write the study's report. Whatever goes wrong with that, the study has its result all the same."""
+    try:
+        page.write_report(place)
+    except Exception as error:
+        say(f"The report was not written: {type(error).__name__}: {error}. Try: raysweep report {place.name}")
 
 
 def _silent(text: str) -> None:

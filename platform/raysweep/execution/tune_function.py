@@ -18,6 +18,7 @@ from ray import tune
 from raysweep.cluster import ray_internals
 from raysweep.execution.executions import Job, limit_process, seed_globals, with_secrets
 from raysweep.execution.lockstep import Lockstep, TrialEnds
+from raysweep.execution.usage import Meter
 from raysweep.execution.worker import ended, started, status_of, told
 from raysweep.storage import checkpoints
 from raysweep.storage.output import Output
@@ -109,6 +110,8 @@ class _Reports:
         self._job, self._config, self._saved, self._settling = job, config, saved, settling
         self._scratch, self._clock = scratch, clock
         self._resumed = False
+        self._meter = Meter()
+        self._meter.begin()
         self._trial: Lockstep | None = None
         self._given: tuple[dict[str, Any], Any] = {}, None
 
@@ -146,7 +149,8 @@ class _Reports:
             self.end = end
             print(f"{end.status}: {end}", file=sys.stderr)
             return ended(number, end.status, self._clock.lap(), str(end), always=end.always)
-        return number, "report", {"epoch": self._trial.epoch, "metrics": reported, "seconds": seconds}
+        epoch, used = self._trial.epoch, self._meter.lap()
+        return number, "report", {"epoch": epoch, "metrics": reported, "seconds": seconds, "used": used}
 
     def _opened(self) -> Lockstep:
         job, config = self._job, self._config

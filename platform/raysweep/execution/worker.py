@@ -30,6 +30,7 @@ from raysweep.execution.executions import Executions, Job
 from raysweep.execution.export import export
 from raysweep.execution.lockstep import Lockstep, TrialEnds
 from raysweep.execution.process_group import ProcessGroup
+from raysweep.execution.usage import Meter
 from raysweep.storage import checkpoints
 from raysweep.storage.output import Output
 from raysweep.study.space import Point
@@ -74,6 +75,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         self._output = Output()
         self._settling = ThreadPoolExecutor(1)  # training does not wait for the disk
         self._trials: dict[int, Lockstep] = {}
+        self._meter = Meter()
         self._unpaid = 0.0  # seconds of the last step that its trials have not been charged for
         if Path(job.working_dir).is_dir():
             os.chdir(job.working_dir)  # on another node this is not the default
@@ -109,19 +111,21 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         advanced = {number: self._advance(number) for number in running}
         # What trials compute together is charged in equal parts.
         parts = max(1, len({*running, *(config["number"] for config in joining)}))
-        share = (time.perf_counter() - began + self._unpaid) / parts
+        share, used = (time.perf_counter() - began + self._unpaid) / parts, self._meter.lap(parts)
         for i, record in enumerate(records):
             if record[1] == "ended":
                 records[i] = (*record[:2], record[2] | {"seconds": share})
         began = time.perf_counter()
         for number, found in advanced.items():
-            records.append(self._reported(number, found, share))
+            records.append(self._reported(number, found, share, used))
         self._unpaid = time.perf_counter() - began
         return {"records": records, "slots": self._makes.slots if self._makes is not None else 1}
 
     def _begin(self, config: dict[str, Any]) -> Records:
         """Begin a trial, or resume it from its checkpoint."""
         number = config["number"]
+        if not self._trials:
+            self._meter.begin()
         try:
             self._print_to(number)
             trial = self._trials[number] = self._open(self._executions(), config)
@@ -144,7 +148,11 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             return self._parted(going, problem)
 
     def _reported(
-        self, number: int, found: dict[str, float] | BaseException | None, seconds: float
+        self,
+        number: int,
+        found: dict[str, float] | BaseException | None,
+        seconds: float,
+        used: dict[str, float],
     ) -> tuple[int, str, dict[str, Any]]:
         """The record of what `_advance` has found, after `seconds`. Writes a checkpoint if one is due."""
         trial = self._trials[number]
@@ -162,7 +170,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             trial.save_when_due(self._job.objective.leading(found), due)
         except (Exception, SystemExit) as problem:
             return self._end(number, problem, seconds)
-        return number, "report", {"epoch": trial.epoch, "metrics": found, "seconds": seconds}
+        return number, "report", {"epoch": trial.epoch, "metrics": found, "seconds": seconds, "used": used}
 
     def _end(
         self, number: int, problem: BaseException, seconds: float = 0.0

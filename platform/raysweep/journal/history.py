@@ -24,6 +24,8 @@ class History:
         """The winner after the last complete search: trial, epoch, the metrics of its test split."""
         self.data: dict[str, str] = {}
         """The fingerprint of each data set, by the arguments that load it."""
+        self.examples: dict[str, dict[str, int]] = {}
+        """How many examples each has of each split, by the same arguments."""
         self.complete = False
         """Whether the last session reached the study's end."""
         self.error = ""
@@ -61,6 +63,7 @@ class History:
             self.session, self.over, self.complete, self.error = record, False, False, ""
             self._lose()
         elif kind == "over":
+            self._elapsed = self.elapsed(record["time"])
             self.over, self.complete = True, record.get("complete", bool(self.best))
             self.error = record.get("error", "")
             self._lose()
@@ -77,6 +80,8 @@ class History:
             self.features.append(record)
         elif kind == "data":
             self.data[record["key"]] = record["fingerprint"]
+            if "examples" in record:  # version 0.1 did not record it
+                self.examples[record["key"]] = record["examples"]
         elif kind == "asked":
             parent = record.get("parent")
             self._trials[record["trial"]] = Trial(
@@ -100,7 +105,7 @@ class History:
         elif kind == "again":
             trial = self.trial(record["trial"])
             self._trials[trial.number] = replace(
-                trial, status="waiting", error="", losses=(), finished=0.0, seconds=0.0
+                trial, status="waiting", error="", losses=(), finished=0.0, seconds=0.0, cpu_seconds=0.0
             )
         elif kind in {"started", "report", "ended"}:
             self._update(kind, record)
@@ -116,7 +121,7 @@ class History:
 
     def elapsed(self, now: float) -> float:
         """Seconds that the study has been run for at the time `now`, over all sessions."""
-        return self._elapsed + (max(0.0, now - self._began) if self.session else 0.0)
+        return self._elapsed + (max(0.0, now - self._began) if self.session and not self.over else 0.0)
 
     @property
     def latest(self) -> float:
@@ -136,7 +141,14 @@ class History:
             self._new.setdefault(number, []).append(
                 Report(record["epoch"], record["metrics"], record["time"])
             )
-            self._trials[number] = replace(trial, seconds=trial.seconds + record["seconds"])
+            used = record.get("used") or {}
+            self._trials[number] = replace(
+                trial,
+                seconds=trial.seconds + record["seconds"],
+                cpu_seconds=trial.cpu_seconds + used.get("cpu", 0.0),
+                memory=max(trial.memory, used.get("memory", 0.0)),
+                gpu_memory=max(trial.gpu_memory, used.get("gpu_memory", 0.0)),
+            )
         elif kind == "started":
             self._trials[number] = replace(
                 trial,

@@ -12,9 +12,14 @@ from typing import Any, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from raysweep.journal.history import History
 from raysweep.journal.journal import Journal
+from raysweep.report.facts import Facts
+from raysweep.report.health import health
 from raysweep.report.tables import number, table
 from raysweep.storage.background import Background
 from raysweep.study.options import duration
@@ -24,6 +29,7 @@ from raysweep.trial import NO_RESULT, Trial, best, ranking
 Watch = Callable[[Study, Journal, Path], Any]
 """Makes a context manager that shows the progress of a search."""
 SHOWN = 10  # trials in the live table
+LOOK = 5.0  # seconds between two looks at the study's health
 
 
 def count_of(count: int, target: int) -> str:
@@ -40,10 +46,12 @@ class Progress:
         trials: Callable[[], list[Trial]],
         began: float | None = None,
         now: Callable[[], float] = time.time,
+        history: Callable[[], History] | None = None,
     ):
-        """`trials` returns the trials as they are at the time of the call. `began` is when the search began,
+        """`trials` and `history` return what is so at the time of the call. `began` is when the search began,
         if not now. `now` is constant for a search that is over."""
-        self._study, self.trials, self._now = study, trials, now
+        self._study, self.trials, self._now, self._history = study, trials, now, history
+        self._health: tuple[int, float, list[str]] = (0, 0.0, [])  # ended trials, when, and what was found
         self._began = began or time.time()
         self._before = sum(t.ended and t.finished < self._began for t in trials())
 
@@ -63,7 +71,13 @@ class Progress:
             parts.append(f"{done / seconds * 60:.1f} trials/min")
             if target < UNBOUNDED and running:
                 parts.append(f"{duration((target - ended) * seconds / done)} left")
-        return " · ".join([*parts, f"{duration(seconds)} so far"])
+        parts.append(f"{duration(seconds)} so far")
+        objective = self._study.objective
+        winner = best(trials, objective)
+        score = winner.score(objective) if winner else None
+        if winner and score:
+            parts.append(f"best {objective.metric} {number(score.value)} (trial {winner.number})")
+        return " · ".join(parts)
 
     def view(self, how: str = "") -> Group:
         """The live table: the best trials, then the running ones. `how` is the state of the search, for
@@ -75,9 +89,29 @@ class Progress:
         top = ranked[: max(3, SHOWN - len(running))]
         return Group(
             Text(f"{self._study.name}: {objective}{f' ({how})' if how else ''}", style="bold"),
+            *self._bar(trials),
             Text(self.line(trials), style="dim"),
             table([*top, *running], objective, self._study.space),
+            *(Text(f"health: {line}", style="yellow") for line in self._found(trials)),
         )
+
+    def _bar(self, trials: Sequence[Trial]) -> list[Padding]:
+        """How much of the study is done, where that is known. A trial that runs counts by its epochs."""
+        target, last = max(self._study.target, len(trials)), self._study.most_epochs
+        if target >= UNBOUNDED:
+            return []
+        parts = (min(0.99, t.last.epoch / last) for t in trials if t.last and last and not t.ended)
+        done = sum(t.ended for t in trials) + sum(parts)
+        return [Padding(ProgressBar(total=target, completed=done, width=60), 0)]
+
+    def _found(self, trials: Sequence[Trial]) -> list[str]:
+        """What the health checks say, looked at again when more trials have ended, but not all the time."""
+        ended, at, found = self._health
+        now = sum(t.ended for t in trials)
+        if self._history is not None and now != ended and time.monotonic() - at > LOOK:
+            found = [str(one) for one in health(Facts(self._study, self._history(), trials), quick=True)]
+            self._health = now, time.monotonic(), found
+        return found
 
 
 def watch_of(verbose: int) -> Watch | None:
@@ -97,16 +131,13 @@ def _in_notebook() -> bool:
 @contextmanager
 def one_line(study: Study, journal: Journal, place: Path, out: TextIO) -> Iterator[None]:
     """One line that says how far the search is and how good its best trial, and is written over and over."""
-    progress, objective = Progress(study, lambda: journal.trials), study.objective
+    progress = Progress(study, lambda: journal.trials)
     width = 0
 
     def tell() -> None:
         nonlocal width
         trials = progress.trials()
-        winner = best(trials, objective)
-        score = winner.score(objective) if winner else None
-        top = f" · best {objective.metric} {number(score.value)}" if score else ""
-        line = f"{study.name}: {progress.line(trials)}{top}"
+        line = f"{study.name}: {progress.line(trials)}"
         print(f"\r{line:{width}}", end="", file=out, flush=True)
         width = len(line)
 
@@ -130,7 +161,7 @@ def _repeated(tell: Callable[[], None]) -> Iterator[None]:
 @contextmanager
 def live(study: Study, journal: Journal, place: Path) -> Iterator[None]:
     """The live table on a terminal."""
-    progress = Progress(study, lambda: journal.trials)
+    progress = Progress(study, lambda: journal.trials, history=lambda: journal.history)
     console = Console(stderr=True)
     with Live(console=console, get_renderable=progress.view, refresh_per_second=2, transient=True):
         yield

@@ -19,6 +19,8 @@ from raysweep.trial import Trial, best, ranked_first, valued
 if TYPE_CHECKING:
     import pandas as pd
 
+    from raysweep.report.health import Finding
+
 STUDIES = Path("studies")
 
 
@@ -86,6 +88,25 @@ class Result:
             why = "its trainable yields none" if checkpoints.epochs(folder) else "it has no checkpoint"
             raise RaysweepError(f"trial {trial} of {self.study.name} has no state: {why}")
         return state
+
+    def health(self) -> list[Finding]:
+        """What is wrong with the search, or could be better: each a number, a verdict, an edit of the file."""
+        from raysweep.report.health import health
+        from raysweep.report.page import facts_of
+
+        return health(facts_of(self.folder)[0])
+
+    def report(self) -> str:
+        """The report as HTML, all in one: write it to a file, or look at the result in a notebook."""
+        from raysweep.report.page import report
+
+        return report(self.folder)
+
+    def _repr_html_(self) -> str:
+        """The report in a frame: what a notebook shows."""
+        from raysweep.report.page import framed
+
+        return framed(self.report())
 
     def __repr__(self) -> str:
         """Three lines: what it is, how the trials ended, the best one."""

@@ -275,9 +275,13 @@ class Loop:
         """A trial that was handed out has begun on `worker`, after `epoch`."""
         self._state.record("started", trial=number, worker=worker, epoch=epoch)
 
-    def reported(self, number: int, epoch: int, metrics: Metrics, seconds: float) -> Decision:
-        """A trial has reported an epoch, which took so many seconds. Returns what the trial does next."""
-        self._state.record("report", trial=number, epoch=epoch, metrics=metrics, seconds=seconds)
+    def reported(
+        self, number: int, epoch: int, metrics: Metrics, seconds: float, used: Metrics | None = None
+    ) -> Decision:
+        """A trial has reported an epoch, which took so many seconds, and `used` so much of its machine (see
+        usage.py). Returns what the trial does next."""
+        more = {"used": used} if used else {}
+        self._state.record("report", trial=number, epoch=epoch, metrics=metrics, seconds=seconds, **more)
         self._failures.none()
         return "stop" if self.rules.reason else self._state.decisions.get(number, "go on")
 

@@ -215,7 +215,7 @@ def trainable(found: Trainable, space: Space, repeats: Any, wrong: Collection[st
         if name not in arguments:
             yield Problem(where, f"'{found.name}' has no such argument.{did_you_mean(name, arguments)}")
         elif arguments[name].annotation is not inspect.Parameter.empty:
-            yield from _values(where, p, arguments[name].annotation)
+            yield from values(where, p, arguments[name].annotation)
         if name in found.data_arguments() and (not isinstance(p, Choice) or p.when or p.each):
             yield Problem(where, "says which data is used. Give a plain value or a list, without conditions")
     for name, a in arguments.items():
@@ -225,7 +225,7 @@ def trainable(found: Trainable, space: Space, repeats: Any, wrong: Collection[st
             yield Problem(f"space.{name}", f"'{found.name}' needs it. Give a value or a range")
 
 
-def _values(where: str, p: Param, annotation: Any) -> Iterator[Problem]:
+def values(where: str, p: Param, annotation: Any) -> Iterator[Problem]:
     try:
         schema: TypeAdapter[Any] = TypeAdapter(annotation)
     except (pydantic.PydanticSchemaGenerationError, pydantic.PydanticUserError):

@@ -156,6 +156,8 @@ class Plain(_Algorithm):
 
 
 Startup = Annotated[int, Field(ge=0)]
+MOST_STARTUP = {"hyperopt": 20, "optuna": 10, "auto": 20}
+"""The most points before a model is asked, where a study does not say how many."""
 STARTUP = "how many points of a Sobol sequence come first; by default a third of the trials, at most {}"
 
 

@@ -117,7 +117,7 @@ class Range(Param):
             yield "", "step already gives the points of a grid. Remove grid"
         elif step is not None and step <= 0:
             yield "step", f"must be above 0, got {step}"
-        elif step is not None and step > high - low:
+        elif step is not None and _exact(step) > _exact(high) - _exact(low):
             yield "", f"step {step} is larger than the range {_exact(high) - _exact(low)}"
         elif step is not None and (_exact(high) - _exact(low)) % _exact(step):
             last = self.at_step(int((_exact(high) - _exact(low)) // _exact(step)))

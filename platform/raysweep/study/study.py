@@ -21,6 +21,7 @@ from raysweep.errors import Problem, StudyError, did_you_mean
 from raysweep.study import checks
 from raysweep.study.objective import Objective
 from raysweep.study.options import (
+    MOST_STARTUP,
     Algorithm,
     AshaScheduler,
     NoScheduler,
@@ -246,6 +247,14 @@ class Study(BaseModel):
         """The algorithm: for several objectives, `auto` is Optuna's TPE."""
         several = self.algorithm.name == "auto" and self.objective.more
         return "optuna" if several else self.algorithm.name
+
+    @property
+    def startup(self) -> int:
+        """How many points are drawn without a model: all of them where there is none."""
+        given = getattr(self.algorithm, "startup", self.target)
+        if given is None:
+            return min(MOST_STARTUP[self.searched_by], max(1, self.target // 3))
+        return int(given)
 
     @property
     def method(self) -> str:

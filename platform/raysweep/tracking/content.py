@@ -141,4 +141,10 @@ def best_metrics(trial: Trial, objective: Objective) -> list[Metric]:
     names = [n for n in sorted(objective.names) if n in report.metrics]
     ours = {f"best_{name}": report.metrics[name] for name in names}
     ours |= {"best_epoch": float(report.epoch), "seconds": trial.seconds}
+    used = {
+        "system/process_cpu_seconds": trial.cpu_seconds,
+        "system/process_memory_peak_megabytes": trial.memory,
+        "system/gpu_memory_peak_megabytes": trial.gpu_memory,
+    }  # beside MLflow's own, which are of whole machines
+    ours |= {name: value for name, value in used.items() if value}
     return [(name, value, at, 0) for name, value in ours.items() if name not in report.metrics]

@@ -21,6 +21,7 @@ from raysweep.tracking.store import OFF
 
 DRAIN = 60.0  # seconds that the end of a search waits for MLflow
 STATUS = "tracking.json"
+REPORT = "report.html"  # the report in the study's folder, which goes to its run as well
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

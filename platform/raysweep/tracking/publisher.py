@@ -26,7 +26,7 @@ from raysweep.study.objective import Objective
 from raysweep.study.space import Space, encode
 from raysweep.tracking import content, views
 from raysweep.tracking.content import RUN_STATUS, key, ms
-from raysweep.tracking.process import STATUS, PublisherStatus
+from raysweep.tracking.process import REPORT, STATUS, PublisherStatus
 from raysweep.tracking.store import runs
 from raysweep.trial import Report, Trial
 from raysweep.trial import best as best_of
@@ -276,6 +276,9 @@ class Publisher:
         metrics += [(k, v, ms(best["time"]), 0) for k, v in best.get("metrics", {}).items()]
         self._batch(self._parent, metrics, tags=tags)
         if final:
+            report = self._place / REPORT
+            if report.exists():
+                self.client.log_artifact(self._parent, str(report))
             whole = self._history.over and len(ended) == len(trials)
             self.client.set_terminated(self._parent, "FINISHED" if whole else "KILLED")
         else:

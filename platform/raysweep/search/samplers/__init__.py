@@ -18,9 +18,6 @@ from raysweep.trial import Trial
 
 __all__ = ["SAMPLERS", "Sampler", "sampler_of"]
 
-STARTUP = {"hyperopt": 20, "optuna": 10, "auto": 20}
-"""The most points before a model is asked, where a study does not say how many."""
-
 
 def _hyperopt(space: Space, objective: Objective, seed: int, **options: Any) -> Sampler:
     from raysweep.search.samplers.hyperopt import HyperOpt
@@ -77,8 +74,5 @@ def _made(study: Study, known: int) -> Sampler:
     """The sampler of a study, which is about to be told so many trials of earlier ones."""
     options = study.algorithm.model_dump(exclude={"name"})
     if "startup" in options:
-        startup = options["startup"]
-        if startup is None:
-            startup = min(STARTUP[study.searched_by], max(1, study.target // 3))
-        options["startup"] = max(0, startup - known)
+        options["startup"] = max(0, study.startup - known)
     return SAMPLERS[study.searched_by](study.space, study.objective, study.seed, **options)

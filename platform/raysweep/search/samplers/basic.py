@@ -6,7 +6,7 @@ import random
 from functools import cached_property
 from typing import Any
 
-from raysweep.search.samplers.coordinates import all_coordinates, point_at
+from raysweep.study.coordinates import all_coordinates, point_at
 from raysweep.study.objective import Objective
 from raysweep.study.space import Point, Space, encode
 from raysweep.trial import Trial

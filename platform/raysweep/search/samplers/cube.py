@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from raysweep.search.samplers.coordinates import (
+from raysweep.study.coordinates import (
     Categories,
     Coordinate,
     Integers,

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from raysweep.search.samplers.base import Sampler
-from raysweep.search.samplers.coordinates import distance, places
+from raysweep.study.coordinates import distance, places
 from raysweep.study.objective import Objective
 from raysweep.study.space import Point, Space
 from raysweep.trial import Report, Trial

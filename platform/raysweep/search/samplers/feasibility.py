@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 
 from raysweep.search.samplers.base import Sampler
-from raysweep.search.samplers.coordinates import Places, distance, places
+from raysweep.study.coordinates import Places, distance, places
 from raysweep.study.objective import Objective
 from raysweep.study.space import Point, Space
 from raysweep.trial import NO_RESULT, RANKED, Trial

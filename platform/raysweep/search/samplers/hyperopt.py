@@ -20,7 +20,7 @@ import numpy as np
 from hyperopt import anneal, base, hp, rand, tpe
 
 from raysweep.search.samplers.basic import QuasiRandom
-from raysweep.search.samplers.coordinates import (
+from raysweep.study.coordinates import (
     Categories,
     Coordinate,
     Integers,

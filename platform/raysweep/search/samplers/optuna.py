@@ -16,7 +16,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from raysweep.search.samplers.basic import QuasiRandom
-from raysweep.search.samplers.coordinates import Categories, Coordinate, Reals, point_of, raw_numbers
+from raysweep.study.coordinates import Categories, Coordinate, Reals, point_of, raw_numbers
 from raysweep.study.objective import Objective
 from raysweep.study.space import Point, Space
 from raysweep.trial import Trial

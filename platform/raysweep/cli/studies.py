@@ -1,0 +1,150 @@
+"""Commands on whole studies: ls, mv, rm."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from raysweep.cli.base import cli, console, open_study, store_for
+from raysweep.cli.options import again, folder_option, json_option, say, study_argument, tracking_option
+from raysweep.cli.remote import StudyCommand
+from raysweep.errors import RaysweepError
+from raysweep.journal.records import FILE
+
+
+@cli.command(cls=StudyCommand)
+@folder_option
+@json_option
+def ls(folder: Path, as_json: bool) -> None:
+    """List the studies of a folder, the latest first.
+
+    \b
+    raysweep ls
+    """
+    found = [_about(path.parent) for path in folder.glob(f"*/{FILE}")]
+    found.sort(key=lambda about: -about["latest"])
+    if as_json:
+        click.echo(json.dumps(found))
+    elif found:
+        _print(found)
+    else:
+        say(f"there are no studies in {folder}")
+
+
+def _about(place: Path) -> dict[str, Any]:
+    """What there is to know of a study at a glance."""
+    from raysweep.journal.history import History
+    from raysweep.journal.journal import running
+    from raysweep.journal.records import read
+    from raysweep.study.study import UNBOUNDED, Study
+    from raysweep.trial import best
+
+    history = History(read(place / FILE)[0])
+    size = sum(p.stat().st_size for p in place.rglob("*") if p.is_file())
+    about: dict[str, Any] = {"study": place.name, "state": "not started", "trials": 0, "size": size}
+    if not history.study:
+        return {**about, "latest": (place / FILE).stat().st_mtime}
+    study = Study.recorded(history.study["study"])
+    winner = best(history.trials, study.objective)
+    score = winner.score(study.objective) if winner else None
+    return {
+        **about,
+        "state": "running" if running(place) else "complete" if history.complete else "stopped",
+        "trials": sum(t.ended for t in history.trials),
+        "target": study.target if study.target < UNBOUNDED else None,
+        "metric": study.objective.metric,
+        "best": score.value if score else None,
+        "latest": history.latest,
+    }
+
+
+def _print(found: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    from raysweep.report.tables import number
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, side in (("study", "left"), ("state", "left"), ("trials", "right"), ("best", "left")):
+        shown.add_column(heading, justify=side)  # type: ignore[arg-type]
+    shown.add_column("when")
+    shown.add_column("MB", justify="right")
+    for about in found:
+        of = f"/{about['target']}" if about.get("target") else ""
+        best = f"{about['metric']} {number(about['best'])}" if about.get("best") is not None else ""
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(about["latest"]))
+        size = f"{about['size'] / 1e6:,.1f}"
+        shown.add_row(about["study"], about["state"], f"{about['trials']}{of}", best, when, size)
+    console().print(shown)
+
+
+@cli.command(cls=StudyCommand)
+@study_argument
+@click.argument("name")
+@folder_option
+@tracking_option
+def mv(study: str, name: str, folder: Path, tracking: str | None) -> None:
+    """Rename a study: its folder, its runs in MLflow, its registered model.
+
+    \b
+    raysweep mv digits_mlp digits_small
+    """
+    from raysweep.journal.journal import Journal
+    from raysweep.storage import disk
+    from raysweep.study.study import Study
+    from raysweep.tracking import studies
+    from raysweep.tracking.store import OFF
+
+    place, history, what = open_study(folder, study)
+    renamed = Study.recorded({**what.to_dict(), "name": name})  # which says if the name is not allowed
+    target = place.parent / name
+    if target.exists():
+        raise RaysweepError(f"{target} is there already. Choose another name")
+    uri = store_for(place, history, tracking)
+    journal = Journal(place)  # which fails if the study is running
+    try:
+        if uri != OFF:
+            studies.rename(uri, history.study, what, name)
+        journal.append("changed", study=renamed.to_dict())
+        disk.write(place / "study.yaml", renamed.to_yaml())
+    finally:
+        journal.close()
+    place.rename(target)
+    click.echo(f"{study} is {name} now: raysweep status {name}{again(folder)}")
+
+
+@cli.command(cls=StudyCommand)
+@study_argument
+@folder_option
+@tracking_option
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def rm(study: str, folder: Path, tracking: str | None, yes: bool) -> None:
+    """Delete a study: its folder, its runs in MLflow, its registered model.
+
+    MLflow keeps deleted runs in its trash, with their artifacts, until `mlflow gc` is run.
+
+    \b
+    raysweep rm digits_mlp
+    """
+    import shutil
+
+    from raysweep.journal.journal import Journal
+    from raysweep.tracking import studies
+    from raysweep.tracking.store import OFF
+
+    place, history, what = open_study(folder, study)
+    uri = store_for(place, history, tracking)
+    if not yes:
+        where = "" if uri == OFF else ", its runs in MLflow and its model"
+        click.confirm(f"Delete {place} with {len(history.trials)} trials{where}?", abort=True)
+    journal = Journal(place)  # which fails if the study is running
+    try:
+        if uri != OFF:
+            studies.delete(uri, history.study["id"], what.name)
+        shutil.rmtree(place)
+    finally:
+        journal.close()
+    click.echo(f"{study} is deleted")
