@@ -309,11 +309,12 @@ def test_the_main_job_from_the_file_to_a_prediction(command: Any, here: Path) ->
     )
     done = command("run", "digits.yaml")
     assert done.returncode == 0, done.stderr
-    *table, ends, best, model, compare = done.stdout.splitlines()
+    *table, ends, best, model, report, compare = done.stdout.splitlines()
     assert ends.startswith("3 trials: ")
     assert table[0].split()[0] == "trial" and len(table) == 4
     assert best.startswith("best: trial ") and "test_accuracy 0.9" in best
     assert model == "model: models:/digits@best  (raysweep predict digits INPUT)"
+    assert report == "report: studies/digits/report.html" and (here / "studies/digits/report.html").exists()
     assert compare == "compare in MLflow: raysweep ui digits"
     assert "3/3 trial" in done.stderr
     assert "ray" not in done.stderr.lower().replace("starting ray", "").replace("raysweep", ""), (

@@ -40,6 +40,7 @@ def test_its_results_are_read(old: Path, command: Any) -> None:
     assert "trial 5" in command("best", "digits").stdout
     assert command("trials", "digits", "--csv").stdout.count("\n") == 7
     assert command("show", "digits", "5").stdout.startswith("trial 5: completed")
+    assert "Trial 5 is the best of 6" in command("report", "digits").stdout
     assert "6/6 trials" in command("status", "digits").stderr + command("status", "digits").stdout
 
 

@@ -167,9 +167,7 @@ def test_a_bound_goes_no_further_than_the_trainable_takes(tmp_path: Path) -> Non
         return Told(point, [2 + point["dropout"] - point["momentum"]])
 
     _, findings = found(tmp_path / "s", edges, sampled(edges, 60, told))
-    bounds = {f.verdict.partition(":")[0]: f for f in findings if f.check == "bound"}
-    assert bounds["dropout"].changes == {} and "as far as it goes" in bounds["dropout"].verdict
-    assert bounds["momentum"].changes == {}, "1.32 is no momentum"
+    assert not [f for f in findings if f.check == "bound"], "no dropout below 0, no momentum of 1.32"
 
 
 def test_an_own_trainable_has_its_findings_too(tmp_path: Path) -> None:

@@ -151,6 +151,9 @@ def show(study: str, trial: int, folder: Path, as_json: bool) -> None:
     click.echo(
         f"trial {found.number}: {found.status}, {duration(found.seconds)}, on {found.worker or 'no worker yet'}"
     )
+    if found.memory:
+        gpu = f", {found.gpu_memory:,.0f} MB on the GPU" if found.gpu_memory else ""
+        click.echo(f"used: {found.memory:,.0f} MB at most{gpu}, {duration(found.cpu_seconds)} of CPU time")
     if found.error:
         click.echo(found.error)
     click.echo(write_yaml(found.point), nl=False)

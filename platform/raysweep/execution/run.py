@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def run(
     if not isinstance(study, Study):
         study = Study.load(study)
     watch = watch or live.watch_of(verbose)
-    say = say or (print if verbose > 1 else _silent)
+    say = say or (_printed if verbose > 1 else _silent)
     place = Path(folder).resolve() / study.name
     uri = store_of(place, store)
     check_store(uri)
@@ -150,6 +151,12 @@ def _write_report(place: Path, say: Say) -> None:
         page.write_report(place)
     except Exception as error:
         say(f"The report was not written: {type(error).__name__}: {error}. Try: raysweep report {place.name}")
+
+
+def _printed(text: str) -> None:
+    """Print a line, all of it at once: Ray prints from threads of its own."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _silent(text: str) -> None:

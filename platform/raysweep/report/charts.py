@@ -11,7 +11,7 @@ from raysweep.report.facts import Facts
 from raysweep.report.svg import BOTTOM, LEFT, RIGHT, TOP, Plot, Scale, framed, px
 from raysweep.report.tables import value_text
 from raysweep.report.timeline import Timeline
-from raysweep.study.coordinates import Categories, Coordinate, all_coordinates, raw_numbers
+from raysweep.study.coordinates import Categories, Coordinate, all_coordinates
 from raysweep.study.params import Choice, Int, Range
 from raysweep.trial import Trial
 
@@ -205,9 +205,7 @@ Column = list[tuple[int, float, float]]
 def _column(facts: Facts, coordinate: Coordinate, scale: Scale) -> Column:
     found: Column = []
     for trial in chosen(facts):
-        if facts.study.space.check(trial.point):
-            continue  # the space has changed since
-        raw = {c.label: (c, r) for c, r in raw_numbers(facts.study.space, trial.point)}
+        raw = facts.raw(trial)
         if coordinate.label in raw:
             one, number = raw[coordinate.label]
             x = number if isinstance(one.domain, Categories) else float(one.value(number))
@@ -227,7 +225,7 @@ def parallel(facts: Facts) -> str:
     axis be chosen."""
     names = [one.name for one in facts.importances] or [c.label for c in all_coordinates(facts.study.space)]
     axes = {c.label: c for c in all_coordinates(facts.study.space) if c.label in names[:AXES]}
-    trials = [t for t in spread(facts.ranked, LINES) if not facts.study.space.check(t.point)]
+    trials = [t for t in spread(facts.ranked, LINES) if facts.raw(t)]
     if len(axes) < 2 or len(trials) < 2:
         return ""
     width, height = max(560, 96 * (len(axes) + 1)), 300
@@ -236,7 +234,7 @@ def parallel(facts: Facts) -> str:
     metric = values_scale([facts])
     parts = []
     for trial in reversed(trials):  # the best on top
-        raw = {c.label: (c, r) for c, r in raw_numbers(facts.study.space, trial.point)}
+        raw = facts.raw(trial)
         shares = [_share(*raw[label], trial.number) if label in raw else None for label in axes]
         shares.append(metric.share(facts.values[trial.number]))
         points = [

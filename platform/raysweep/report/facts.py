@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from raysweep.journal.history import History
 from raysweep.report.importance import Importance, importances
 from raysweep.report.noise import Noise, noise_of, optimism, ties
+from raysweep.study.coordinates import Coordinate, raw_numbers
 from raysweep.study.study import Study
 from raysweep.trial import STATUSES, Score, Trial, front, ranking
 
@@ -47,6 +49,7 @@ class Facts:
         """`trials` are those of the history, where they are known already."""
         self.study, self.history, self.objective = study, history, study.objective
         self.trials = history.trials if trials is None else list(trials)
+        self._raw: dict[int, dict[str, tuple[Coordinate, Any]]] = {}
 
     @cached_property
     def ranked(self) -> list[Trial]:
@@ -81,6 +84,14 @@ class Facts:
     def values(self) -> dict[int, float]:
         """The leading metric of each ranked trial, by its number."""
         return {t.number: self.value(t) for t in self.ranked}
+
+    def raw(self, trial: Trial) -> dict[str, tuple[Coordinate, Any]]:
+        """A trial's free values as raw numbers, by their coordinates' labels; none if it is no longer in the space."""
+        if trial.number not in self._raw:
+            space = self.study.space
+            there = [] if space.check(trial.point) else raw_numbers(space, trial.point)
+            self._raw[trial.number] = {c.label: (c, raw) for c, raw in there}
+        return self._raw[trial.number]
 
     # --- how sure ----------------------------------------------------------------------------------------------
 

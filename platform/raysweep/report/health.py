@@ -70,22 +70,18 @@ def _at_bounds(facts: Facts) -> Iterator[Finding]:
         chance = EDGE if isinstance(p, Float) else max(EDGE, 1 / (p.high - p.low + 1))
         for end, at in (("low", [s <= edge for s in shares]), ("high", [s >= 1 - edge for s in shares])):
             if sum(at) / len(at) > max(0.5, 2 * chance):
-                yield _wider(facts, name, p, end, f"{sum(at)} of the {len(at)} best")
+                yield from _wider(facts, name, p, end, f"{sum(at)} of the {len(at)} best")
 
 
-def _wider(facts: Facts, name: str, p: Range, end: str, who: str) -> Finding:
-    bound = getattr(p, end)
-    verdict = f"{name}: {who} are within {EDGE:.0%} of its {end}, {value_text(bound)}"
+def _wider(facts: Facts, name: str, p: Range, end: str, who: str) -> Iterator[Finding]:
+    """A range that goes on where its best values are, if it can."""
     further = _further(p, end)
     changed = _with_bounds(p, **{end: further}) if further is not None else None
     if changed is None or not _allowed(facts, name, further):
-        return Finding("bound", f"{verdict}, which is as far as it goes")
-    return Finding(
-        "bound",
-        verdict,
-        f"{name}: {value_text([changed.low, changed.high]).replace(' ', ' to ')}",
-        {f"space.{name}": changed.form()},
-    )
+        return
+    verdict = f"{name}: {who} are at its {end} of {value_text(getattr(p, end))}, or nearly"
+    edit = f"{name}: {value_text(changed.low)} to {value_text(changed.high)}"
+    yield Finding("bound", verdict, edit, {f"space.{name}": changed.form()})
 
 
 def _further(p: Range, end: str) -> Any:
@@ -305,7 +301,7 @@ def _no_gain(facts: Facts) -> Iterator[Finding]:
 
 def _plateau(facts: Facts) -> Iterator[Finding]:
     """Many trials have brought nothing."""
-    scored = sorted(facts.ranked, key=lambda t: t.finished or math.inf)
+    scored = sorted((t for t in facts.ranked if t.ended), key=lambda t: t.finished)
     if len(scored) < ENOUGH or facts.objective.more:
         return
     best, at = facts.value(scored[0]), 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from raysweep.report.facts import Facts
 from raysweep.report.health import health
 from raysweep.report.tables import number, table
 from raysweep.storage.background import Background
-from raysweep.study.options import duration
+from raysweep.study.options import PopulationScheduler, duration
 from raysweep.study.study import UNBOUNDED, Study
 from raysweep.trial import NO_RESULT, Trial, best, ranking
 
@@ -53,7 +54,8 @@ class Progress:
         self._study, self.trials, self._now, self._history = study, trials, now, history
         self._health: tuple[int, float, list[str]] = (0, 0.0, [])  # ended trials, when, and what was found
         self._began = began or time.time()
-        self._before = sum(t.ended and t.finished < self._began for t in trials())
+        before = [t for t in trials() if (t.finished or (t.last.time if t.last else math.inf)) < self._began]
+        self._ended, self._before = sum(t.ended for t in before), self._done(before)
 
     def line(self, trials: Sequence[Trial]) -> str:
         """Done, running, failed, throughput and the time left, on one line."""
@@ -66,11 +68,11 @@ class Progress:
         if broken:
             parts.append(f"{broken} without result")
         seconds = max(0.001, self._now() - self._began)
-        done = ended - self._before
-        if done:
-            parts.append(f"{done / seconds * 60:.1f} trials/min")
-            if target < UNBOUNDED and running:
-                parts.append(f"{duration((target - ended) * seconds / done)} left")
+        if ended > self._ended:
+            parts.append(f"{(ended - self._ended) / seconds * 60:.1f} trials/min")
+        done = self._done(trials)
+        if target < UNBOUNDED and running and done > self._before:
+            parts.append(f"{duration((target - done) * seconds / (done - self._before))} left")
         parts.append(f"{duration(seconds)} so far")
         objective = self._study.objective
         winner = best(trials, objective)
@@ -96,13 +98,23 @@ class Progress:
         )
 
     def _bar(self, trials: Sequence[Trial]) -> list[Padding]:
-        """How much of the study is done, where that is known. A trial that runs counts by its epochs."""
-        target, last = max(self._study.target, len(trials)), self._study.most_epochs
+        """How much of the study is done, where that is known."""
+        target = max(self._study.target, len(trials))
         if target >= UNBOUNDED:
             return []
-        parts = (min(0.99, t.last.epoch / last) for t in trials if t.last and last and not t.ended)
-        done = sum(t.ended for t in trials) + sum(parts)
-        return [Padding(ProgressBar(total=target, completed=done, width=60), 0)]
+        return [Padding(ProgressBar(total=target, completed=self._done(trials), width=60), 0)]
+
+    def _done(self, trials: Iterable[Trial]) -> float:
+        """How many trials are done. One that runs counts by its epochs. One that waits to be promoted counts as done,
+        since most never are, unless it belongs to a population."""
+        last, forks = self._study.most_epochs, isinstance(self._study.scheduler, PopulationScheduler)
+        done = 0.0
+        for trial in trials:
+            if trial.ended or (trial.status == "paused" and not forks):
+                done += 1
+            elif trial.last and last:
+                done += min(0.99, trial.last.epoch / last)
+        return done
 
     def _found(self, trials: Sequence[Trial]) -> list[str]:
         """What the health checks say, looked at again when more trials have ended, but not all the time."""
