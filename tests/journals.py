@@ -22,6 +22,9 @@ class Told:
     error: str = ""
     seconds: float = 1.0
     used: dict[str, float] = field(default_factory=dict)
+    executions: int = 1
+    of: int | None = None
+    """The trial that it trains again, as a finalist."""
 
 
 def write(place: Path, study: Study, trials: Sequence[Told], examples: int = 0, over: bool = True) -> Path:
@@ -39,13 +42,22 @@ def write(place: Path, study: Study, trials: Sequence[Told], examples: int = 0, 
         sizes = {"train": examples, "validation": examples, "test": examples}
         add("data", key="{}", fingerprint="f" * 64, text="data", examples=sizes)
     for number, told in enumerate(trials):
-        add("asked", trial=number, point=told.point, seeds=[number], source="sampler", attempt=0)
+        more = {} if told.of is None else {"of": told.of}
+        add(
+            "asked",
+            trial=number,
+            point=told.point,
+            seeds=[100 * number + i for i in range(told.executions)],
+            source="sampler",
+            attempt=0,
+            **more,
+        )
         add("started", trial=number, worker="here (process 1)", epoch=0)
         for epoch, value in enumerate(told.curve, 1):
             clock += told.seconds
             metrics = value if isinstance(value, dict) else {study.objective.metric: value}
-            more = {"used": told.used} if told.used else {}
-            add("report", trial=number, epoch=epoch, metrics=metrics, seconds=told.seconds, **more)
+            used = {"used": told.used} if told.used else {}
+            add("report", trial=number, epoch=epoch, metrics=metrics, seconds=told.seconds, **used)
         add("ended", trial=number, status=told.status, seconds=0.0, error=told.error)
     if over:
         add("over", complete=True, error="")

@@ -16,7 +16,7 @@ from journals import Told, write
 from raysweep.cli import cli
 from raysweep.execution.usage import Meter
 from raysweep.journal.journal import Journal
-from raysweep.journal.records import FILE, read
+from raysweep.journal.records import FILE, line, read
 from raysweep.report.live import Progress
 from raysweep.trial import Report, Trial
 
@@ -114,10 +114,28 @@ def test_a_running_study_is_left_alone(two: Path) -> None:
     journal = Journal(two / "first")
     try:
         for arguments in (("mv", "first", "other"), ("rm", "first", "--yes")):
-            assert "is being run" in said(*arguments, code=1) or (two / "first" / FILE).exists()
-            assert (two / "first" / FILE).exists()
+            assert "first" in said(*arguments, code=1)
+            assert (two / "first" / FILE).exists() and not (two / "other").exists()
     finally:
         journal.close()
+
+
+def test_what_cannot_be_read_is_listed_and_can_be_deleted(two: Path) -> None:
+    newer = {"kind": "study", "time": 1.0, "study": {"name": "newer", "flux": 1}, "id": "n", "format": 9}
+    (two / "newer").mkdir(mode=0o700)
+    (two / "newer" / FILE).write_bytes(line(newer))
+    assert any("newer" in row and "unreadable" in row for row in said("ls").splitlines())
+    (two / "empty").mkdir(mode=0o700)
+    (two / "empty" / FILE).write_bytes(b"")
+    for name in ("empty", "newer"):
+        assert "is deleted" in said("rm", name, "--yes")
+    assert sorted(p.name for p in two.iterdir()) == ["first", "second"]
+
+
+def test_a_server_that_is_gone_is_said_before_anything_is_done(two: Path) -> None:
+    for arguments in (("mv", "first", "other"), ("rm", "first", "--yes")):
+        assert "does not answer" in said(*arguments, "--tracking", "http://127.0.0.1:9", code=1)
+        assert (two / "first" / FILE).exists()
 
 
 @pytest.mark.parametrize("name, why", [("second", "is there already"), ("no name", "not allowed")])

@@ -30,7 +30,7 @@ def gated(x: float, gate: str, epochs: int = 3, state: Any = None, pause: float 
             time.sleep(0.02)
 
 
-def bowl(x: float, y: float = 0.0, epochs: int = 3, state: Any = None) -> Iterator[Step]:
+def bowl(x: float, y: float = 0.0, epochs: int = 3, seed: int = 0, state: Any = None) -> Iterator[Step]:
     """A loss that falls towards how far (x, y) is from the origin."""
     for epoch in range((state["epoch"] if state else 0) + 1, epochs + 1):
         yield {"loss": x * x + y * y + 1 / epoch}, {"epoch": epoch}

@@ -103,6 +103,8 @@ class Trial:
     losses: tuple[Loss, ...] = ()
     parent: tuple[int, int] | None = None
     """The trial and epoch whose checkpoint this trial continued from, with another point."""
+    of: int | None = None
+    """The trial whose point this one trains again, as a finalist."""
     value: float | None = field(default=None, compare=False)
     """Its result so far in the study's leading metric, where the study is known (see `valued`)."""
 
@@ -169,17 +171,21 @@ def valued(trials: Iterable[Trial], objective: Objective) -> tuple[Trial, ...]:
 
 
 def asked(trials: Iterable[Trial]) -> int:
-    """How many points were asked for, not counting trials that continued from another trial."""
-    return sum(t.parent is None for t in trials)
+    """How many points were asked for, without trials that continue another one, and without finalists."""
+    return sum(t.parent is None and t.of is None for t in trials)
 
 
 def ranking(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
     """The trials that have a score (so far, if they have not ended), best first. Ties go to the earlier
-    trial.
+    trial. Finalists that have ended come before all others: their means decide.
 
     With several objectives the Pareto front comes first, then the front of the rest, and so on (Deb et al. 2002),
     each sorted by the leading objective.
     """
+    finalists = [t for t in trials if t.of is not None and t.ended]
+    if finalists and len(finalists) < len(trials):
+        others = [t for t in trials if t.of is None or not t.ended]
+        return [*ranking(finalists, objective), *ranking(others, objective)]
     known, losses = {t.number: t for t in trials}, _losses(trials, objective)
     ranked: list[Trial] = []
     while losses:
@@ -199,7 +205,8 @@ def ranked_first(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
 
 def front(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
     """The trials that no other trial dominates, sorted by the leading objective."""
-    best = set(undominated(_losses(trials, objective)))
+    final = [t for t in trials if t.of is not None and t.score(objective)]
+    best = set(undominated(_losses(final or trials, objective)))
     return [t for t in ranking(trials, objective) if t.number in best]
 
 

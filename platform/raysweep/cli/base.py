@@ -80,8 +80,6 @@ def print_result(
 ) -> None:
     """Print the result of a complete study. Raises RaysweepError when no trial has one, and exits with 1 when a
     trial has failed, or its best model was `not_exported` for this reason."""
-    from raysweep.report.health import health
-    from raysweep.report.page import facts_of
     from raysweep.report.tables import ends, number
     from raysweep.tracking.process import REPORT
     from raysweep.trial import best, ranking
@@ -108,13 +106,24 @@ def print_result(
         click.echo(
             f"model: not exported: {not_exported} ({logs}). Once that is mended, run it again with --code-changed"
         )
-    for finding in health(facts_of(place)[0]):
-        click.echo(f"health: {finding}")
+    for line in health_lines(place):
+        click.echo(line)
     if (place / REPORT).exists():
         click.echo(f"report: {from_here(place / REPORT)}")
     click.echo(f"compare in MLflow: raysweep ui {study.name}{again(folder)}")
     if failed or not_exported:
         sys.exit(1)
+
+
+def health_lines(place: Path) -> list[str]:
+    """What the health checks say of the study in a folder, a line each. They hide no result if they fail."""
+    from raysweep.report.health import health
+    from raysweep.report.page import facts_of
+
+    try:
+        return [f"health: {finding}" for finding in health(facts_of(place)[0])]
+    except Exception as error:
+        return [f"health: not checked: {type(error).__name__}: {error}"]
 
 
 def from_here(path: Path) -> str:

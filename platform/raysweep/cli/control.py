@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from raysweep.cli.base import cli, console, open_study, print_result, trial_of
+from raysweep.cli.base import cli, console, health_lines, open_study, print_result, trial_of
 from raysweep.cli.options import again, folder_option, json_option, point_of, say, study_argument
 from raysweep.cli.remote import StudyCommand
 from raysweep.errors import ClusterError, RaysweepError
@@ -89,8 +89,6 @@ def _how(reader: Reader, place: Path) -> str:
 
 
 def _state(reader: Reader, what: Study, place: Path) -> dict[str, Any]:
-    from raysweep.report.facts import Facts
-    from raysweep.report.health import health
     from raysweep.trial import best
 
     trials = reader.history.trials
@@ -106,7 +104,7 @@ def _state(reader: Reader, what: Study, place: Path) -> dict[str, Any]:
         "best": winner.number if winner else None,
         what.objective.metric: score.value if score else None,
         "test": reader.history.best.get("metrics", {}),
-        "health": [str(found) for found in health(Facts(what, reader.history, trials))],
+        "health": [line.removeprefix("health: ") for line in health_lines(place)],
     }
 
 

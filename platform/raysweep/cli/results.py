@@ -213,7 +213,7 @@ def report(
     if next_file is not None:
         _write_next(next_file, next_study(seen[0].facts, seen[0].findings), len(seen))
     if as_json:
-        click.echo(json.dumps([page.as_data(one) for one in seen]))
+        click.echo(json.dumps(page.finite([page.as_data(one) for one in seen]), allow_nan=False))
         return
     html = page.page(seen)
     if str(file) == "-":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,9 @@ from raysweep.cli.options import again, folder_option, json_option, say, study_a
 from raysweep.cli.remote import StudyCommand
 from raysweep.errors import RaysweepError
 from raysweep.journal.records import FILE
+
+if TYPE_CHECKING:
+    from raysweep.journal.history import History
 
 
 @cli.command(cls=StudyCommand)
@@ -38,28 +42,42 @@ def ls(folder: Path, as_json: bool) -> None:
 def _about(place: Path) -> dict[str, Any]:
     """What there is to know of a study at a glance."""
     from raysweep.journal.history import History
-    from raysweep.journal.journal import running
     from raysweep.journal.records import read
-    from raysweep.study.study import UNBOUNDED, Study
-    from raysweep.trial import best
 
-    history = History(read(place / FILE)[0])
-    size = sum(p.stat().st_size for p in place.rglob("*") if p.is_file())
-    about: dict[str, Any] = {"study": place.name, "state": "not started", "trials": 0, "size": size}
-    if not history.study:
-        return {**about, "latest": (place / FILE).stat().st_mtime}
+    about: dict[str, Any] = {"study": place.name, "state": "not started", "trials": 0, "size": _size(place)}
+    try:
+        about["latest"] = (place / FILE).stat().st_mtime
+        history = History(read(place / FILE)[0])
+        return about | (_told(place, history) if history.study else {})
+    except (RaysweepError, OSError, ValueError, LookupError):  # of another version, or no journal at all
+        return {"latest": 0.0, **about, "state": "unreadable"}
+
+
+def _told(place: Path, history: History) -> dict[str, Any]:
+    from raysweep.journal.journal import running
+    from raysweep.study.study import UNBOUNDED, Study
+    from raysweep.trial import asked, best
+
     study = Study.recorded(history.study["study"])
     winner = best(history.trials, study.objective)
     score = winner.score(study.objective) if winner else None
     return {
-        **about,
         "state": "running" if running(place) else "complete" if history.complete else "stopped",
-        "trials": sum(t.ended for t in history.trials),
+        "trials": asked(t for t in history.trials if t.ended),
         "target": study.target if study.target < UNBOUNDED else None,
         "metric": study.objective.metric,
         "best": score.value if score else None,
         "latest": history.latest,
     }
+
+
+def _size(place: Path) -> int:
+    """The bytes of a folder, which may be written to meanwhile."""
+    total = 0
+    for path in place.rglob("*"):
+        with suppress(OSError):  # it has just been deleted
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _print(found: list[dict[str, Any]]) -> None:
@@ -96,7 +114,7 @@ def mv(study: str, name: str, folder: Path, tracking: str | None) -> None:
     from raysweep.storage import disk
     from raysweep.study.study import Study
     from raysweep.tracking import studies
-    from raysweep.tracking.store import OFF
+    from raysweep.tracking.store import OFF, check_store
 
     place, history, what = open_study(folder, study)
     renamed = Study.recorded({**what.to_dict(), "name": name})  # which says if the name is not allowed
@@ -104,8 +122,10 @@ def mv(study: str, name: str, folder: Path, tracking: str | None) -> None:
     if target.exists():
         raise RaysweepError(f"{target} is there already. Choose another name")
     uri = store_for(place, history, tracking)
+    check_store(uri)
     journal = Journal(place)  # which fails if the study is running
     try:
+        _see_that_it_is_published(place)
         if uri != OFF:
             studies.rename(uri, history.study, what, name)
         journal.append("changed", study=renamed.to_dict())
@@ -114,6 +134,21 @@ def mv(study: str, name: str, folder: Path, tracking: str | None) -> None:
         journal.close()
     place.rename(target)
     click.echo(f"{study} is {name} now: raysweep status {name}{again(folder)}")
+
+
+def _see_that_it_is_published(place: Path) -> None:
+    """Raise RaysweepError while a publisher still writes to MLflow what the study's journal holds."""
+    import fcntl
+
+    if not (place / "tracking.lock").exists():
+        return
+    with (place / "tracking.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RaysweepError(
+                f"{place.name} is still being brought to MLflow. Try again in a minute"
+            ) from None
 
 
 @cli.command(cls=StudyCommand)
@@ -131,20 +166,31 @@ def rm(study: str, folder: Path, tracking: str | None, yes: bool) -> None:
     """
     import shutil
 
+    from raysweep.journal.history import History
     from raysweep.journal.journal import Journal
+    from raysweep.journal.records import read
     from raysweep.tracking import studies
-    from raysweep.tracking.store import OFF
+    from raysweep.tracking.store import OFF, check_store
 
-    place, history, what = open_study(folder, study)
-    uri = store_for(place, history, tracking)
+    place = folder / study
+    if not (place / FILE).exists():
+        place = open_study(folder, study)[
+            0
+        ]  # by its folder or file; which says what there is if there is none
+    history = History(read(place / FILE)[0])
+    uri = store_for(place, history, tracking) if history.study else OFF
+    check_store(uri)
     if not yes:
         where = "" if uri == OFF else ", its runs in MLflow and its model"
         click.confirm(f"Delete {place} with {len(history.trials)} trials{where}?", abort=True)
     journal = Journal(place)  # which fails if the study is running
     try:
+        _see_that_it_is_published(place)
         if uri != OFF:
-            studies.delete(uri, history.study["id"], what.name)
-        shutil.rmtree(place)
+            studies.delete(uri, history.study["id"], history.study["study"]["name"])
+        gone = place.with_name(f".{place.name}.deleted")  # at once: what is left after a kill is no study
+        place.rename(gone)
     finally:
         journal.close()
+    shutil.rmtree(gone)
     click.echo(f"{study} is deleted")

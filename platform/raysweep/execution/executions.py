@@ -21,6 +21,7 @@ from ray import cloudpickle
 from raysweep.errors import Problem, StudyError
 from raysweep.study.objective import Objective
 from raysweep.study.space import SECRET, Point, encode
+from raysweep.trainables.data import View
 from raysweep.trainables.importing import install
 from raysweep.trainables.trainable import Trainable, find, is_found
 
@@ -87,6 +88,18 @@ class Job:
     """The folder that the search runs in; relative paths start there."""
     ranks: int = 1
     """Processes that train a trial together, each on a GPU of its own."""
+    folds: int | None = None
+    """Into how many parts training and validation data are divided; each execution is judged by one of them."""
+    resplit: bool = False
+    """Whether each execution draws its own validation split."""
+    refit: bool = False
+    """Whether the model is the best point trained again, on training and validation data."""
+
+    def view(self, execution: int, seed: int) -> View | None:
+        """How an execution sees the data."""
+        if self.folds:
+            return View("fold", execution % self.folds, self.folds)
+        return View("resplit", seed) if self.resplit else None
 
 
 def data_key(trainable: Trainable, point: Point) -> str:
@@ -159,19 +172,35 @@ class Executions:
 
     def create(self, point: Point, seeds: Sequence[int], states: Sequence[Any]) -> list[Execution]:
         """An execution of `point` for each seed; it resumes from its state, if there is one."""
-        takes, arguments = self.trainable.takes, self._arguments(point) | self._together
+        takes, arguments = self.trainable.takes, self.arguments(point) | self._together
         if not self.trainable.builtin:  # built-ins leave global state alone
             seed_globals(seeds[0])
         return [
             self.trainable.execution(
                 arguments
+                | self._viewed(arguments, self._job.view(i, seed))
                 | ({"seed": seed} if "seed" in takes else {})
                 | ({"state": state} if state is not None and "state" in takes else {})
             )
-            for seed, state in zip(seeds, states, strict=True)
+            for i, (seed, state) in enumerate(zip(seeds, states, strict=True))
         ]
 
-    def _arguments(self, point: Point) -> dict[str, Any]:
+    def _viewed(self, arguments: Mapping[str, Any], view: View | None) -> dict[str, Any]:
+        """The data, divided in another way if need be."""
+        name = next(iter(self.trainable.data_arguments()), None)
+        return {name: replace(arguments[name], view=view)} if name and view else {}
+
+    def refitted(self, point: Point, seed: int, epochs: int) -> Any:
+        """The state of a point after so many epochs on training and validation data."""
+        arguments = self.arguments(point)
+        unstopped = {"patience": None} if "patience" in point else {}  # nothing is left to judge it by
+        more = self._viewed(arguments, View("whole")) | unstopped
+        execution, state = self.trainable.execution(arguments | more | {"seed": seed}), None
+        for _ in range(epochs):
+            _, state = next(execution)
+        return state
+
+    def arguments(self, point: Point) -> dict[str, Any]:
         """The point as keyword arguments: shared data in place of its name, secrets from the environment."""
         shared = self.trainable.data_arguments()
         arguments = {k: v for k, v in with_secrets(point).items() if k not in shared}

@@ -6,6 +6,7 @@ import shutil
 import traceback
 from collections.abc import Callable
 from contextlib import chdir, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ def to_export(study: Study, journal: Journal) -> tuple[Trial, int] | None:
         return None
     known, found = journal.history.best, study.found
     done = (known.get("trial"), known.get("epoch")) == (winner.number, report.epoch)
+    done = done and known.get("refit", False) == study.refit
     if done and found.export is not None:  # it may have failed, or have been written or changed since
         done = known.get("model", True) and known.get("code", found.code.digest) == found.code.digest
     return None if done else (winner, report.epoch)
@@ -64,7 +66,7 @@ class Export:
             return
         winner, epoch = chosen
         self._tell(winner)
-        self._begun = winner.number, epoch, worker.export.remote(winner.point, winner.number, epoch)
+        self._begun = winner.number, epoch, worker.export.remote(winner, epoch)
 
     def finish(self) -> None:
         """Export the best trial's model, if that is not done. Journal its metrics on the test split, or why it
@@ -75,7 +77,8 @@ class Export:
         winner, epoch = chosen
         result = self._from_worker(winner, epoch) or self._in_task(winner, epoch)
         digest = self._study.found.code.digest
-        self._journal.append("best", trial=winner.number, epoch=epoch, code=digest, **result)
+        more = {"refit": True} if self._study.refit else {}
+        self._journal.append("best", trial=winner.number, epoch=epoch, code=digest, **more, **result)
 
     def _from_worker(self, winner: Trial, epoch: int) -> dict[str, Any]:
         """What the worker has come to; nothing if it was not asked for this, or has failed."""
@@ -96,7 +99,7 @@ class Export:
         self._tell(winner)
         task = ray.remote(**as_options(self._study))(export)
         try:
-            metrics = ray.get(task.remote(self._job, winner.point, winner.number, epoch))
+            metrics = ray.get(task.remote(self._job, winner, epoch))
             return {"metrics": metrics, "model": True}
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", error)
@@ -105,26 +108,27 @@ class Export:
 
     def _tell(self, winner: Trial) -> None:
         what = "Testing" if self._study.found.builtin else "Exporting"
-        self._say(f"{what} the best trial, {winner.number} ...")
+        first = "Training the best point on all but the test data. " if self._study.refit else ""
+        self._say(f"{first}{what} the best trial, {winner.number} ...")
 
 
-def export(job: Job, point: Point, number: int, epoch: int) -> dict[str, float]:
+def export(job: Job, trial: Trial, epoch: int) -> dict[str, float]:
     """Write a trial's model, in the same surroundings as the trial, and return its metrics on the test split.
     What is printed goes to the trial's log."""
     from raysweep.execution.executions import limit_process
 
     output, where = Output(), Path(job.working_dir)
-    output.open(checkpoints.trial_folder(job.folder, number))
+    output.open(checkpoints.trial_folder(job.folder, trial.number))
     try:
         limit_process(job.gpus, job.threads)
         found = job.code.load()
         if found.export is None:
             raise RuntimeError("the function `export` is gone")
-        state = _state(found, job, number, epoch)
+        state = _state(found, job, trial.number, epoch)
         with chdir(where) if where.is_dir() else nullcontext():
             if found.builtin:
-                return _export_builtin(found, found.export, job, point, state)
-            return _export_own(found.export, job, point, state)
+                return _export_builtin(job, trial, epoch, state)
+            return _export_own(found.export, job, trial.point, state)
     except Exception:
         traceback.print_exc()
         raise
@@ -140,17 +144,21 @@ def _state(found: Trainable, job: Job, number: int, epoch: int) -> Any:
     return checkpoints.best_state(folder, epoch)
 
 
-def _export_builtin(
-    found: Trainable, export: Callable[..., Any], job: Job, point: Point, state: Any
-) -> dict[str, float]:
+def _export_builtin(job: Job, trial: Trial, epoch: int, state: Any) -> dict[str, float]:
     """Write a built-in's model to the study's folder `best`."""
-    import ray
+    from raysweep.execution.executions import Executions
+    from raysweep.trainables.data import View
 
-    from raysweep.execution.executions import data_key, located
-
-    data = ray.get(job.data[data_key(found, point)])
-    located_point = {**point, **located(found, point, job.fetched)}
-    metrics: dict[str, float] = export(located_point, state, data, Path(job.folder) / "best")
+    makes = Executions(job)
+    one = checkpoints.best_execution(checkpoints.trial_folder(job.folder, trial.number), epoch)
+    view = job.view(one, trial.seeds[one])
+    if job.refit:
+        view, state = View("whole"), makes.refitted(trial.point, trial.seeds[one], epoch)
+    arguments = makes.arguments(trial.point)
+    data = replace(arguments.pop(makes.trainable.data_arguments()[0]), view=view)
+    write = makes.trainable.export
+    assert write is not None  # noqa: S101 - a built-in has one
+    metrics: dict[str, float] = write(arguments, state, data, Path(job.folder) / "best")
     return metrics
 
 

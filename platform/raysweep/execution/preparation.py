@@ -68,6 +68,9 @@ def prepare(loop: Loop, uri: str, say: Say, loading: Loading) -> Job:
         fetched=fetch(study, journal, uri, say),
         working_dir=os.getcwd(),
         ranks=ranks,
+        folds=study.folds,
+        resplit=study.resplit,
+        refit=study.refit,
     )
 
 

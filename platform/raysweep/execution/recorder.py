@@ -38,8 +38,7 @@ class Recorder(Callback):
             for number, kind, fields in result.get("records", ())
             if not self._goes_on(number, kind, fields)
         }
-        if self._loop.rules.reason:
-            over |= set(self._slots.held(run))
+        over |= {number for number in self._slots.held(run) if not self._loop.goes_on(number)}
         leaving = [number for number in self._slots.held(run) if number in over]
         for number in leaving:
             self._slots.leave(run, number)

@@ -122,12 +122,14 @@ def run(
             journal.append("over", error=str(error))  # for anyone looking from elsewhere
         raise
     finally:
-        if opened and journal.trials:
-            _write_report(place, told)  # before the journal is released: then MLflow gets it, too
-        journal.close()
-        if copy is not None:
-            copy.close()
-        queue.clear_end(place)
+        try:
+            if opened and journal.trials:
+                _write_report(place, told)  # before the journal is released: then MLflow gets it, too
+        finally:
+            journal.close()
+            if copy is not None:
+                copy.close()
+            queue.clear_end(place)
     not_exported = journal.history.best.get("error", "") if complete else ""
     result = Result(
         study,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,28 @@ class Meter:
     """Measures this process. Trials that it trains together share its CPU time, and have one peak of memory."""
 
     def __init__(self) -> None:
-        self._cpu = time.process_time()
+        self._cpu = _cpu_seconds()
 
     def begin(self) -> None:
         """A trial begins in this process, which runs no other one: its peaks begin, too."""
-        if PEAKS.exists():
-            PEAKS.write_text("5")  # see proc(5); elsewhere the peak is that of the whole life of the process
+        with suppress(OSError):  # see proc(5); without it, the peak is that of the whole life of the process
+            PEAKS.write_text("5")
         if cuda := _cuda():
             cuda.reset_peak_memory_stats()
 
     def lap(self, trials: int = 1) -> dict[str, float]:
         """What each of so many trials has used: `cpu` seconds since the last lap; `memory` and, on a GPU,
         `gpu_memory`, the peaks in megabytes since it began."""
-        began, self._cpu = self._cpu, time.process_time()
+        began, self._cpu = self._cpu, _cpu_seconds()
         used = {"cpu": round((self._cpu - began) / trials, 4), "memory": round(_peak() / MB, 1)}
         if cuda := _cuda():
             used["gpu_memory"] = round(cuda.max_memory_reserved() / MB, 1)
         return used
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process, and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def _peak() -> float:

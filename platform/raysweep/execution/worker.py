@@ -33,7 +33,7 @@ from raysweep.execution.process_group import ProcessGroup
 from raysweep.execution.usage import Meter
 from raysweep.storage import checkpoints
 from raysweep.storage.output import Output
-from raysweep.study.space import Point
+from raysweep.trial import Trial
 
 Records = list[tuple[int, str, dict[str, Any]]]
 """What happened, for the journal: the trial's number, the kind of record, its fields."""
@@ -195,10 +195,10 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         else:
             self._output.close()
 
-    def export(self, point: Point, number: int, epoch: int) -> dict[str, float]:
+    def export(self, trial: Trial, epoch: int) -> dict[str, float]:
         """Export the best trial's model: see export.py."""
         self._close()
-        return export(self._job, point, number, epoch)
+        return export(self._job, trial, epoch)
 
     def drain(self) -> None:
         """This node is about to be taken away: write a checkpoint now, and after every epoch from now on."""

@@ -90,6 +90,7 @@ class History:
                 seeds=tuple(record["seeds"]),
                 asked=record["time"],
                 parent=(parent[0], parent[1]) if parent else None,
+                of=record.get("of"),
             )
         elif kind == "paused":
             self._trials[record["trial"]] = replace(self._trials[record["trial"]], status="paused")
@@ -180,6 +181,10 @@ class History:
         """Whether a trial continues another one with more epochs, and is to have them all."""
         trial = self._trials[number]
         return trial.parent is not None and (trial.parent[0], trial.point.get("epochs")) in self.continued
+
+    def is_finalist(self, number: int) -> bool:
+        """Whether a trial trains one of the best points again."""
+        return self._trials[number].of is not None
 
     def ended(self, number: int) -> bool:
         """Whether a trial is over."""

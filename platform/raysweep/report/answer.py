@@ -13,7 +13,10 @@ def answer(facts: Facts) -> list[str]:
     """The sentences. One, if no trial has a result."""
     winner = facts.winner
     if winner is None:
-        return [f"None of {counted(len(facts.trials), 'trial')} has a result.", _cost(facts)]
+        return [
+            f"No trial has a result, of {len(facts.trials):,}.",
+            *([_cost(facts)] if facts.trials else []),
+        ]
     if facts.objective.more:
         return [*_several(facts), _cost(facts)]
     found = [_point(facts, winner), _values(facts, winner)]
@@ -38,6 +41,10 @@ def point_text(facts: Facts, trial: Trial) -> str:
 
 
 def _point(facts: Facts, winner: Trial) -> str:
+    if winner.of is not None:
+        count, again = counted(len(facts.finalists), "finalist"), counted(len(winner.seeds), "time")
+        what = f"trial {winner.of}'s point, trained again {again}"
+        return f"Trial {winner.number} is the best of {count}: {what}: {point_text(facts, winner)}."
     so_far = "" if winner.ended else f" so far (it is {winner.status})"
     varied = point_text(facts, winner)
     return f"Trial {winner.number} is the best of {len(facts.trials):,}{so_far}{f': {varied}' if varied else ''}."
@@ -47,17 +54,21 @@ def _values(facts: Facts, winner: Trial) -> str:
     score, objective = facts.score(winner), facts.objective
     last = facts.epochs_of(winner)
     of = f" of {last}" if last else ""
-    error = f" ± {number(facts.noise.error)} (one standard error)" if facts.noise.error else ""
+    known = facts.error(winner)
+    error = f" ± {number(known)} (one standard error)" if known else ""
     text = f"Its {objective.metric} is {number(score.value)}{error}, at epoch {score.report.epoch}{of}"
+    if winner.of is not None and winner.of in facts.values:
+        text += f" (the search had {number(facts.values[winner.of])})"
     tested = ", ".join(f"{name} {number(value)}" for name, value in facts.test.items())
-    return f"{text}; on the test split, which was looked at once: {tested}." if tested else f"{text}."
+    return f"{text}; on the test split: {tested}." if tested else f"{text}."
 
 
 def _several(facts: Facts) -> list[str]:
     objectives = facts.objective.all
     names = ", ".join(o.metric for o in objectives)
+    be = "is" if len(facts.front) == 1 else "are"
     told = [
-        f"{counted(len(facts.front), 'trial')} of {len(facts.trials):,} are on the Pareto front of {names}."
+        f"{len(facts.front):,} of {counted(len(facts.trials), 'trial')} {be} on the Pareto front of {names}."
     ]
     for i, one in enumerate(objectives):
         losses = {t.number: one.loss(facts.score(t).values[i]) for t in facts.front}
@@ -73,7 +84,7 @@ def _against_baseline(facts: Facts, winner: Trial) -> str:
     better = f"{number(abs(gain))} {'better' if gain > 0 else 'worse'}" if gain else "as good"
     text = f"That is {better} {'than' if gain else 'as'} {baseline.what}, {number(baseline.value)}"
     if lucky(facts):
-        return f"{text}: no more than luck, as the best of many looks up to {number(facts.optimism)} better than it is."
+        return f"{text}: no more than luck, as the best of many looks about {number(facts.optimism)} better than it is."
     return f"{text}."
 
 
@@ -98,7 +109,7 @@ def _apart(facts: Facts, winner: Trial) -> str:
     others = [t for t in facts.ties if t.number != winner.number]
     if facts.lead is None:
         return ""
-    second = facts.ranked[1].number
+    second = (facts.finalists if len(facts.finalists) > 1 else facts.ranked)[1].number
     if not facts.noise.error:
         return f"It leads trial {second} by {number(facts.lead)}; how much of that is chance is not known."
     if not others:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Sequence
 from html import escape
@@ -47,6 +48,12 @@ def values_scale(many: Sequence[Facts]) -> Scale:
     best = many[0].objective.loss
     ordered = sorted(values, key=best)
     return Scale.over([ordered[0], ordered[len(ordered) * 2 // 3]])
+
+
+def beyond(facts: Facts) -> int:
+    """How many trials have a value beyond the axis of the metric."""
+    scale = values_scale([facts])
+    return sum(not scale.low <= facts.values[t.number] <= scale.high for t in facts.ranked)
 
 
 # --- progress -------------------------------------------------------------------------------------------------------
@@ -102,7 +109,9 @@ def curves(facts: Facts) -> str:
 def train_and_validation(facts: Facts, trial: Trial, train: str) -> str:
     """A trial's metric on the training and on the validation data, by epoch."""
     ours, theirs = facts.curve(trial), facts.curve(trial, train)
-    plot = Plot(Scale(1, max(e for e, _ in ours), whole=True), Scale.over(v for _, v in [*ours, *theirs]))
+    plot = Plot(
+        Scale(1, max(2, *(e for e, _ in ours)), whole=True), Scale.over(v for _, v in [*ours, *theirs])
+    )
     report = trial.best(facts.objective)
     marks = [plot.line(theirs, "best s1"), plot.line(ours, "best s0")]
     if report:
@@ -245,17 +254,28 @@ def parallel(facts: Facts) -> str:
         shade = min(3, trials.index(trial) * 4 // len(trials))
         parts.append(f'<path class="line q{shade}" data-trial="{trial.number}" d="M{"L".join(points)}"/>')
     for i, (label, coordinate) in enumerate([*axes.items(), (facts.objective.metric, None)]):
-        x = px(50 + i * step)
-        ends = _ends(coordinate) if coordinate else (f"{metric.low:.3g}", f"{metric.high:.3g}")
-        parts.append(
-            f'<g class="brush" data-axis="{escape(label)}"><rect x="{px(50 + i * step - 14)}" y="{top}" width="28"'
-            f' height="{bottom - top}"/><path class="axis" d="M{x} {top}V{bottom}"/>'
-            f'<text x="{x}" y="12" text-anchor="middle" class="name">{escape(label[:14])}</text>'
-            f'<text x="{x}" y="{top - 6}" text-anchor="middle">{escape(ends[1])}</text>'
-            f'<text x="{x}" y="{height - 3}" text-anchor="middle">{escape(ends[0])}</text></g>'
-        )
+        parts.append(_axis(label, coordinate, metric, 50 + i * step, top, bottom))
     return framed(
         "".join(parts), width, height, "Parallel coordinates: a line for each trial", ' class="parallel"'
+    )
+
+
+def _axis(label: str, coordinate: Coordinate | None, metric: Scale, x: float, top: int, bottom: int) -> str:
+    """One axis of the parallel coordinates, with what its ends stand for; without a coordinate, that of the metric."""
+    low, high = _ends(coordinate) if coordinate else (f"{metric.low:.3g}", f"{metric.high:.3g}")
+    about: dict[str, Any] = {"low": metric.low, "high": metric.high}
+    if coordinate is not None:
+        p: Any = coordinate.param
+        about = (
+            {"options": p.options} if isinstance(p, Choice) else {"low": p.low, "high": p.high, "log": p.log}
+        )
+    middle, end = f'<text x="{px(x)}" text-anchor="middle"', "</text>"
+    return (
+        f'<g class="brush" data-axis="{escape(label)}" data-scale="{escape(json.dumps(about))}">'
+        f'<rect x="{px(x - 14)}" y="{top}" width="28" height="{bottom - top}"/>'
+        f'<path class="axis" d="M{px(x)} {top}V{bottom}"/>'
+        f'{middle} y="12" class="name">{escape(label[:14])}{end}'
+        f'{middle} y="{top - 6}">{escape(high)}{end}{middle} y="{bottom + 13}">{escape(low)}{end}</g>'
     )
 
 

@@ -53,12 +53,25 @@ class Facts:
 
     @cached_property
     def ranked(self) -> list[Trial]:
-        """The trials that have a result, the best first."""
-        return ranking(self.trials, self.objective)
+        """The trials of the search that have a result, the best first."""
+        return ranking([t for t in self.trials if t.of is None], self.objective)
+
+    @cached_property
+    def finalists(self) -> list[Trial]:
+        """The best points, trained again, in the order of their means."""
+        return ranking([t for t in self.trials if t.of is not None and t.ended], self.objective)
+
+    @cached_property
+    def listed(self) -> list[Trial]:
+        """All trials: finalists, then the search's by their results, then those without one."""
+        ranked = [*self.finalists, *self.ranked]
+        known = {t.number for t in ranked}
+        return [*ranked, *(t for t in self.trials if t.number not in known)]
 
     @property
     def winner(self) -> Trial | None:
-        return self.ranked[0] if self.ranked else None
+        """The best finalist, or else the best trial of the search."""
+        return next(iter([*self.finalists, *self.ranked]), None)
 
     @cached_property
     def front(self) -> list[Trial]:
@@ -82,8 +95,8 @@ class Facts:
 
     @cached_property
     def values(self) -> dict[int, float]:
-        """The leading metric of each ranked trial, by its number."""
-        return {t.number: self.value(t) for t in self.ranked}
+        """The leading metric of each ranked trial and finalist, by its number."""
+        return {t.number: self.value(t) for t in [*self.ranked, *self.finalists]}
 
     def raw(self, trial: Trial) -> dict[str, tuple[Coordinate, Any]]:
         """A trial's free values as raw numbers, by their coordinates' labels; none if it is no longer in the space."""
@@ -97,8 +110,9 @@ class Facts:
 
     @property
     def validation(self) -> int:
-        """How many validation examples there are: of several data sets, in the smallest. 0 if that is not known."""
-        return min((e["validation"] for e in self.history.examples.values()), default=0)
+        """How many examples judge a point: of several data sets, in the smallest. 0 if that is not known."""
+        judge = ("train", "validation") if self.study.folds else ("validation",)
+        return min((sum(e[part] for part in judge) for e in self.history.examples.values()), default=0)
 
     @property
     def test_examples(self) -> int:
@@ -107,12 +121,35 @@ class Facts:
 
     @cached_property
     def noise(self) -> Noise:
-        return noise_of(self.ranked, self.objective, self.validation, self.study.repeats)
+        return noise_of(
+            self.ranked,
+            self.finalists,
+            self.objective,
+            self.validation,
+            self.study.executions,
+            self.study.folds,
+        )
+
+    def error(self, trial: Trial) -> float:
+        """The standard error of a trial's value: of a finalist, by its own executions."""
+        report = trial.best(self.objective)
+        spread = report.metrics.get(f"{self.objective.metric}_std") if report else None
+        if trial.of is None or spread is None:
+            return self.noise.error
+        return spread / math.sqrt(len(trial.seeds))
 
     @cached_property
     def ties(self) -> list[Trial]:
         """The trials that may be as good as the best, the cheapest to train first."""
-        found = [] if self.objective.more else ties(self.ranked, self.objective, self.noise)
+        if self.objective.more:
+            return []
+        if self.finalists:
+            best = self.value(self.finalists[0])
+            found = [
+                t for t in self.finalists if self.gain(best, self.value(t)) <= self.error(self.finalists[0])
+            ]
+        else:
+            found = ties(self.ranked, self.objective, self.noise)
         return sorted(found, key=lambda t: (t.seconds, t.number))
 
     @cached_property
@@ -122,7 +159,9 @@ class Facts:
 
     @cached_property
     def lead(self) -> float | None:
-        """How much better the best is than the second."""
+        """How much better the best is than the second; of finalists, if there are any."""
+        if len(self.finalists) > 1:
+            return self.gain(self.value(self.finalists[0]), self.value(self.finalists[1]))
         return (
             self.gain(self.value(self.ranked[0]), self.value(self.ranked[1]))
             if len(self.ranked) > 1
@@ -134,9 +173,11 @@ class Facts:
     @cached_property
     def start(self) -> list[Trial]:
         """The ranked trials whose points were drawn without a model."""
-        first = len(self.study.points)
-        last = max(first, self.study.startup)
-        return sorted((t for t in self.ranked if first <= t.number < last), key=lambda t: t.number)
+        first, count = len(self.study.points), self.study.startup
+        if count < self.study.target:  # what is known of earlier studies replaces them
+            count -= sum(len(record["trials"]) for record in self.history.warm)
+        chosen = [t for t in self.ranked if first <= t.number < max(first, count) and t.parent is None]
+        return sorted(chosen, key=lambda t: t.number)
 
     @cached_property
     def baseline(self) -> Baseline | None:
@@ -221,6 +262,8 @@ class Facts:
     def saved(self) -> float:
         """The seconds that trials which were stopped early would have taken to their end, at their own pace."""
         total = 0.0
+        if self.study.scheduler.name in {"pbt", "pb2"}:
+            return total  # another member goes on where one is stopped
         for trial in self.trials:
             wanted, done = self.epochs_of(trial), trial.last.epoch if trial.last else 0
             if trial.status == "stopped" and wanted and done:
@@ -251,12 +294,22 @@ class Facts:
 
     @property
     def test(self) -> dict[str, float]:
-        """The metrics of the best trial on the test split."""
-        return dict(self.history.best.get("metrics", {}))
+        """The metrics of the best trial on the test split, if it is the one that was tested."""
+        known = self.history.best
+        mine = self.winner is not None and known.get("trial") == self.winner.number
+        return dict(known.get("metrics", {})) if mine else {}
 
     @cached_property
     def importances(self) -> list[Importance]:
         return importances(self.study.space, self.trials, self.objective)
+
+
+def values_of(trial: Trial, name: str) -> list[Any]:
+    """A trial's values of a parameter: all of a list, one, or none."""
+    if name not in trial.point:
+        return []
+    value = trial.point[name]
+    return value if isinstance(value, list) else [value]
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raysweep.errors import StudyError
-from raysweep.report.facts import Facts
+from raysweep.report.facts import Facts, values_of
 from raysweep.report.tables import number, value_text
 from raysweep.study import checks
 from raysweep.study.params import Choice, Float, Int, Range
@@ -21,6 +21,7 @@ SEVERAL = 6
 EDGE = 0.05  # of a range: how near to its end counts as at its bound
 FULL = 60  # trials, before a parameter is said to do nothing
 NOTHING = 0.05  # importance: the highest that the interval of a parameter without effect reaches
+QUARTER = 0.25  # of what each would have if all mattered equally, if that is less
 BROKEN = 0.1  # the share of trials without a result that is worth a word
 THERE = 0.7  # the share of them in the region that they lie in
 BOUNDS = 40  # values of a parameter that are tried as a region's end
@@ -62,7 +63,7 @@ def _at_bounds(facts: Facts) -> Iterator[Finding]:
         p = facts.study.space[name]
         if not isinstance(p, Range):
             continue
-        shares = [p.share(v) for t in best if name in t.point for v in _listed(t.point[name])]
+        shares = [_share(p, v) for t in best for v in values_of(t, name)]
         if len(shares) < SEVERAL:
             continue
         edge = EDGE if isinstance(p, Float) else max(EDGE, 0.5 / (p.high - p.low))
@@ -70,7 +71,15 @@ def _at_bounds(facts: Facts) -> Iterator[Finding]:
         chance = EDGE if isinstance(p, Float) else max(EDGE, 1 / (p.high - p.low + 1))
         for end, at in (("low", [s <= edge for s in shares]), ("high", [s >= 1 - edge for s in shares])):
             if sum(at) / len(at) > max(0.5, 2 * chance):
-                yield from _wider(facts, name, p, end, f"{sum(at)} of the {len(at)} best")
+                who = f"{sum(at)} of the {len(at)} {'best' if p.each is None else 'values of the best'}"
+                yield from _wider(facts, name, p, end, who)
+
+
+def _share(p: Range, value: float) -> float:
+    """Where a value lies in a range; 0 to 1, on its scale."""
+    if not p.log:
+        return float((value - p.low) / (p.high - p.low))
+    return (math.log(value) - math.log(p.low)) / (math.log(p.high) - math.log(p.low))
 
 
 def _wider(facts: Facts, name: str, p: Range, end: str, who: str) -> Iterator[Finding]:
@@ -89,7 +98,7 @@ def _further(p: Range, end: str) -> Any:
     sign = 1 if end == "high" else -1
     bound = getattr(p, end)
     if p.log:
-        wanted = float(f"{bound * (p.high / p.low) ** (sign / 3):.1g}")
+        wanted = _brief(bound * (p.high / p.low) ** (sign / 3), bound, 1)
     elif p.step is not None:
         steps = max(1, round((p.high - p.low) / p.step / 3))
         wanted = p.at_step(round((bound - p.low) / p.step) + sign * steps)
@@ -97,10 +106,17 @@ def _further(p: Range, end: str) -> Any:
         wanted = bound + sign * (p.high - p.low) / 3
     if not p.log and p.low >= 0 and wanted < 0:
         wanted = 0  # nothing that is never negative becomes so
-    wanted = float(f"{wanted:.2g}") if isinstance(p, Float) else round(wanted)
+    wanted = _brief(wanted, bound, 2) if isinstance(p, Float) and p.step is None else wanted
+    wanted = round(wanted) if isinstance(p, Int) else wanted
     if isinstance(p, Int) and p.low >= 0:
         wanted = max(wanted, min(p.low, 1))
     return None if (wanted - bound) * sign <= 0 else type(bound)(wanted)
+
+
+def _brief(value: float, bound: float, digits: int) -> float:
+    """A number in few digits, but in enough to differ from the bound."""
+    rounded = float(f"{value:.{digits}g}")
+    return rounded if rounded != bound or digits > 6 else _brief(value, bound, digits + 1)
 
 
 def _allowed(facts: Facts, name: str, value: Any) -> bool:
@@ -113,9 +129,12 @@ def _allowed(facts: Facts, name: str, value: Any) -> bool:
 def _without_effect(facts: Facts) -> Iterator[Finding]:
     """A parameter that does nothing."""
     winner = facts.winner
+    limit = min(
+        NOTHING, QUARTER / max(1, len(facts.importances))
+    )  # of several without effect, all have a share
     for one in facts.importances if len(facts.ranked) >= FULL else []:
         name = one.name
-        if winner is None or one.high > NOTHING or name not in facts.study.space or name not in winner.point:
+        if winner is None or one.high > limit or name not in facts.study.space or name not in winner.point:
             continue
         if any(name == p.each or name in (p.when or {}) for p in facts.study.space.values()):
             continue  # others depend on it
@@ -261,7 +280,9 @@ def _after(p: Range, bound: Any) -> Any:
 def _rounded(value: float, to: Callable[[float], int]) -> float:
     """A number of two digits that is no longer `value`."""
     unit = 10.0 ** (math.floor(math.log10(abs(value))) - 1) if value else 1e-3
-    return float(f"{to(value / unit) * unit:.2g}")
+    steps = to(value / unit)
+    beyond = -1 if to is math.floor else 1
+    return float(f"{(steps if steps * unit != value else steps + beyond) * unit:.2g}")
 
 
 # --- how sure -------------------------------------------------------------------------------------------------
@@ -290,9 +311,10 @@ def _no_gain(facts: Facts) -> Iterator[Finding]:
         return
     gain = facts.gain(facts.value(winner), baseline.value)
     if gain <= max(facts.noise.error, facts.optimism):
+        better = f"{number(gain)} better than" if gain > 0 else "no better than"
         yield Finding(
             "no gain",
-            f"the best is {number(gain)} better than {baseline.what}, which may be chance",
+            f"the best is {better} {baseline.what}{', which may be chance' if gain > 0 else ''}",
             "keep the baseline"
             if baseline.trial is not None
             else "repeats: 3, other parameters, or more data",
@@ -300,9 +322,14 @@ def _no_gain(facts: Facts) -> Iterator[Finding]:
 
 
 def _plateau(facts: Facts) -> Iterator[Finding]:
-    """Many trials have brought nothing."""
+    """Many trials tie with the best, and the last ones have brought nothing: what can be found has been found."""
     scored = sorted((t for t in facts.ranked if t.ended), key=lambda t: t.finished)
-    if len(scored) < ENOUGH or facts.objective.more:
+    if (
+        len(scored) < ENOUGH
+        or len(facts.ties) < PATIENCE
+        or facts.study.searched_by == "grid"
+        or facts.finalists
+    ):
         return
     best, at = facts.value(scored[0]), 0
     for i, trial in enumerate(scored):
@@ -313,7 +340,7 @@ def _plateau(facts: Facts) -> Iterator[Finding]:
     if since >= patience and facts.study.stop.no_improvement is None:
         yield Finding(
             "plateau",
-            f"the last {since} trials brought nothing beyond noise",
+            f"{len(facts.ties)} trials tie with the best, and the last {since} brought nothing beyond noise",
             f"stop: {{no_improvement: {patience}}}",
             {"stop.no_improvement": patience},
         )
@@ -375,7 +402,9 @@ def _resources(facts: Facts) -> Iterator[Finding]:
     if seconds < RATED:
         return
     cores = sum(t.cpu_seconds for t in used) / seconds
-    if held > 1 and cores < IDLE * held:
+    if (
+        held > 1 and cores < IDLE * held and ":" not in str(facts.study.trainable)
+    ):  # others may start processes
         fits = max(1, math.ceil(cores))
         said = f"a trial holds {held:g} CPUs and keeps {cores:.1f} busy"
     elif cores > BUSY * held:
@@ -392,10 +421,6 @@ def _best(facts: Facts) -> list[Trial]:
     """The best trials, if there are enough to tell."""
     ranked = facts.ranked
     return ranked[: max(SEVERAL, round(BEST * len(ranked)))] if len(ranked) >= ENOUGH else []
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (

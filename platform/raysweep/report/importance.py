@@ -102,10 +102,12 @@ def _grid_size(coordinate: Coordinate) -> int:
 
 def _place(coordinate: Coordinate, raw: float, size: int) -> int:
     """The step of the grid that is nearest to a value; halfway, the lower one."""
-    if isinstance(coordinate.domain, Categories):
+    domain = coordinate.domain
+    if isinstance(domain, Categories):
         return int(raw)
-    share = coordinate.place(raw)
-    return min(max(math.ceil(float(share) * (size - 1) - 0.5), 0), size - 1)
+    low, high = (math.log(domain.low), math.log(domain.high)) if domain.log else (domain.low, domain.high)
+    share = ((math.log(raw) if domain.log else raw) - low) / (high - low)
+    return min(max(math.ceil(share * (size - 1) - 0.5), 0), size - 1)
 
 
 def _shares(columns: dict[str, _Column], losses: Array, chosen: NDArray[np.int64]) -> dict[str, float]:

@@ -121,7 +121,10 @@ class Progress:
         ended, at, found = self._health
         now = sum(t.ended for t in trials)
         if self._history is not None and now != ended and time.monotonic() - at > LOOK:
-            found = [str(one) for one in health(Facts(self._study, self._history(), trials), quick=True)]
+            try:
+                found = [str(one) for one in health(Facts(self._study, self._history(), trials), quick=True)]
+            except Exception as error:  # whatever a study is like, its search goes on
+                found = [f"not checked: {type(error).__name__}: {error}"]
             self._health = now, time.monotonic(), found
         return found
 

@@ -16,7 +16,7 @@ def next_study(facts: Facts, findings: Sequence[Finding]) -> Study:
     would not load is left out."""
     study = facts.study
     raw = study.to_dict()
-    raw |= {"name": f"{study.name[:59]}_next", "warm_start": [study.name], "points": []}
+    raw |= {"name": _name(study.name), "warm_start": [*study.warm_start, study.name], "points": []}
     for finding in findings:
         if finding.check == "plateau":
             continue  # it asks for an end, not for another search
@@ -24,6 +24,12 @@ def next_study(facts: Facts, findings: Sequence[Finding]) -> Study:
         if _loads(edited):
             raw = edited
     return Study.recorded({k: v for k, v in raw.items() if v != []})
+
+
+def _name(name: str) -> str:
+    """Another name, of at most 64 characters."""
+    found = f"{name[:59]}_next"
+    return found if found != name else f"{name[:58]}_next2"
 
 
 def _edited(raw: dict[str, Any], finding: Finding) -> dict[str, Any]:

@@ -15,16 +15,14 @@ const show = (value) =>
 // A value as YAML, which JSON is a part of.
 const yaml = (value) => JSON.stringify(value);
 
-for (const article of document.querySelectorAll("article")) {
-  const study = facts.studies.find((one) => one.study === article.dataset.study);
-  if (study) interact(article, study);
-}
+for (const article of document.querySelectorAll("article")) interact(article, facts.studies[Number(article.dataset.study)]);
 
 function interact(article, study) {
   const trials = rows(study);
   const byNumber = new Map(trials.map((trial) => [trial.number, trial]));
   const table = article.querySelector("table.trials");
   const state = { ranges: new Map(), filter: "", sort: null, down: false, chosen: null };
+  const columns = columnsOf(study, table);
 
   // --- one trial in all charts
   function choose(number) {
@@ -58,7 +56,7 @@ function interact(article, study) {
 
   function tell(event, trial) {
     if (!trial) return hide();
-    const values = Object.entries(trial.point).filter(([name]) => study.varies.has(name) && trial.point[name] !== null);
+    const values = Object.entries(trial.point).filter(([name]) => study.varies.has(name));
     tip.textContent = [`trial ${trial.number} (${trial.status})`, `${study.metric} ${show(trial.metrics[study.metric])}`,
       ...values.map(([name, value]) => `${name} ${show(value)}`)].join("\n");
     tip.hidden = false;
@@ -72,6 +70,7 @@ function interact(article, study) {
     const area = axis.querySelector("rect"), svg = axis.ownerSVGElement, name = axis.dataset.axis;
     const top = area.y.baseVal.value, height = area.height.baseVal.value;
     const lines = [...svg.querySelectorAll(".line")], x = area.x.baseVal.value + area.width.baseVal.value / 2;
+    const scale = JSON.parse(axis.dataset.scale);
     let from = null;
     const at = (event) => {
       const box = svg.getBoundingClientRect();
@@ -83,11 +82,9 @@ function interact(article, study) {
     area.addEventListener("pointerup", (event) => {
       const to = at(event), wide = Math.abs(to - from) > 4;
       if (wide) draw(from, to); else axis.querySelector(".range")?.remove();
-      const inside = (line) => {
-        const point = corners(line).find((one) => Math.abs(one.x - x) < 1);
-        return point && point.y >= Math.min(from, to) && point.y <= Math.max(from, to);
-      };
-      if (wide) state.ranges.set(name, new Set(lines.filter(inside).map((line) => Number(line.dataset.trial))));
+      const low = 1 - (Math.max(from, to) - top) / height, high = 1 - (Math.min(from, to) - top) / height;
+      const inside = (trial) => { const at = share(scale, valueOf(trial, name, study)); return at >= low && at <= high; };
+      if (wide) state.ranges.set(name, new Set(trials.filter(inside).map((trial) => trial.number)));
       else state.ranges.delete(name);
       from = null;
       for (const line of lines) line.classList.toggle("off", !within(Number(line.dataset.trial)));
@@ -116,8 +113,7 @@ function interact(article, study) {
     });
     head.replaceChildren(button);
   });
-  const cell = (trial, i) => (names[i] === "trial" ? trial.number : names[i] === "status" || names[i] === "epoch" || names[i] === "seconds"
-    ? trial[names[i]] : names[i] in trial.metrics ? trial.metrics[names[i]] : trial.flat[names[i]]);
+  const cell = (trial, i) => columns[i](trial);
 
   // `lr<0.01 adam`: each part is a comparison of a column, or text that some cell has.
   function matches(trial) {
@@ -139,7 +135,12 @@ function interact(article, study) {
       const row = document.createElement("tr");
       names.forEach((_, i) => {
         const value = cell(trial, i), td = row.insertCell();
-        td.textContent = show(value);
+        if (i === 0) {
+          const pick = td.appendChild(document.createElement("button"));
+          pick.type = "button";
+          pick.className = "pick";
+          pick.textContent = value;
+        } else td.textContent = show(value);
         if (typeof value === "number") td.className = "n";
       });
       return row;
@@ -155,19 +156,44 @@ function interact(article, study) {
   article.querySelector(".filter").addEventListener("input", (event) => { state.filter = event.target.value.trim(); fill(); });
   article.querySelector(".copy").addEventListener("click", () => {
     const trial = byNumber.get(state.chosen);
-    const text = Object.entries(trial.point).filter(([, v]) => v !== null).map(([name, value]) => `${name}: ${yaml(value)}`).join("\n");
+    const text = Object.entries(trial.point).map(([name, value]) => `${name}: ${yaml(value)}`).join("\n");
     copy(text + "\n");
     article.querySelector(".count").textContent = `trial ${trial.number} is copied`;
   });
+  fill();
+}
+
+// What each column of the table shows of a trial: its place says so, as a metric may have any name.
+function columnsOf(study, table) {
+  const metrics = Object.keys(study.trials.metrics), rest = [...table.tHead.rows[0].cells].slice(4 + metrics.length);
+  return [(t) => t.number, (t) => t.status, ...metrics.map((name) => (t) => t.metrics[name]), (t) => t.epoch, (t) => t.seconds,
+    ...rest.map((head) => head.textContent).map((name) => (t) => t.flat.get(name))];
+}
+
+// Where a value lies on an axis, 0 to 1; nowhere if there is none.
+function share(scale, value) {
+  if (scale.options) {
+    const at = scale.options.findIndex((option) => JSON.stringify(option) === JSON.stringify(value));
+    return at < 0 ? NaN : (at + 0.5) / scale.options.length;
+  }
+  if (typeof value !== "number") return NaN;
+  const part = scale.log ? Math.log(value / scale.low) / Math.log(scale.high / scale.low) : (value - scale.low) / (scale.high - scale.low);
+  return Math.min(Math.max(part, 0), 1);
+}
+
+function valueOf(trial, name, study) {
+  return trial.flat.has(name) ? trial.flat.get(name) : name === study.metric ? trial.metrics[name] : undefined;
 }
 
 // The trials as objects: the page holds a list for each column.
 function rows(study) {
-  const { number, status, metrics, epoch, seconds, point } = study.trials;
+  const { number, status, metrics, epoch, seconds, point, inactive } = study.trials;
   study.varies = new Set(Object.keys(point).filter((name) => new Set(point[name].map((value) => JSON.stringify(value))).size > 1));
+  const without = new Map(Object.entries(inactive).map(([name, places]) => [name, new Set(places)]));
   return number.map((n, i) => {
-    const mine = Object.fromEntries(Object.entries(point).map(([name, column]) => [name, column[i]]));
-    const flat = Object.fromEntries(Object.entries(mine).flatMap(([name, value]) =>
+    const there = Object.entries(point).filter(([name]) => !without.get(name)?.has(i));
+    const mine = Object.fromEntries(there.map(([name, column]) => [name, column[i]]));
+    const flat = new Map(Object.entries(mine).flatMap(([name, value]) =>
       Array.isArray(value) ? value.map((one, j) => [`${name}_${j}`, one]) : [[name, value]]));
     return { number: n, status: status[i], epoch: epoch[i], seconds: seconds[i], point: mine, flat,
       metrics: Object.fromEntries(Object.entries(metrics).map(([name, column]) => [name, column[i]])) };
@@ -178,10 +204,6 @@ function rows(study) {
 function points(path) {
   const numbers = path.dataset.trials.split(" ").map(Number);
   return [...path.getAttribute("d").matchAll(/M([\d.-]+) ([\d.-]+)/g)].map(([, x, y], i) => ({ x: Number(x), y: Number(y), trial: numbers[i] }));
-}
-
-function corners(path) {
-  return path.getAttribute("d").slice(1).split("L").map((pair) => { const [x, y] = pair.split(" ").map(Number); return { x, y }; });
 }
 
 // Numbers by size, text by the alphabet, what is missing last.

@@ -4,6 +4,7 @@ artifacts, which is sandboxed, in print and in the dark."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -38,7 +39,7 @@ class Seen:
     def of(cls, place: Path) -> Seen:
         """What there is to see of the study in a folder."""
         facts, records = facts_of(place)
-        return cls(facts, Timeline(records, facts.objective, facts.values), health(facts))
+        return cls(facts, Timeline(records, facts.objective, facts.ranked, facts.finalists), health(facts))
 
 
 def facts_of(place: Path) -> tuple[Facts, list[Record]]:
@@ -62,11 +63,11 @@ def page(many: Sequence[Seen]) -> str:
     """The page: one study, or several, compared and then one after the other."""
     title = " and ".join(one.facts.study.name for one in many)
     body = sections.comparison([s.facts for s in many], [s.timeline for s in many]) if len(many) > 1 else ""
-    for one in many:
+    for i, one in enumerate(many):
         name, objective = one.facts.study.name, str(one.facts.objective)
         heading = f"<h2>{escape(f'{name}: {objective}' if len(many) > 1 else objective)}</h2>"
         inside = sections.of_study(one.facts, one.timeline, one.findings)
-        body += f'<article data-study="{escape(name)}">{heading}{inside}</article>'
+        body += f'<article data-study="{i}">{heading}{inside}</article>'
     data = {"raysweep": __version__, "studies": [as_data(one) for one in many]}
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -106,6 +107,7 @@ def as_data(seen: Seen) -> dict[str, Any]:
         "baseline": {"value": facts.baseline.value, "what": facts.baseline.what} if facts.baseline else None,
         "standard_error": facts.noise.error or None,
         "optimism": facts.optimism,
+        "finalists": [t.number for t in facts.finalists],
         "ties": [t.number for t in facts.ties],
         "counts": facts.counts,
         "seconds": facts.wall,
@@ -136,7 +138,7 @@ def as_data(seen: Seen) -> dict[str, Any]:
 
 def _columns(facts: Facts) -> dict[str, Any]:
     """All trials, a list for each column: the best first, as in the table."""
-    listed = [*facts.ranked, *(t for t in facts.trials if t.number not in facts.values)]
+    listed = facts.listed
     scores = [t.score(facts.objective) for t in listed]
     more = {o.metric: [s.values[i] if s else None for s in scores] for i, o in enumerate(facts.objective.all)}
     used = {
@@ -152,13 +154,27 @@ def _columns(facts: Facts) -> dict[str, Any]:
         "seconds": [round(t.seconds, 3) for t in listed],
         **{name: column for name, column in used.items() if any(column)},
         "point": {n: [t.point.get(n) for t in listed] for n in facts.study.space},
+        "inactive": {
+            n: missing
+            for n in facts.study.space
+            if (missing := [i for i, t in enumerate(listed) if n not in t.point])
+        },
     }
 
 
 def _as_json(data: Any) -> str:
     """JSON that stays inside a script element, whatever text it holds."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(finite(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def finite(data: Any) -> Any:
+    """The same, with null for numbers that JSON does not have."""
+    if isinstance(data, dict):
+        return {key: finite(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _file(name: str) -> str:

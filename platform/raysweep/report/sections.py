@@ -9,7 +9,7 @@ from typing import Any
 
 from raysweep.report import charts, compare
 from raysweep.report.answer import answer, counted, lucky, point_text
-from raysweep.report.facts import Facts
+from raysweep.report.facts import Facts, values_of
 from raysweep.report.health import Finding
 from raysweep.report.importance import ENOUGH
 from raysweep.report.next_study import next_study
@@ -78,11 +78,13 @@ def how_sure(facts: Facts) -> str:
         text = "How much of the differences is chance is not known. repeats: 3 in the file would tell."
         return paragraph(text)
     parts = [paragraph(f"The standard error of a trial's {metric} is {number(noise.error)}, from {noise}.")]
-    if facts.optimism:
+    if facts.finalists:
+        parts.append(_finalists(facts))
+    elif facts.optimism:
         text = (
-            f"As the best of {len(facts.ranked):,}, trial {facts.winner.number} looks up to {number(facts.optimism)}"
+            f"As the best of {len(facts.ranked):,}, trial {facts.winner.number} looks about {number(facts.optimism)}"
             " better than it is (a parametric bootstrap that takes the errors of trials as independent; those on the"
-            " same examples are less so)."
+            " same examples are less so, and the luck is smaller then)."
         )
         parts.append(paragraph(text, "warn" if lucky(facts) else ""))
     rows = [
@@ -92,6 +94,22 @@ def how_sure(facts: Facts) -> str:
     many = f"{counted(len(facts.ties), 'trial')} within one standard error of the best, the cheapest first"
     headings = ("trial", metric, "seconds", "memory (MB)", "point")
     return "".join(parts) + table(headings, rows, many + (" (20 of them)" if len(facts.ties) > 20 else ""))
+
+
+def _finalists(facts: Facts) -> str:
+    """What became of the best points when they were trained again."""
+    metric = facts.objective.metric
+    rows = []
+    for trial in facts.finalists:
+        mean, before = facts.values[trial.number], facts.values.get(trial.of or 0)
+        rows.append((trial.number, trial.of, mean, facts.error(trial), before, point_text(facts, trial)))
+    headings = ("trial", "again", metric, "± (standard error)", "in the search", "point")
+    lost = [facts.gain(before, mean) for _, _, mean, _, before, _ in rows if before is not None]
+    text = f"The best {len(rows)} points were trained again when the search was over, and their means decide."
+    if lost:
+        change = sum(lost) / len(lost)
+        text += f" On average they are {number(abs(change))} {'worse' if change > 0 else 'better'} than in the search."
+    return paragraph(text) + table(headings, rows, "The finalists")
 
 
 def progress(facts: Facts, timeline: Timeline) -> str:
@@ -161,7 +179,7 @@ def _fit(facts: Facts, winner: Trial, train: str) -> str:
     gap = facts.gain(report.metrics[train], report.metrics[facts.objective.metric])
     text = f"At its best epoch, {report.epoch}, trial {winner.number} has {train} {number(report.metrics[train])}"
     text += f" and {facts.objective.metric} {number(report.metrics[facts.objective.metric])}"
-    lost = facts.gain(report.metrics[facts.objective.metric], last.metrics.get(facts.objective.metric, 0.0))
+    lost = facts.gain(report.metrics[facts.objective.metric], facts.curve(winner)[-1][1])
     lines = f"(On the right the broken line is {train}; the upright one marks the best epoch.)"
     if gap <= facts.noise.error:
         return f"{text}: no sign of overfitting. {lines}"
@@ -173,6 +191,8 @@ def _fit(facts: Facts, winner: Trial, train: str) -> str:
 
 def what_matters(facts: Facts) -> str:
     found = facts.importances
+    if not found and len(facts.ranked) >= ENOUGH:
+        return paragraph("Nothing to say: all trials have the same value, or the space has changed.")
     if not found:
         return paragraph(
             f"Too few to say: it takes {ENOUGH} trials with a result, and there are {len(facts.ranked)}."
@@ -187,6 +207,8 @@ def what_matters(facts: Facts) -> str:
         " them. All together have 1; the whiskers are 80 % intervals, from halves of the trials. A parameter with a"
         " condition, or of a list, is compared where it has a value."
     )
+    if facts.objective.more:
+        text += f" It is about {facts.objective.metric} alone."
     headings = ("parameter", "importance", "low", "high", "trials", "only if")
     return (
         paragraph(text)
@@ -199,18 +221,24 @@ def slices(facts: Facts) -> str:
     drawn = charts.slices([facts])
     if not drawn:
         return ""
+    beyond = charts.beyond(facts)
     text = (
         "Each dot is a trial; large ones tie with the best. The band is the range of the best tenth,"
         " broken lines are the bounds."
     )
     if len(facts.ranked) > charts.DOTS:
         text += f" {charts.DOTS:,} of {len(facts.ranked):,} trials are drawn, all of the best among them."
+    if beyond:
+        text += f" {counted(beyond, 'value')} beyond the axis lie at its edge (in all charts)."
     best = facts.ranked[: max(3, len(facts.ranked) // 10)]
     rows = [row for name in facts.study.space.free if (row := _best_range(facts, name, best))]
     lines = charts.parallel(facts)
     more = ""
     if lines:
-        note = "Drag along an axis to choose a range, and click it to let go of it; the table below follows."
+        note = (
+            "Drag along an axis to choose a range, and click it to let go of it; the table below follows. (There, a"
+            " filter such as lr<0.01 does the same.)"
+        )
         more = f'<h4>Parallel coordinates</h4>{paragraph(note, "script")}<div class="charts">{lines}</div>'
     caption = f"Where the best {len(best)} trials lie"
     return (
@@ -222,7 +250,7 @@ def slices(facts: Facts) -> str:
 
 
 def _best_range(facts: Facts, name: str, best: Sequence[Trial]) -> tuple[Any, ...]:
-    values = [v for t in best if name in t.point for v in _listed(t.point[name])]
+    values = [v for t in best for v in values_of(t, name)]
     p = facts.study.space[name]
     if not values:
         return ()
@@ -232,19 +260,16 @@ def _best_range(facts: Facts, name: str, best: Sequence[Trial]) -> tuple[Any, ..
     return name, value_text(min(values)), value_text(max(values)), bounds
 
 
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
 def cost(facts: Facts, timeline: Timeline) -> str:
     busy = timeline.busy()
     if not busy:
         return ""
     full = sum(b - a for spans in busy.values() for a, b in spans)
-    share = full / (len(busy) * timeline.elapsed) if timeline.elapsed else 0.0
+    there = sum(spans[-1][1] - spans[0][0] for spans in busy.values())
+    share = full / there if there else 1.0
     parts = [
-        f"{duration(facts.wall)} on {counted(len(busy), 'worker')}, which had trials for {share:.0%} of the time;"
-        f" {duration(facts.computed)} of computing."
+        f"{duration(facts.wall)} on {counted(len(busy), 'worker')}; {duration(facts.computed)} of computing. From its"
+        f" first trial to its last, a worker had one for {share:.0%} of the time."
     ]
     if facts.saved:
         parts.append(f"Stopping trials early has saved about {duration(facts.saved)} of computing.")
@@ -254,13 +279,11 @@ def cost(facts: Facts, timeline: Timeline) -> str:
         parts.append(f"The most memory on a GPU was {most:,.0f} MB.")
     if cpu := sum(t.cpu_seconds for t in facts.trials):
         parts.append(f"Epochs took {duration(cpu)} of CPU time.")
+    trials: dict[str, set[int]] = {}
+    for leg in timeline.legs:
+        trials.setdefault(leg.worker, set()).add(leg.trial)
     rows = [
-        (
-            i + 1,
-            worker,
-            sum(leg.worker == worker for leg in timeline.legs),
-            round(sum(b - a for a, b in spans), 1),
-        )
+        (i + 1, worker, len(trials[worker]), round(sum(b - a for a, b in spans), 1))
         for i, (worker, spans) in enumerate(sorted(busy.items(), key=lambda item: item[1][0])[:40])
     ]
     return (
@@ -283,7 +306,10 @@ def health(findings: Sequence[Finding]) -> str:
 def what_next(facts: Facts, findings: Sequence[Finding]) -> str:
     text = next_study(facts, findings).to_yaml()
     name = f"{facts.study.name}_next.yaml"
-    note = f"The edits above as a study that starts from these trials: raysweep report {facts.study.name} --next {name}"
+    what = (
+        "The edits above as a study" if any(f.changes for f in findings) else "The same study once more, one"
+    )
+    note = f"{what} that starts from these trials: raysweep report {facts.study.name} --next {name}"
     return (
         paragraph(note) + f'<pre tabindex="0" role="group" aria-label="The next study">{escape(text)}</pre>'
     )
@@ -291,8 +317,7 @@ def what_next(facts: Facts, findings: Sequence[Finding]) -> str:
 
 def all_trials(facts: Facts) -> str:
     """The table of all trials, the best first; failures with their reasons."""
-    ranked = {t.number for t in facts.ranked}
-    listed = [*facts.ranked, *(t for t in facts.trials if t.number not in ranked)]
+    listed = facts.listed
     names = list(dict.fromkeys(n for t in facts.trials for n in free(facts, t)))
     metrics = [o.metric for o in facts.objective.all]
     rows = []
@@ -313,7 +338,7 @@ def all_trials(facts: Facts) -> str:
     caption = f"{counted(len(listed), 'trial')}, the best first"
     caption += f" ({ROWS} of them are shown)" if len(listed) > ROWS else ""
     headings = ("trial", "status", *metrics, "epoch", "seconds", *names)
-    broken = [(t.number, t.status, t.error) for t in facts.trials if t.error][:50]
+    broken = [(t.number, t.status, t.error[:300]) for t in facts.trials if t.error][:50]
     tools = (
         '<p class="script"><label>Filter: <input type="search" class="filter" placeholder="stopped, adam, lr&lt;0.01">'
         '</label> <button type="button" class="copy" disabled>Copy the chosen trial as YAML</button>'
@@ -364,6 +389,8 @@ def front(facts: Facts) -> str:
     names = [o.metric for o in facts.objective.all]
     rows = [(t.number, *facts.score(t).values, point_text(facts, t)) for t in facts.front]
     chart = f'<div class="charts">{charts.pareto(facts)}</div>' if facts.front else ""
+    if len(names) > 2:
+        chart = paragraph(f"Drawn are the first two of {len(names)} objectives.") + chart
     return chart + table(
         ("trial", *names, "point"), rows, "The Pareto front: no trial is better in all of these"
     )

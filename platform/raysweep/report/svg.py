@@ -12,6 +12,7 @@ from typing import Any
 from raysweep.report.tables import value_text
 
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 20, 34  # pixels around the plotting area
+LARGEST = 1e300  # so that the length of an axis is a number
 TICKS = 5  # about so many on an axis
 
 Points = Iterable[tuple[float, float]]
@@ -32,7 +33,7 @@ class Scale:
     @classmethod
     def over(cls, values: Iterable[float], log: bool = False) -> Scale:
         """A scale that holds all values, with a little room."""
-        known = list(values) or [0.0, 1.0]
+        known = [min(max(v, -LARGEST), LARGEST) for v in values] or [0.0, 1.0]
         low, high = min(known), max(known)
         if log and low > 0 and high > low:
             return cls(low, high, True)
@@ -47,7 +48,9 @@ class Scale:
     def share(self, value: float) -> float:
         """Where a value lies, 0 to 1."""
         if self.log:
-            found = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
+            found = (math.log(max(value, self.low)) - math.log(self.low)) / (
+                math.log(self.high) - math.log(self.low)
+            )
         else:
             found = (value - self.low) / (self.high - self.low)
         return min(max(found, 0.0), 1.0)

@@ -82,6 +82,7 @@ def as_record(trial: Trial, objective: Objective) -> dict[str, Any]:
         "error": trial.error,
         "losses": [asdict(loss) for loss in trial.losses],
         "parent": trial.parent,
+        "of": trial.of,
         "epochs": [{"epoch": r.epoch, **r.metrics} for r in trial.reports],
     }
 

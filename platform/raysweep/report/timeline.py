@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from raysweep.journal.records import Record
 from raysweep.study.objective import Objective
+from raysweep.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,28 @@ class Leg:
 class Timeline:
     """What the records of a journal say of when."""
 
-    def __init__(self, records: Iterable[Record], objective: Objective, ranked: Iterable[int]):
-        """`ranked`: the trials that have a result; the epochs of others do not count as improvements."""
+    def __init__(
+        self,
+        records: Iterable[Record],
+        objective: Objective,
+        ranked: Iterable[Trial],
+        finalists: Iterable[Trial] = (),
+    ):
+        """`ranked`: the search's trials that have a result; only their epochs count as improvements."""
         self.improvements: list[Improvement] = []
         self.legs: list[Leg] = []
         self.failures: list[float] = []
         """When trials ended without a result."""
-        self._objective, self._ranked = objective, set(ranked)
+        # An epoch that a later attempt has reported anew does not count.
+        self._objective, self._counts = objective, {t.number: {r.time for r in t.reports} for t in ranked}
+        self._with_result = self._counts.keys() | {t.number for t in finalists}
         self._running: dict[int, tuple[str, float]] = {}
         self.elapsed = self.computed = 0.0
         last: float | None = None  # the time of the last record, while a session lasts
         for record in records:
             if last is not None and record["kind"] != "session":
                 self.elapsed += max(0.0, record["time"] - last)
-            if record["kind"] != "study":
+            if last is not None or record["kind"] == "session":
                 last = None if record["kind"] == "over" else record["time"]
             self.computed += record.get("seconds", 0.0)
             self._take(record)
@@ -62,12 +71,12 @@ class Timeline:
             self._running[number] = record["worker"], self.elapsed
         elif kind in {"paused", "ended", "lost"}:
             self._leave(number)
-            if kind == "ended" and number not in self._ranked:
+            if kind == "ended" and number not in self._with_result:
                 self.failures.append(self.elapsed)
         elif kind in {"session", "over"}:
             for one in list(self._running):
                 self._leave(one)
-        elif kind == "report" and number in self._ranked:
+        elif kind == "report" and record["time"] in self._counts.get(number, ()):
             self._improve(record)
 
     def _leave(self, number: int) -> None:

@@ -210,22 +210,34 @@ class Loop:
         """The trial that comes next, or None: for now if the study is `blocked`, else for good."""
         if self.paused or self.ending or self.failing:
             return None
-        if self.rules.reason:  # trials that an earlier session began are not resumed
-            self._next_trial.continued.clear()
-            self._next_trial.forks.clear()
-            while self._next_trial.unfinished:
-                self.end(self._next_trial.unfinished.popleft().number, "stopped", "")
+        if self.rules.reason:
+            self._give_up()
         trial, replaced = (None, None) if self.rules.reason else self._next()
         if replaced is not None:
             self.end(replaced, "stopped", "")
-        if trial is not None:
-            self._state.decisions.pop(trial.number, None)  # it goes on
-            self._running.add(trial.number)
-        elif not self.blocked:
+        if trial is None and not self.blocked:
             for one in self.journal.trials:
                 if one.status == "paused":
                     self.end(one.number, "stopped", "")
+        if trial is None and self.searched:
+            trial = self._next_trial.finalist()
+        if trial is not None:
+            self._state.decisions.pop(trial.number, None)  # it goes on
+            self._running.add(trial.number)
         return trial
+
+    def _give_up(self) -> None:
+        """A rule has ended the search: trials that an earlier session began are not resumed, but for finalists."""
+        self._next_trial.continued.clear()
+        self._next_trial.forks.clear()
+        unfinished, kept = self._next_trial.unfinished, []
+        while unfinished:
+            trial = unfinished.popleft()
+            if trial.of is None:
+                self.end(trial.number, "stopped", "")
+            else:
+                kept.append(trial)
+        unfinished.extend(kept)
 
     def _next(self) -> tuple[Trial | None, int | None]:
         found = self._next_trial.next()
@@ -237,11 +249,20 @@ class Loop:
         return self.journal.fence * 1_000_000 + trial.attempts + len(trial.losses) + 1
 
     @property
-    def complete(self) -> bool:
-        """Whether the study has all that it asks for."""
+    def searched(self) -> bool:
+        """Whether the search is over, so that only its finalists may be left to run."""
         wanted = self.journal.history.owed or self._next_trial.forks
         enough = self._next_trial.asked >= self.study.target and not wanted
-        return bool(self.rules.reason or enough) and all(t.ended for t in self.journal.trials)
+        return bool(self.rules.reason or enough) and all(t.ended for t in self.journal.trials if t.of is None)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the study has all that it asks for."""
+        return self.searched and all(t.ended for t in self.journal.trials) and not self._next_trial.due()
+
+    def goes_on(self, number: int) -> bool:
+        """Whether a trial goes on although a rule has ended the search: a finalist does."""
+        return not self.rules.reason or self.journal.history.is_finalist(number)
 
     def interrupt(self) -> None:
         """Have all trials leave their workers after this epoch; another session goes on with them."""
@@ -252,7 +273,8 @@ class Loop:
         """How many trials are still to begin, without those that the scheduler may promote."""
         new = max(0, self.study.target - self._next_trial.asked)
         waiting = len(self._next_trial.unfinished) + len(self._next_trial.continued)
-        return new + waiting + len(self._next_trial.forks)
+        finalists = self._next_trial.due() if self.study.finalists and self.searched else []
+        return new + waiting + len(self._next_trial.forks) + len(finalists)
 
     @property
     def blocked(self) -> bool:
@@ -264,7 +286,8 @@ class Loop:
     def hands_out(self) -> bool:
         """Whether trials may still begin. If not, those that were handed out and have not begun must be taken
         back."""
-        return not (self.ending or self.interrupted or self.failing or self.rules.reason)
+        over = self.rules.reason and not self.searched  # its finalists may still begin
+        return not (self.ending or self.interrupted or self.failing or over)
 
     def take_back(self, number: int) -> None:
         """A trial that was handed out has not begun, and must not begin."""
@@ -283,7 +306,7 @@ class Loop:
         more = {"used": used} if used else {}
         self._state.record("report", trial=number, epoch=epoch, metrics=metrics, seconds=seconds, **more)
         self._failures.none()
-        return "stop" if self.rules.reason else self._state.decisions.get(number, "go on")
+        return self._state.decisions.get(number, "go on") if self.goes_on(number) else "stop"
 
     def check_rules(self) -> None:
         """Check whether the study has had enough, even though nothing happened."""

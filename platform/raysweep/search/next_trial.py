@@ -15,9 +15,10 @@ from raysweep.journal.retention import Retention
 from raysweep.search.schedulers import Fork, Population
 from raysweep.search.state import ATTEMPTS, State
 from raysweep.study.checks import GRID_LIMIT
+from raysweep.study.options import Finalists
 from raysweep.study.space import Point, encode
 from raysweep.study.study import Study
-from raysweep.trial import Trial, asked
+from raysweep.trial import Trial, asked, ranking
 
 
 class NextTrial:
@@ -147,11 +148,31 @@ class NextTrial:
             self._unreadable = True
             return None
 
-    def _journalled(self, point: Point, seeds: Sequence[int] = (), **more: Any) -> Trial:
+    def finalist(self) -> Trial | None:
+        """One of the best points once more: a trial with seeds of its own, which no scheduler stops."""
+        trial = self._resumed()
+        if trial is not None:
+            return trial
+        for best in self.due():
+            plan = self._study.finalists or Finalists()
+            count = plan.repeats * (self._study.folds or 1)
+            return self._journalled(best.point, count=count, source="finalist", of=best.number)
+        return None
+
+    def due(self) -> list[Trial]:
+        """The best trials of the search, which is over, that have no finalist yet."""
+        if self._study.finalists is None:
+            return []
+        trials = self._journal.trials
+        given = {t.of for t in trials}
+        searched = ranking([t for t in trials if t.of is None], self._study.objective)
+        return [t for t in searched[: self._study.finalists.top] if t.number not in given]
+
+    def _journalled(self, point: Point, seeds: Sequence[int] = (), count: int = 0, **more: Any) -> Trial:
         number = self._next
         self._next += 1
         rng = random.Random(f"{self._study.seed}/{number}/seeds")
-        own = list(seeds) or [rng.getrandbits(31) for _ in range(self._study.repeats)]
+        own = list(seeds) or [rng.getrandbits(31) for _ in range(count or self._study.executions)]
         self._seen.add(encode(point))
         self._state.record("asked", trial=number, point=point, seeds=own, **more)
         return self._journal.trial(number)

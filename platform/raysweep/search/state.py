@@ -67,6 +67,12 @@ class State:
 
     def _decide(self, record: Record, history: History) -> None:
         kind, number = record["kind"], record.get("trial", -1)
+        if number >= 0 and history.is_finalist(number):
+            if kind == "wanted" and record["act"] == "stop":
+                self._unwanted.add(number)
+            elif kind == "report" and number in self._unwanted:
+                self.decisions[number] = "stop"
+            return  # the search is over: no scheduler decides, and no rule counts it
         if kind == "report" and not history.continues(number):
             objective = self._study.objective
             value = (objective.values if objective.more else objective.leading)(record["metrics"])
@@ -102,7 +108,7 @@ class State:
         if record["kind"] not in {"asked", "paused", "ended", "again"}:
             return
         trial = history.trial(record["trial"])
-        if self.fits(trial):
+        if self.fits(trial) and trial.of is None:
             sampler.tell(trial)
 
     def _ask_again(self, sampler: Sampler, record: Record) -> None:

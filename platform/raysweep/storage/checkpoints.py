@@ -289,6 +289,13 @@ def best_state(folder: Path, epoch: int) -> Any:
     return files(state) if is_packed(state) else state
 
 
+def best_execution(folder: Path, epoch: int) -> int:
+    """Which of a trial's executions was the best at its best epoch."""
+    found = best(folder, epoch)
+    saved = load(folder, found) if found is not None else None
+    return int(saved["best_execution"]) if saved else 0
+
+
 def write_state(state: Any, path: Path) -> None:
     """Write a state to a file, for torch.load; files into a folder of that name; nothing if there is no state."""
     import torch

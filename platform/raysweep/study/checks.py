@@ -225,6 +225,24 @@ def trainable(found: Trainable, space: Space, repeats: Any, wrong: Collection[st
             yield Problem(f"space.{name}", f"'{found.name}' needs it. Give a value or a range")
 
 
+def executions(found: Trainable, raw: Mapping[str, Any]) -> Iterator[Problem]:
+    """Check what a study says of how each point, and the best one, is trained."""
+    for key in ("folds", "resplit", "refit"):
+        if raw.get(key) and found.load is None:
+            yield Problem(key, f"is for mlp and transfer; '{found.name}' splits its data itself")
+    if raw.get("folds") and raw.get("resplit"):
+        yield Problem("folds", "a fold is a split. Remove resplit")
+    if raw.get("folds") and (raw.get("repeats") or 1) != 1:
+        yield Problem("folds", "each execution is a fold. Remove repeats")
+    if raw.get("finalists") and "seed" not in found.takes:
+        yield Problem("finalists", f"'{found.name}' takes no seed, so its executions would all be the same")
+    plan = raw.get("scheduler")
+    if raw.get("finalists") and (plan.get("name") if isinstance(plan, Mapping) else plan) in {"pbt", "pb2"}:
+        yield Problem(
+            "finalists", "a population changes values as it trains, so its best cannot be trained again"
+        )
+
+
 def values(where: str, p: Param, annotation: Any) -> Iterator[Problem]:
     try:
         schema: TypeAdapter[Any] = TypeAdapter(annotation)

@@ -136,6 +136,15 @@ class Stop(BaseModel):
         return self.time is not None or self.gpu_hours is not None
 
 
+class Finalists(BaseModel):
+    """The best points are trained again when the search is over, and the best mean decides."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    top: Annotated[int, Field(ge=1, description="how many of the best points")] = 5
+    repeats: Annotated[int, Field(ge=2, description="how often each is trained, with seeds of its own")] = 5
+
+
 class _Algorithm(BaseModel):
     """How points are chosen. Options of an algorithm stand beside its name."""
 

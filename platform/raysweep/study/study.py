@@ -24,6 +24,7 @@ from raysweep.study.options import (
     MOST_STARTUP,
     Algorithm,
     AshaScheduler,
+    Finalists,
     NoScheduler,
     Plain,
     PopulationScheduler,
@@ -43,7 +44,7 @@ UNBOUNDED = 10**9
 """The limit on trials of a study that only its stop rules end."""
 DEFAULTED = ("algorithm", "scheduler")
 """The keys whose default depends on the study."""
-SEARCH = frozenset({"algorithm", "scheduler", "trials", "points", "warm_start", "stop"})
+SEARCH = frozenset({"algorithm", "scheduler", "trials", "points", "warm_start", "stop", "finalists"})
 """The keys that say how to search. They mean nothing for a single point."""
 
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -109,6 +110,19 @@ class Study(BaseModel):
     repeats: Annotated[int, Field(ge=1)] = Field(
         1, description="how often each point is trained, with different seeds; points are ranked by the mean"
     )
+    folds: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="train each point once for each of so many folds; points are ranked by the mean"
+    )
+    resplit: bool = Field(
+        False, description="whether each execution draws its own validation split from what is not test data"
+    )
+    finalists: Finalists | None = Field(
+        None, description="train the best points again when the search is over: `{top: 5, repeats: 5}`"
+    )
+    refit: bool = Field(
+        False,
+        description="whether the best point is trained again for the model, on training and validation data",
+    )
     per_trial: Resources = Field(Resources(), description="the resources that a trial holds")
     concurrency: Annotated[int, Field(ge=1)] | None = Field(
         None, description="how many trials run at once; by default as many as fit"
@@ -160,6 +174,7 @@ class Study(BaseModel):
         if found is not None:
             wrong = {re.split(r"[.\[]", p.where.removeprefix("space."))[0] for p in problems}
             problems += checks.trainable(found, space, raw.get("repeats", 1), wrong)
+            problems += checks.executions(found, raw)
         if whole and not unclear:
             self._found, self._implicit = found, frozenset(k for k in DEFAULTED if k not in raw)
             warm = bool(self.warm_start)
@@ -247,6 +262,11 @@ class Study(BaseModel):
         """The algorithm: for several objectives, `auto` is Optuna's TPE."""
         several = self.algorithm.name == "auto" and self.objective.more
         return "optuna" if several else self.algorithm.name
+
+    @property
+    def executions(self) -> int:
+        """How often each point is trained, with different seeds or on different folds."""
+        return self.folds or self.repeats
 
     @property
     def startup(self) -> int:

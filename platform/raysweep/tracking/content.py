@@ -105,6 +105,8 @@ def trial_tags(history: History, trial: Trial, parent: str) -> dict[str, str]:
     }
     if trial.parent is not None:
         tags |= {"parent_trial": str(trial.parent[0]), "parent_epoch": str(trial.parent[1])}
+    if trial.of is not None:
+        tags["finalist_of"] = str(trial.of)
     point = encode(trial.point)
     if len(point) <= TAG:
         tags["point"] = point  # exact, with its types: what `warm_start: [mlflow:NAME]` reads

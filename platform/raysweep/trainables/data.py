@@ -30,6 +30,18 @@ CLASSES_FROM_INTEGERS = 20
 
 
 @dataclass(frozen=True)
+class View:
+    """Which examples a training learns from, and which it is judged by, of all that are not test data."""
+
+    kind: Literal["fold", "resplit", "whole"]
+    """fold: judged by one of `count` parts. resplit: the validation split is drawn anew, as large as it was. whole:
+    learns from all (and what it reports of the validation split means nothing)."""
+    index: int = 0
+    """Which fold; the seed of the split."""
+    count: int = 0
+
+
+@dataclass(frozen=True)
 class Data:
     """Inputs x `[n, ...]` and targets y `[n]` of three splits, and how raw inputs become x.
 
@@ -55,6 +67,36 @@ class Data:
     """Classes with so few samples that the validation or the test split has none of them."""
     target: str = ""
     """The column of a table that is predicted."""
+    view: View | None = None
+    """Another division into training and validation data, made by `seen`: until then, all arrays are as loaded.
+    (Numbers are scaled by the statistics of the training split as loaded.)"""
+
+    def seen(self) -> Data:
+        """The data as its view divides it. Classes have the same share of each part, as far as that can be."""
+        if self.view is None:
+            return self
+        x, y = np.concatenate([self.x_train, self.x_val]), np.concatenate([self.y_train, self.y_val])
+        kind, index, count = self.view.kind, self.view.index, self.view.count
+        train = val = np.arange(len(y))
+        if kind == "fold":
+            order = np.random.default_rng(0).permutation(len(y))
+            if self.classes:
+                order = order[np.argsort(y[order], kind="stable")]
+            mine = np.arange(len(y)) % count == index
+            train, val = np.sort(order[~mine]), np.sort(order[mine])
+        elif kind == "resplit":
+            train, val, _ = _split(y, bool(self.classes), len(self.y_val) / len(y), 0.0, index)
+        else:
+            val = np.arange(len(self.y_train), len(y))
+        return replace(
+            self,
+            x_train=x[train],
+            y_train=y[train],
+            x_val=x[val],
+            y_val=y[val],
+            fingerprint=f"{self.fingerprint}/{kind} {index} of {count}",
+            view=None,
+        )
 
     @property
     def outputs(self) -> int:
@@ -173,7 +215,7 @@ def _assemble(raw: Raw, name: str, task: str, validation: float, test: float, se
     )
     x_train = _rows(raw.x, train)
     inputs, encoder = encoder_of(raw.inputs, x_train)
-    parts = {
+    parts: dict[str, Any] = {
         "x_train": encoder(x_train),
         "y_train": y[train],
         "x_val": encoder(raw.x_val if own["val"] else _rows(raw.x, val)),

@@ -39,7 +39,7 @@ def mlp(
 
     if p.batch_norm and p.batch_size == 1:
         raise Infeasible("batch_norm needs a batch_size of 2 or more")
-    found = data if isinstance(data, Data) else load(data)
+    found = (data if isinstance(data, Data) else load(data)).seen()
     with torch.random.fork_rng():
         torch.manual_seed(training.epoch_seed(seed, 0))
         hidden = widths(p.layers, p.units)
@@ -107,7 +107,7 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
 
     from raysweep.trainables import training
 
-    p = of_point(MLP, point)
+    p, data = of_point(MLP, point), data.seen()
     shape: dict[str, Any] = {
         "inputs": int(data.x_train[0].size),
         "outputs": data.outputs,

@@ -222,15 +222,15 @@ def _relations(
 
     plain = replace(p, views="plain")
     extractor = Extractor(images, source, source.transform(p.size), None, plain, device)
-    rows = np.array(extracted(extractor, p, held)[: len(images.y_train), 0])
-    teacher = torch.as_tensor(rows).to(device)
+    rows = np.array(extracted(extractor, p, held)[:, 0])
+    teacher = torch.as_tensor(_with(images, rows).x_train).to(device)
     return lambda index: p.relation * relations.loss(model.embedding, teacher[index])
 
 
 def _with(images: Data, x: Array) -> Data:
-    """The data with other inputs."""
+    """The data with other inputs, divided as its view says."""
     train, val = len(images.y_train), len(images.y_train) + len(images.y_val)
-    return replace(images, x_train=x[:train], x_val=x[train:val], x_test=x[val:])
+    return replace(images, x_train=x[:train], x_val=x[train:val], x_test=x[val:]).seen()
 
 
 # --- before the trials ------------------------------------------------------------------------------------------
@@ -320,9 +320,9 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
         built = _built(data, p, 0, held)
         model = built.model
         model.load_state_dict(state["model"])
-        test = training.Tensors(built.data.x_test, built.data.y_test, data, built.device)
-        metrics = training.evaluate(model, test, data, "test")
-        training.write_tables(model, test, data, folder)
+        test = training.Tensors(built.data.x_test, built.data.y_test, built.data, built.device)
+        metrics = training.evaluate(model, test, built.data, "test")
+        training.write_tables(model, test, built.data, folder)
     trunk = _trunk(built)
     about = {
         "network": {
@@ -339,7 +339,7 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
         },
         "inputs": {"kind": "files", "transform": asdict(built.source.transform(p.size))},
         "classes": list(data.classes),
-        "target": None if data.classes else training.target_scale(data),
+        "target": None if data.classes else training.target_scale(built.data),
     }
     weights = {f"trunk.{k}": v for k, v in trunk.items()}
     weights |= {f"head.{k}": v for k, v in model.head.state_dict().items()}
