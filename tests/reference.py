@@ -26,6 +26,7 @@ TYPES = {
 }
 MODELS: dict[str, type[BaseModel]] = {
     "study": Study,
+    "finalists": options.Finalists,
     "per_trial": options.Resources,
     "stop": options.Stop,
     "auto": options.AutoAlgorithm,

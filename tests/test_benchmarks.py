@@ -24,6 +24,7 @@ SMALLEST: dict[str, tuple[str, ...]] = {
     "quality": (*TOY, "--picture", "quality.png"),
     "scale": ("--trials", "8", "--at-once", "4", "--pause", "0"),
     "throughput": ("--reports", "20"),
+    "winner": ("--seeds", "1", "--data", "breast_cancer"),
     "transfer": ("--data", "images", "--weights", "mobilenet.pt", "--measured", "1", "1"),
 }
 MODULES = {"tables"}  # what others use

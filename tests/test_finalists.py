@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from dataclasses import replace
@@ -21,6 +22,7 @@ from raysweep.journal.records import read
 from raysweep.report.page import facts_of, report
 from raysweep.search.loop import Loop
 from raysweep.trainables.data import View
+from raysweep.trainables.ensemble import select
 from raysweep.trial import Report, Trial, asked, best, ranking
 from simulated import decisions, search
 from test_memory import SCHEDULERS, study_of
@@ -115,12 +117,74 @@ def test_a_finished_search_gets_finalists_later_and_more_after_more_trials(tmp_p
         ({"folds": 5}, "folds"),
         ({"resplit": True}, "resplit"),
         ({"refit": True}, "refit"),
+        ({"ensemble": True}, "ensemble"),
     ],
 )
 def test_what_cannot_be_is_refused(more: dict[str, Any], where: str) -> None:
     with pytest.raises(StudyError) as refused:
         quick(**more)
     assert where in {p.where for p in refused.value.problems}
+
+
+# --- the ensemble ------------------------------------------------------------------------------------------------
+
+
+def test_an_ensemble_takes_what_complements_one_another() -> None:
+    """Two models that are right where the other is not make a better one than the best; a bad one has no part in it."""
+    y = np.array([0, 1] * 50)
+    right = np.where(np.arange(2) == y[:, None], 0.9, 0.1)
+    half, rest = np.arange(100) < 50, np.arange(100) >= 50
+    one, other = (np.where(part[:, None], right, 0.5) for part in (half, rest))
+    weights = select(np.array([one, 1 - right, other]), y, True)
+    assert weights[1] == 0 and abs(weights[0] - weights[2]) < 0.1 and sum(weights) == pytest.approx(1.0)
+    assert select(np.array([right, one]), y, True)[0] == 1.0
+    numbers = np.array([[[1.0], [3.0]], [[3.0], [5.0]]])
+    assert select(numbers, np.array([2.0, 4.0]), False) == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_the_ensemble_is_a_model_that_predicts_its_mean(
+    task: str, ray: Any, here: Path, mlflow_store: None
+) -> None:
+    import mlflow
+
+    space: dict[str, Any] = {
+        "epochs": 4,
+        "layers": 1,
+        "units": {"int": [4, 32]},
+        "lr": {"float": [1e-3, 1e-1], "log": True},
+    }
+    metric = {"maximize": "val_accuracy"} if task == "classification" else {"minimize": "val_rmse"}
+    study = Study(
+        name="together",
+        trainable="mlp",
+        trials=4,
+        ensemble=True,
+        scheduler="none",
+        space={"task": task, **space},
+        **metric,
+    )
+    result = raysweep.run(study, verbose=0)
+    made = facts_of(here / "studies" / "together")[0].history.best["ensemble"]
+    assert sum(made["weights"].values()) == pytest.approx(1.0)
+    mlflow.set_tracking_uri(f"sqlite:///{here / 'studies' / 'mlflow.db'}")
+    model, best_model = (
+        mlflow.pyfunc.load_model(f"models:/together@{alias}") for alias in ("ensemble", "best")
+    )
+    from raysweep.trainables.data import load
+
+    data = load("digits", task=task)
+    pixels = data.x_test.astype(np.float64)
+    said = model.predict(pixels)["prediction"].to_numpy()
+    if task == "classification":
+        right = np.mean([int(a) == b for a, b in zip(said, data.y_test, strict=True)])
+        assert right == pytest.approx(made["metrics"]["test_accuracy"])
+    else:
+        rmse = math.sqrt(((said - data.y_test) ** 2).mean())
+        assert rmse == pytest.approx(made["metrics"]["test_rmse"], rel=1e-4)
+    assert len(best_model.predict(pixels)) == len(said) and result.test
+    assert "@ensemble" in report(here / "studies" / "together")
 
 
 # --- the report ----------------------------------------------------------------------------------------------------

@@ -134,7 +134,9 @@ def ensemble(data: Data, members: list[Trained]) -> float:
             network = Predictor(Path(scratch)).network
         with torch.inference_mode():
             for split, x in (("val", data.x_val), ("test", data.x_test)):
-                outputs[split].append(network(torch.as_tensor(x)).softmax(1).double().numpy())
+                pixels = torch.as_tensor(x)
+                inputs = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+                outputs[split].append(network(inputs).softmax(1).double().numpy())
     weights = select(np.array(outputs["val"]), data.y_val, True)
     mean = np.tensordot(weights, np.array(outputs["test"]), 1)
     return float((mean.argmax(1) == data.y_test).mean())

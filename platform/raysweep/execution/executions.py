@@ -92,6 +92,8 @@ class Job:
     """Into how many parts training and validation data are divided; each execution is judged by one of them."""
     resplit: bool = False
     """Whether each execution draws its own validation split."""
+    ensemble: bool = False
+    """Whether the best trials also become one model."""
     refit: bool = False
     """Whether the model is the best point trained again, on training and validation data."""
 

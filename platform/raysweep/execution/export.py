@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import chdir, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +18,10 @@ from raysweep.storage.output import Output
 from raysweep.study.space import Point
 from raysweep.study.study import Study
 from raysweep.trainables.trainable import EXAMPLE, Trainable
-from raysweep.trial import Trial, best
+from raysweep.trial import Trial, best, ranking
 
 if TYPE_CHECKING:
-    from raysweep.execution.executions import Job
+    from raysweep.execution.executions import Executions, Job
 
 
 def to_export(study: Study, journal: Journal) -> tuple[Trial, int] | None:
@@ -31,7 +32,7 @@ def to_export(study: Study, journal: Journal) -> tuple[Trial, int] | None:
         return None
     known, found = journal.history.best, study.found
     done = (known.get("trial"), known.get("epoch")) == (winner.number, report.epoch)
-    done = done and known.get("refit", False) == study.refit
+    done = done and known.get("refit", False) == study.refit and bool(known.get("ensemble")) == study.ensemble
     if done and found.export is not None:  # it may have failed, or have been written or changed since
         done = known.get("model", True) and known.get("code", found.code.digest) == found.code.digest
     return None if done else (winner, report.epoch)
@@ -66,7 +67,7 @@ class Export:
             return
         winner, epoch = chosen
         self._tell(winner)
-        self._begun = winner.number, epoch, worker.export.remote(winner, epoch)
+        self._begun = winner.number, epoch, worker.export.remote(winner, epoch, self._members())
 
     def finish(self) -> None:
         """Export the best trial's model, if that is not done. Journal its metrics on the test split, or why it
@@ -87,7 +88,7 @@ class Export:
         if self._begun is None or self._begun[:2] != (winner.number, epoch):
             return {}
         try:
-            return {"metrics": ray.get(self._begun[2]), "model": True}
+            return {**ray.get(self._begun[2]), "model": True}
         except ray.exceptions.RayError:
             return {}  # it is tried again, in surroundings of its own
 
@@ -99,12 +100,17 @@ class Export:
         self._tell(winner)
         task = ray.remote(**as_options(self._study))(export)
         try:
-            metrics = ray.get(task.remote(self._job, winner, epoch))
-            return {"metrics": metrics, "model": True}
+            return {**ray.get(task.remote(self._job, winner, epoch, self._members())), "model": True}
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", error)
             what = f"{type(cause).__name__}: {cause}".splitlines()[0]
             return {"metrics": {}, "model": False, "error": what}
+
+    def _members(self) -> list[tuple[Trial, int]]:
+        """The trials that may be part of the ensemble, with their best epochs; none if there is to be none."""
+        ended = [t for t in self._journal.trials if t.ended] if self._study.ensemble else []
+        best = ranking(ended, self._study.objective)[: self._study.keep]
+        return [(t, r.epoch) for t in best if (r := t.best(self._study.objective))]
 
     def _tell(self, winner: Trial) -> None:
         what = "Testing" if self._study.found.builtin else "Exporting"
@@ -112,9 +118,9 @@ class Export:
         self._say(f"{first}{what} the best trial, {winner.number} ...")
 
 
-def export(job: Job, trial: Trial, epoch: int) -> dict[str, float]:
-    """Write a trial's model, in the same surroundings as the trial, and return its metrics on the test split.
-    What is printed goes to the trial's log."""
+def export(job: Job, trial: Trial, epoch: int, members: Sequence[tuple[Trial, int]] = ()) -> dict[str, Any]:
+    """Write a trial's model, in the same surroundings as the trial. Returns its `metrics` on the test split, and what
+    became of the `ensemble` of `members`, if there is to be one. What is printed goes to the trial's log."""
     from raysweep.execution.executions import limit_process
 
     output, where = Output(), Path(job.working_dir)
@@ -127,8 +133,8 @@ def export(job: Job, trial: Trial, epoch: int) -> dict[str, float]:
         state = _state(found, job, trial.number, epoch)
         with chdir(where) if where.is_dir() else nullcontext():
             if found.builtin:
-                return _export_builtin(job, trial, epoch, state)
-            return _export_own(found.export, job, trial.point, state)
+                return _export_builtin(job, trial, epoch, state, members)
+            return {"metrics": _export_own(found.export, job, trial.point, state)}
     except Exception:
         traceback.print_exc()
         raise
@@ -144,7 +150,9 @@ def _state(found: Trainable, job: Job, number: int, epoch: int) -> Any:
     return checkpoints.best_state(folder, epoch)
 
 
-def _export_builtin(job: Job, trial: Trial, epoch: int, state: Any) -> dict[str, float]:
+def _export_builtin(
+    job: Job, trial: Trial, epoch: int, state: Any, members: Sequence[tuple[Trial, int]]
+) -> dict[str, Any]:
     """Write a built-in's model to the study's folder `best`."""
     from raysweep.execution.executions import Executions
     from raysweep.trainables.data import View
@@ -158,8 +166,28 @@ def _export_builtin(job: Job, trial: Trial, epoch: int, state: Any) -> dict[str,
     data = replace(arguments.pop(makes.trainable.data_arguments()[0]), view=view)
     write = makes.trainable.export
     assert write is not None  # noqa: S101 - a built-in has one
-    metrics: dict[str, float] = write(arguments, state, data, Path(job.folder) / "best")
-    return metrics
+    result = {"metrics": write(arguments, state, data, Path(job.folder) / "best")}
+    return result | ({"ensemble": _ensemble(job, makes, trial, members)} if members else {})
+
+
+def _ensemble(
+    job: Job, makes: Executions, winner: Trial, members: Sequence[tuple[Trial, int]]
+) -> dict[str, Any]:
+    """Write the ensemble of those members that saw the same data as the best trial to `best/ensemble`."""
+    from raysweep.execution.executions import data_key
+    from raysweep.trainables.ensemble import Member, build
+
+    name = makes.trainable.data_arguments()[0]
+    key, found = data_key(makes.trainable, winner.point), []
+    for trial, epoch in members:
+        state = _state(makes.trainable, job, trial.number, epoch)
+        if state is not None and data_key(makes.trainable, trial.point) == key:
+            point = {n: v for n, v in makes.arguments(trial.point).items() if n != name}
+            found.append(Member(trial.number, point, state))
+    folder = Path(job.folder) / "best" / "ensemble"
+    shutil.rmtree(folder, ignore_errors=True)
+    module = importlib.import_module(makes.trainable.function.__module__)
+    return build(found, makes.arguments(winner.point)[name], module.outputs, module.export, folder)
 
 
 def _export_own(export: Callable[..., Any], job: Job, point: Point, state: Any) -> dict[str, float]:

@@ -71,6 +71,7 @@ def prepare(loop: Loop, uri: str, say: Say, loading: Loading) -> Job:
         folds=study.folds,
         resplit=study.resplit,
         refit=study.refit,
+        ensemble=study.ensemble,
     )
 
 

@@ -195,10 +195,10 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         else:
             self._output.close()
 
-    def export(self, trial: Trial, epoch: int) -> dict[str, float]:
+    def export(self, trial: Trial, epoch: int, members: Sequence[tuple[Trial, int]] = ()) -> dict[str, Any]:
         """Export the best trial's model: see export.py."""
         self._close()
-        return export(self._job, trial, epoch)
+        return export(self._job, trial, epoch, members)
 
     def drain(self) -> None:
         """This node is about to be taken away: write a checkpoint now, and after every epoch from now on."""

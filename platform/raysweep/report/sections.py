@@ -66,7 +66,7 @@ def keys(names: Iterable[str]) -> str:
 def the_answer(facts: Facts) -> str:
     first, *others = answer(facts)
     warned = "warn" if lucky(facts) else ""
-    return f'<p class="first">{escape(first)}</p>{paragraph(" ".join(others), warned)}'
+    return f'<p class="first">{escape(first)}</p>{paragraph(" ".join(others), warned)}{_ensemble(facts)}'
 
 
 def how_sure(facts: Facts) -> str:
@@ -94,6 +94,23 @@ def how_sure(facts: Facts) -> str:
     many = f"{counted(len(facts.ties), 'trial')} within one standard error of the best, the cheapest first"
     headings = ("trial", metric, "seconds", "memory (MB)", "point")
     return "".join(parts) + table(headings, rows, many + (" (20 of them)" if len(facts.ties) > 20 else ""))
+
+
+def _ensemble(facts: Facts) -> str:
+    """What the kept trials' networks come to together."""
+    made = facts.history.best.get("ensemble")
+    if not made:
+        return ""
+    metrics = made["metrics"]
+    said = {
+        p: ", ".join(f"{k} {number(v)}" for k, v in metrics.items() if k.startswith(p))
+        for p in ("val", "test")
+    }
+    weights = ", ".join(f"trial {n} ({weight:.0%})" for n, weight in made["weights"].items())
+    return paragraph(
+        f"The ensemble of {weights} has {said['test']}. ({said['val']} is what it was selected by, so that is too"
+        f" good.) It is models:/{facts.study.name}@ensemble."
+    )
 
 
 def _finalists(facts: Facts) -> str:

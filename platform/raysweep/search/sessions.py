@@ -26,7 +26,7 @@ from raysweep.trainables.code import digest_of, found_file, root_of_file
 
 MAY_CHANGE = (
     "trials", "concurrency", "per_trial", "stop", "trial_timeout", "no_progress_timeout", "retries",
-    "checkpoint_every", "keep", "finalists", "refit",
+    "checkpoint_every", "keep", "finalists", "refit", "ensemble",
 )  # fmt: skip
 """The options that may change when a study is continued. Any other change would make it another study."""
 

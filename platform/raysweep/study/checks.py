@@ -227,11 +227,13 @@ def trainable(found: Trainable, space: Space, repeats: Any, wrong: Collection[st
 
 def executions(found: Trainable, raw: Mapping[str, Any]) -> Iterator[Problem]:
     """Check what a study says of how each point, and the best one, is trained."""
-    for key in ("folds", "resplit", "refit"):
+    for key in ("folds", "resplit", "refit", "ensemble"):
         if raw.get(key) and found.load is None:
             yield Problem(key, f"is for mlp and transfer; '{found.name}' splits its data itself")
     if raw.get("folds") and raw.get("resplit"):
         yield Problem("folds", "a fold is a split. Remove resplit")
+    if raw.get("ensemble") and (raw.get("folds") or raw.get("resplit")):
+        yield Problem("ensemble", "its members must be judged by examples that none of them was trained on")
     if raw.get("folds") and (raw.get("repeats") or 1) != 1:
         yield Problem("folds", "each execution is a fold. Remove repeats")
     if raw.get("finalists") and "seed" not in found.takes:

@@ -123,6 +123,9 @@ class Study(BaseModel):
         False,
         description="whether the best point is trained again for the model, on training and validation data",
     )
+    ensemble: bool = Field(
+        False, description="whether the `keep` best trials also become one model, `@ensemble`"
+    )
     per_trial: Resources = Field(Resources(), description="the resources that a trial holds")
     concurrency: Annotated[int, Field(ge=1)] | None = Field(
         None, description="how many trials run at once; by default as many as fit"

@@ -108,12 +108,12 @@ def register(client: Any, folder: Path, run: str, name: str, tags: dict[str, str
     return str(client.create_model_version(name, source, run, tags=tags).version)
 
 
-def mark_best(client: Any, name: str, version: str, tags: dict[str, str]) -> None:
-    """Make a version of study `name`'s model its `@best`. The alias comes last: it tells a later publisher that
-    everything is there."""
+def mark(client: Any, name: str, version: str, tags: dict[str, str], alias: str = "best") -> None:
+    """Make a version of study `name`'s model its `@best`, or what else. The alias comes last: it tells a later
+    publisher that everything is there."""
     for tag, value in {"study": name, **tags}.items():
         client.set_model_version_tag(name, version, tag, value)
-    client.set_registered_model_alias(name, "best", version)
+    client.set_registered_model_alias(name, alias, version)
 
 
 def predict(name: str, uri: str, inputs: Sequence[Path]) -> pd.DataFrame:

@@ -288,22 +288,22 @@ class Publisher:
     def _register(self) -> str:
         """Log the best trial's model in its run, and register it under the study's name as @best. Returns the
         model's name, or nothing if it could not be exported."""
-        import mlflow
-        import mlflow.pyfunc
-
-        from raysweep.tracking.models import log, mark_best
+        from raysweep.tracking.models import log, mark
 
         best, name = self._history.best, self._study["name"]
         number, run = best["trial"], self._runs[best["trial"]]
-        mark = f"{self._history.study['id']}/{number}/{best['epoch']}"
+        of = f"{self._history.study['id']}/{number}/{best['epoch']}"
         if ":" in self._study["trainable"]:
-            return self._keep_own(run, mark)
+            return self._keep_own(run, of)
         if best.get("error"):
             return ""
-        with suppress(mlflow.exceptions.MlflowException):  # no such model, or no such alias, yet
-            version = self.client.get_model_version_by_alias(name, "best")
-            if (version.tags.get("raysweep"), version.tags.get("run_id")) == (mark, run):
-                return f"models:/{name}@best"
+        if best.get("ensemble") and not self._is_registered("ensemble", f"{of}/ensemble", run):
+            version = log(self._place / "best" / "ensemble", run, name, self._history.study["versions"])
+            tags = {"raysweep": f"{of}/ensemble", "run_id": run}
+            mark(self.client, name, version, tags, "ensemble")
+        of += "/refit" if best.get("refit") else ""
+        if self._is_registered("best", of, run):
+            return f"models:/{name}@best"
         version = log(self._place / "best", run, name, self._history.study["versions"])
         trial = self._history.trial(number)
         # Logging needs an active run, and MLflow then ends that run again: restore its status and end time.
@@ -311,22 +311,31 @@ class Publisher:
         tables = self._place / "best" / "tables"
         if tables.is_dir():
             self.client.log_artifacts(run, str(tables), "tables")
-        self._batch(
-            run, [(k, v, ms(best["time"]), 0) for k, v in best["metrics"].items()], tags={"best": "true"}
-        )
-        mark_best(self.client, name, version, {"raysweep": mark, "trial": str(number), "run_id": run})
+        together = {f"ensemble_{k}": v for k, v in best.get("ensemble", {}).get("metrics", {}).items()}
+        metrics = [(k, v, ms(best["time"]), 0) for k, v in (best["metrics"] | together).items()]
+        self._batch(run, metrics, tags={"best": "true"})
+        mark(self.client, name, version, {"raysweep": of, "trial": str(number), "run_id": run})
         return f"models:/{name}@best"
 
-    def _keep_own(self, run: str, mark: str) -> str:
+    def _is_registered(self, alias: str, of: str, run: str) -> bool:
+        """Whether the model with this alias is this one, in this run."""
+        import mlflow
+
+        with suppress(mlflow.exceptions.MlflowException):  # no such model, or no such alias, yet
+            version = self.client.get_model_version_by_alias(self._study["name"], alias)
+            return (version.tags.get("raysweep"), version.tags.get("run_id")) == (of, run)
+        return False
+
+    def _keep_own(self, run: str, of: str) -> str:
         """Log the checkpoint of the best trial of a user's own trainable in its run, as it is: it may be large.
         Register what its function `export` has written. Returns the model's name, or nothing if there is none."""
-        from raysweep.tracking.models import mark_best, register
+        from raysweep.tracking.models import mark, register
 
         best, name = self._history.best, self._study["name"]
         uri = f"models:/{name}@best" if best.get("model") else ""
-        mark += f"/{best.get('code', '')[:12]}" if uri else "/without a model"  # it may be exported again
+        of += f"/{best.get('code', '')[:12]}" if uri else "/without a model"  # it may be exported again
         self._log_output(best["trial"], run)
-        if self.client.get_run(run).data.tags.get(KEPT) == mark:
+        if self.client.get_run(run).data.tags.get(KEPT) == of:
             return uri
         trial = checkpoints.trial_folder(self._place, best["trial"])
         epoch = checkpoints.best(trial, best["epoch"])
@@ -335,10 +344,10 @@ class Publisher:
                 self.client.log_artifact(run, str(trial / file), "checkpoint")
         self._batch(run, [(k, v, ms(best["time"]), 0) for k, v in best["metrics"].items()])
         if uri:
-            tags = {"raysweep": mark, "trial": str(best["trial"]), "run_id": run}
+            tags = {"raysweep": of, "trial": str(best["trial"]), "run_id": run}
             version = register(self.client, self._place / "best" / "model", run, name, tags)
-            mark_best(self.client, name, version, tags)
-        self._batch(run, tags={"best": "true", KEPT: mark})  # the last: now all of it is there
+            mark(self.client, name, version, tags)
+        self._batch(run, tags={"best": "true", KEPT: of})  # the last: now all of it is there
         return uri
 
 

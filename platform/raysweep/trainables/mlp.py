@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pa
 
     from raysweep.trainables.pack import Packs
 
-__all__ = ["ADJUSTABLE", "export", "load", "mlp"]
+__all__ = ["ADJUSTABLE", "export", "load", "mlp", "outputs"]
 
 
 @keywords(MLP)
@@ -107,19 +107,9 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
 
     from raysweep.trainables import training
 
-    p, data = of_point(MLP, point), data.seen()
-    shape: dict[str, Any] = {
-        "inputs": int(data.x_train[0].size),
-        "outputs": data.outputs,
-        "hidden": widths(p.layers, p.units),
-        "activation": p.activation,
-        "dropout": p.dropout,
-        "batch_norm": p.batch_norm,
-    }
-    model = network(**shape)
-    model.load_state_dict({k: v.cpu() for k, v in state["model"].items()})
-    device = torch.device("cpu")
-    test = training.Tensors(data.x_test, data.y_test, data, device)
+    data = data.seen()
+    shape, model = _loaded(point, state, data)
+    test = training.Tensors(data.x_test, data.y_test, data, torch.device("cpu"))
     metrics = training.evaluate(model, test, data, "test")
     training.write_tables(model, test, data, folder)
     about = {
@@ -132,3 +122,32 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
     torch.save(model.state_dict(), folder / "weights.pt")
     (folder / "model.json").write_text(json.dumps(about, indent=2))
     return metrics
+
+
+def outputs(point: dict[str, Any], state: dict[str, Any], data: Data) -> tuple[Any, Any]:
+    """What the trained network says of the validation and of the test split: see `training.outputs`."""
+    import torch
+
+    from raysweep.trainables import training
+
+    _, model = _loaded(point, state, data)
+    device = torch.device("cpu")
+    splits = (data.x_val, data.y_val), (data.x_test, data.y_test)
+    val, test = (training.outputs(model, training.Tensors(*s, data, device), data) for s in splits)
+    return val, test
+
+
+def _loaded(point: dict[str, Any], state: dict[str, Any], data: Data) -> tuple[dict[str, Any], nn.Sequential]:
+    """The arguments of `network` for a point, and the network with a state's weights."""
+    p = of_point(MLP, point)
+    shape: dict[str, Any] = {
+        "inputs": int(data.x_train[0].size),
+        "outputs": data.outputs,
+        "hidden": widths(p.layers, p.units),
+        "activation": p.activation,
+        "dropout": p.dropout,
+        "batch_norm": p.batch_norm,
+    }
+    model = network(**shape)
+    model.load_state_dict({k: v.cpu() for k, v in state["model"].items()})
+    return shape, model

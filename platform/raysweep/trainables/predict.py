@@ -31,6 +31,11 @@ class Predictor:
         self.inputs: dict[str, Any] = about["inputs"]
         self.classes: list[str] = about["classes"]
         self.target: list[float] | None = about["target"]
+        shares = about.get("members", [])
+        self.members = [(Predictor(folder / str(i)), share) for i, share in enumerate(shares)]
+        """The networks of an ensemble, and the weight of each."""
+        if self.members:
+            return
         weights = torch.load(folder / "weights.pt", weights_only=True, map_location="cpu")
         if self.inputs["kind"] == "files":
             self.network = _transferred(about)
@@ -50,6 +55,8 @@ class Predictor:
         import pandas as pd
         import torch
 
+        if self.members:
+            return self._together(model_input)
         with torch.inference_mode():
             output = self._output(model_input)
         if self.target is not None:
@@ -59,6 +66,19 @@ class Predictor:
         frame = pd.DataFrame({f"p_{c}": chances[:, i] for i, c in enumerate(self.classes)})
         frame.insert(0, "prediction", [self.classes[i] for i in chances.argmax(1)])
         return frame
+
+    def _together(self, model_input: Any) -> pd.DataFrame:
+        """The weighted mean of what the members of an ensemble predict."""
+        import numpy as np
+        import pandas as pd
+
+        frames = [member.predict(model_input) for member, _ in self.members]
+        column = [n for n in frames[0].columns if not self.classes or n != "prediction"]
+        mean = np.tensordot([s for _, s in self.members], [f[column].to_numpy() for f in frames], 1)
+        found = pd.DataFrame(mean, columns=column)
+        if self.classes:
+            found.insert(0, "prediction", [self.classes[i] for i in mean.argmax(1)])
+        return found
 
     def _output(self, model_input: Any) -> torch.Tensor:
         import torch

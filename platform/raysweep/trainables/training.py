@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -118,6 +119,20 @@ def evaluate(model: nn.Module, split: Tensors, data: Data, prefix: str) -> dict[
             totals += totals_of(model(x), y, bool(data.classes))
     among.all_reduce(totals)
     return metrics_of(totals.tolist(), len(split), prefix, data, split)
+
+
+def outputs(
+    model: nn.Module, split: Tensors, data: Data
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """What `model` says of each example of a split: probabilities `[n, classes]`, or numbers `[n, 1]` in the target's
+    own units."""
+    model.eval()
+    with torch.inference_mode():
+        said = torch.cat([model(x).double().cpu() for x, _ in split.batches()])
+    if data.classes:
+        return said.softmax(1).numpy()
+    mean, std = target_scale(data)
+    return (said * std + mean).numpy()
 
 
 def write_tables(model: nn.Module, split: Tensors, data: Data, folder: Path) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pa
     from raysweep.trainables.optimizers import FlatOptimizer, Groups
     from raysweep.trainables.pack import Member, Packs
 
-__all__ = ["export", "load", "transfer"]
+__all__ = ["export", "load", "outputs", "transfer"]
 
 load = load_images
 
@@ -347,6 +347,21 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
     torch.save({k: v.cpu().contiguous() for k, v in weights.items()}, folder / "weights.pt")
     (folder / "model.json").write_text(json.dumps(about, indent=2))
     return metrics
+
+
+def outputs(point: dict[str, Any], state: dict[str, Any], data: Data) -> tuple[Any, Any]:
+    """What the trained network says of the validation and of the test split: see `training.outputs`."""
+    from raysweep.trainables import training
+
+    with ExitStack() as held:
+        built = _built(data, of_point(Transfer, point), 0, held)
+        built.model.load_state_dict(state["model"])
+        known, device = built.data, built.device
+        splits = (known.x_val, known.y_val), (known.x_test, known.y_test)
+        val, test = (
+            training.outputs(built.model, training.Tensors(*s, known, device), known) for s in splits
+        )
+        return val, test
 
 
 def _trunk(built: _Built) -> dict[str, Any]:
