@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from raysweep.errors import StudyError
 from raysweep.report.facts import Facts, values_of
+from raysweep.report.region import region_of, with_bounds
 from raysweep.report.tables import number, value_text
 from raysweep.study import checks
 from raysweep.study.params import Choice, Float, Int, Range
@@ -23,8 +23,6 @@ FULL = 60  # trials, before a parameter is said to do nothing
 NOTHING = 0.05  # importance: the highest that the interval of a parameter without effect reaches
 QUARTER = 0.25  # of what each would have if all mattered equally, if that is less
 BROKEN = 0.1  # the share of trials without a result that is worth a word
-THERE = 0.7  # the share of them in the region that they lie in
-BOUNDS = 40  # values of a parameter that are tried as a region's end
 WELL, BADLY = 0.9, 0.3  # rank correlations
 PAIRS = 10  # trials that a verdict on a rank correlation needs
 PATIENCE = 12  # trials without an improvement, at least, until a search is on a plateau
@@ -85,7 +83,7 @@ def _share(p: Range, value: float) -> float:
 def _wider(facts: Facts, name: str, p: Range, end: str, who: str) -> Iterator[Finding]:
     """A range that goes on where its best values are, if it can."""
     further = _further(p, end)
-    changed = _with_bounds(p, **{end: further}) if further is not None else None
+    changed = with_bounds(p, **{end: further}) if further is not None else None
     if changed is None or not _allowed(facts, name, further):
         return
     verdict = f"{name}: {who} are at its {end} of {value_text(getattr(p, end))}, or nearly"
@@ -129,9 +127,8 @@ def _allowed(facts: Facts, name: str, value: Any) -> bool:
 def _without_effect(facts: Facts) -> Iterator[Finding]:
     """A parameter that does nothing."""
     winner = facts.winner
-    limit = min(
-        NOTHING, QUARTER / max(1, len(facts.importances))
-    )  # of several without effect, all have a share
+    # All importances together have 1, so that of many which matter each has little.
+    limit = min(NOTHING, QUARTER / max(1, len(facts.importances)))
     for one in facts.importances if len(facts.ranked) >= FULL else []:
         name = one.name
         if winner is None or one.high > limit or name not in facts.study.space or name not in winner.point:
@@ -163,7 +160,8 @@ def _broken(facts: Facts) -> Iterator[Finding]:
         if len(bad) < 3 or len(bad) < BROKEN * len(ended):
             continue
         verdict = f"{len(bad) / len(ended):.0%} of the trials {_ended_so(status)}"
-        region = None if status == "failed" else _region(facts, bad, [t for t in ended if t.status != status])
+        good, best = [t for t in ended if t.status != status], {t.number for t in _best(facts)}
+        region = None if status == "failed" else region_of(facts.study.space, bad, good, best)
         if region is None:
             yield Finding("no result", verdict, _remedy(status))
             continue
@@ -187,102 +185,6 @@ def _remedy(status: str) -> str:
         "diverged": "a lower bound of lr",
     }
     return remedies.get(status, "")
-
-
-Region = tuple[str, str, dict[str, Any]]
-"""Where it is, the edit that leaves it out, and the edit as values."""
-
-
-def _region(facts: Facts, bad: list[Trial], good: list[Trial]) -> Region | None:
-    """The end of one parameter's range, or one option, where nearly only bad trials lie, and most of those. None if
-    there is no such region, or the best trials lie in it, too."""
-    space, found = facts.study.space, []
-    best = {t.number for t in _best(facts)}
-    for name in space.free:
-        p = space[name]
-        if p.each is not None or any(name == q.each or name in (q.when or {}) for q in space.values()):
-            continue
-        inside = _cuts(p, [t.point[name] for t in bad if name in t.point], name)
-        for where, edit, form, holds in inside:
-            caught = sum(name in t.point and holds(t.point[name]) for t in bad)
-            spared = [t for t in good if name in t.point and holds(t.point[name])]
-            dense = caught / len(bad) >= THERE and caught / (caught + len(spared)) >= THERE
-            if dense and not best & {t.number for t in spared}:
-                found.append((caught - len(spared), caught, where, edit, form, name))
-    if not found:
-        return None
-    _, caught, where, edit, form, name = max(found, key=lambda one: one[0])
-    count = "all of them" if caught == len(bad) else f"{caught} of these {len(bad)}"
-    return f"{count} with {where}", edit, {f"space.{name}": form}
-
-
-Cut = tuple[str, str, Any, Callable[[Any], bool]]
-"""A part of a parameter's values: in words, the edit that leaves it out, that as a form, whether a value is in it."""
-
-
-def _cuts(p: Any, bad: list[Any], name: str) -> Iterator[Cut]:
-    """The parts of a parameter's values that might be left out."""
-    if isinstance(p, Choice):
-        for option in p.options if len(p.options) > 1 else []:
-            others = replace(p, options=[o for o in p.options if o != option], prior=None).form()
-            yield f"{name} {value_text(option)}", f"{name}: without {value_text(option)}", others, _is(option)
-        return
-    values = sorted(set(bad))
-    values = values[:: -(-len(values) // BOUNDS)]
-    for bound in values[: len(values) // 2 + 1]:  # from here up
-        if rest := _with_bounds(p, high=_before(p, bound)):
-            edit = f"{name}: {value_text(rest.low)} to {value_text(rest.high)}"
-            yield f"{name} of {value_text(bound)} or more", edit, rest.form(), _at_least(bound)
-    for bound in values[len(values) // 2 :]:  # from here down
-        if rest := _with_bounds(p, low=_after(p, bound)):
-            edit = f"{name}: {value_text(rest.low)} to {value_text(rest.high)}"
-            yield f"{name} of {value_text(bound)} or less", edit, rest.form(), _at_most(bound)
-
-
-def _with_bounds(p: Range, **bounds: Any) -> Range | None:
-    """The range with another bound; None if that leaves none."""
-    try:
-        return replace(p, **bounds, grid=None, prior=None)
-    except StudyError:
-        return None
-
-
-def _is(option: Any) -> Callable[[Any], bool]:
-    return lambda value: bool(value == option)
-
-
-def _at_least(bound: Any) -> Callable[[Any], bool]:
-    return lambda value: bool(value >= bound)
-
-
-def _at_most(bound: Any) -> Callable[[Any], bool]:
-    return lambda value: bool(value <= bound)
-
-
-def _before(p: Range, bound: Any) -> Any:
-    """A bound below `bound`, which leaves it out."""
-    if p.step:
-        found = p.at_step(round((bound - p.low) / p.step) - 1)
-    else:
-        found = bound - 1 if isinstance(p, Int) else _rounded(bound, math.floor)
-    return found
-
-
-def _after(p: Range, bound: Any) -> Any:
-    """A bound above `bound`, likewise."""
-    if p.step:
-        found = p.at_step(round((bound - p.low) / p.step) + 1)
-    else:
-        found = bound + 1 if isinstance(p, Int) else _rounded(bound, math.ceil)
-    return found
-
-
-def _rounded(value: float, to: Callable[[float], int]) -> float:
-    """A number of two digits that is no longer `value`."""
-    unit = 10.0 ** (math.floor(math.log10(abs(value))) - 1) if value else 1e-3
-    steps = to(value / unit)
-    beyond = -1 if to is math.floor else 1
-    return float(f"{(steps if steps * unit != value else steps + beyond) * unit:.2g}")
 
 
 # --- how sure -------------------------------------------------------------------------------------------------

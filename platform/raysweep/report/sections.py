@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -11,6 +11,7 @@ from raysweep.report import charts, compare
 from raysweep.report.answer import answer, counted, lucky, point_text
 from raysweep.report.facts import Facts, values_of
 from raysweep.report.health import Finding
+from raysweep.report.html import folded, keys, paragraph, section, table
 from raysweep.report.importance import ENOUGH
 from raysweep.report.next_study import next_study
 from raysweep.report.tables import number, value_text
@@ -22,45 +23,6 @@ from raysweep.trial import Trial
 
 ROWS = 500  # trials in the table; the script finds the others
 LARGE = 0.7  # a rank correlation that allows for decisions at that epoch
-
-
-def table(headings: Sequence[str], rows: Iterable[Sequence[Any]], caption: str, more: str = "") -> str:
-    """A table. Numbers are aligned at the right."""
-    head = "".join(f'<th scope="col">{escape(h)}</th>' for h in headings)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    return (
-        f'<div class="wide" tabindex="0" role="group" aria-label="{escape(caption)}"><table{more}>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _cell(value: Any) -> str:
-    if value is None or value == "":
-        return "<td></td>"
-    if isinstance(value, float):
-        return f'<td class="n">{number(value) if abs(value) < 1 else f"{value:.5g}"}</td>'
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f'<td class="n">{value}</td>'
-    return f"<td>{escape(value_text(value))}</td>"
-
-
-def folded(summary: str, content: str) -> str:
-    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
-
-
-def section(name: str, heading: str, content: str) -> str:
-    """A section with its heading."""
-    return f'<section class="part-{name}"><h3>{escape(heading)}</h3>{content}</section>' if content else ""
-
-
-def paragraph(text: str, kind: str = "") -> str:
-    return f"<p{f' class={kind}' if kind else ''}>{escape(text)}</p>"
-
-
-def keys(names: Iterable[str]) -> str:
-    """Which colour and dash is what."""
-    spans = "".join(f'<span class="key s{i}">{escape(name)}</span> ' for i, name in enumerate(names))
-    return f'<p class="keys">{spans}</p>'
 
 
 def the_answer(facts: Facts) -> str:
