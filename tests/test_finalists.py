@@ -143,7 +143,7 @@ def test_an_ensemble_takes_what_complements_one_another() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("task", ["classification", pytest.param("regression", marks=pytest.mark.slow)])
 def test_the_ensemble_is_a_model_that_predicts_its_mean(
     task: str, ray: Any, here: Path, mlflow_store: None
 ) -> None:

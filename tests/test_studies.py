@@ -90,7 +90,7 @@ def test_what_to_try_next_is_a_file_that_loads(two: Path) -> None:
     assert "of one study" in said("report", "first", "second", "--next", "other.yaml", code=1)
 
 
-def test_a_study_has_another_name_everywhere(tracked: Any, here: Path) -> None:
+def test_a_study_is_renamed_and_deleted_everywhere(tracked: Any, here: Path) -> None:
     said("mv", "first", "other")
     assert not (here / "studies" / "first").exists()
     assert {r.data.tags["study"] for r in runs(tracked)} == {"other"}
@@ -100,14 +100,10 @@ def test_a_study_has_another_name_everywhere(tracked: Any, here: Path) -> None:
     again = raysweep.run(quick("other", trials=5), verbose=0)
     assert len(again.trials) == 5, "it goes on under its new name"
     assert sorted(r.data.tags.get("trial", "study") for r in runs(tracked)) == [*"01234", "study"]
-
-
-def test_a_study_is_deleted_everywhere(tracked: Any, here: Path) -> None:
-    assert runs(tracked)
-    assert "Aborted" in said("rm", "first", code=1), "without an answer, nothing is deleted"
-    assert runs(tracked) and (here / "studies" / "first").exists()
-    said("rm", "first", "--yes")
-    assert not runs(tracked) and not (here / "studies" / "first").exists()
+    assert "Aborted" in said("rm", "other", code=1), "without an answer, nothing is deleted"
+    assert runs(tracked) and (here / "studies" / "other").exists()
+    said("rm", "other", "--yes")
+    assert not runs(tracked) and not (here / "studies" / "other").exists()
 
 
 def test_a_running_study_is_left_alone(two: Path) -> None:
