@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from raysweep.cli import cluster, control, maintenance, results, run, studies
+from raysweep.cli import cluster, control, maintenance, plan, results, run, studies
 from raysweep.cli.base import cli
 
-__all__ = ["cli", "cluster", "control", "main", "maintenance", "results", "run", "studies"]
+__all__ = ["cli", "cluster", "control", "main", "maintenance", "plan", "results", "run", "studies"]
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ def check(file: Path, changes: dict[str, Any], try_it: bool, as_json: bool) -> N
     about, tell = _about(study), (lambda text: None) if as_json else click.echo
     for line in _lines(about):
         tell(line)
-    data = _load(study, file, tell)
+    data = load_data(study, file, tell)
     about["data"] = [str(d) for d in data.values()]
     if try_it:
         about["tried"] = _tried(study, data)
@@ -57,7 +57,7 @@ def check(file: Path, changes: dict[str, Any], try_it: bool, as_json: bool) -> N
         click.echo(json.dumps(about))
 
 
-def _load(study: Study, file: Path, tell: Callable[[str], Any]) -> dict[str, Any]:
+def load_data(study: Study, file: Path, tell: Callable[[str], Any]) -> dict[str, Any]:
     """The study's data sets, by `data_key`, checked. Raises StudyError."""
     from raysweep.execution.executions import data_key
     from raysweep.study.shared import check_features, data_problems, data_sets

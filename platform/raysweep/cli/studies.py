@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from raysweep.journal.history import History
 
 
+PATIENCE = 15.0  # seconds that a publisher gets to end: it says that all is published before it does
+
+
 @cli.command(cls=StudyCommand)
 @folder_option
 @json_option
@@ -142,13 +145,17 @@ def _see_that_it_is_published(place: Path) -> None:
 
     if not (place / "tracking.lock").exists():
         return
+    deadline = time.monotonic() + PATIENCE
     with (place / "tracking.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RaysweepError(
-                f"{place.name} is still being brought to MLflow. Try again in a minute"
-            ) from None
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                if time.monotonic() > deadline:
+                    what = f"{place.name} is still being brought to MLflow. Try again in a minute"
+                    raise RaysweepError(what) from None
+                time.sleep(0.1)
 
 
 @cli.command(cls=StudyCommand)

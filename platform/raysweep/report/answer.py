@@ -84,15 +84,15 @@ def _against_baseline(facts: Facts, winner: Trial) -> str:
     better = f"{number(abs(gain))} {'better' if gain > 0 else 'worse'}" if gain else "as good"
     text = f"That is {better} {'than' if gain else 'as'} {baseline.what}, {number(baseline.value)}"
     if lucky(facts):
-        return f"{text}: no more than luck, as the best of many looks about {number(facts.optimism)} better than it is."
+        return f"{text}: no more than luck, it may look about {number(facts.luck)} better than it is."
     return f"{text}."
 
 
 def lucky(facts: Facts) -> bool:
-    """Whether the best one's gain over the baseline is no more than what comes of choosing the best of many."""
-    if facts.baseline is None or facts.winner is None or not facts.optimism:
+    """Whether the best one's gain over the baseline may be luck alone."""
+    if facts.baseline is None or facts.winner is None or not facts.luck:
         return False
-    return facts.gain(facts.value(facts.winner), facts.baseline.value) <= facts.optimism
+    return facts.gain(facts.value(facts.winner), facts.baseline.value) <= facts.luck
 
 
 def _cost(facts: Facts) -> str:

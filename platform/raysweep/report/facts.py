@@ -157,6 +157,11 @@ class Facts:
         """How much better the best looks than it is, as the best of many."""
         return 0.0 if self.objective.more else optimism(self.ranked, self.objective, self.noise)
 
+    @property
+    def luck(self) -> float:
+        """How much better than it is the winner may look: a finalist, by the error of its mean."""
+        return self.error(self.finalists[0]) if self.finalists else self.optimism
+
     @cached_property
     def lead(self) -> float | None:
         """How much better the best is than the second; of finalists, if there are any."""

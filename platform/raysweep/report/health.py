@@ -212,7 +212,7 @@ def _no_gain(facts: Facts) -> Iterator[Finding]:
     if baseline is None or winner is None or facts.objective.more or len(facts.ranked) < ENOUGH:
         return
     gain = facts.gain(facts.value(winner), baseline.value)
-    if gain <= max(facts.noise.error, facts.optimism):
+    if gain <= max(facts.error(winner), facts.luck):
         better = f"{number(gain)} better than" if gain > 0 else "no better than"
         yield Finding(
             "no gain",

@@ -107,11 +107,8 @@ def _between_epochs(top: Sequence[Trial], objective: Objective) -> float | None:
             rest = tail - line(np.arange(len(tail)))
             found.append(float(np.sqrt((rest**2).sum() / (len(tail) - 2))))
     middle = statistics.median(found) if found else 0.0
-    return (
-        middle
-        if middle > ROUNDING * max(abs(objective.leading(t.reports[-1].metrics) or 0.0) for t in top)
-        else None
-    )
+    largest = max(abs(s.value) for t in top if (s := t.score(objective)))
+    return middle if middle > ROUNDING * largest else None
 
 
 def ties(ranked: Sequence[Trial], objective: Objective, noise: Noise) -> list[Trial]:
