@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from raysweep.errors import Infeasible, Problem, StudyError
-from raysweep.execution.executions import Code, Executions, Job
+from raysweep.execution.executions import Executions, Job
 from raysweep.execution.lockstep import Lockstep, TrialEnds
 from raysweep.execution.slots import LEARN
+from raysweep.execution.trying import job_of
 from raysweep.journal.journal import Journal
 from raysweep.search.loop import Loop
 from raysweep.search.samplers import sampler_of
-from raysweep.search.schedulers import scheduler_of
 from raysweep.search.sessions import open_session
 from raysweep.study.options import Plain, Stop
 from raysweep.study.study import UNBOUNDED, Study
@@ -145,18 +145,7 @@ def _sampled(study: Study, data: Mapping[str, Any], workers: int) -> Sample:
     setups: list[float] = []
     size, together = 0, 1
     with ThreadPoolExecutor(1) as settling, tempfile.TemporaryDirectory(prefix="raysweep-") as scratch:
-        job = Job(
-            code=Code(study.found.name),
-            gpus=study.per_trial.gpu,
-            objective=study.objective,
-            folder=scratch,
-            threads=study.per_trial.threads,
-            data={},
-            checkpoint_every=0.0,
-            milestones=scheduler_of(study).milestones,
-            folds=study.folds,
-            resplit=study.resplit,
-        )
+        job = job_of(study, scratch)
         makes = Executions(job, data)
         _tried(
             study, makes, job, points[:1], Path(scratch), settling

@@ -35,6 +35,22 @@ class Tried:
     """How this point ended at once, if that says nothing of the others: it diverged, or is infeasible."""
 
 
+def job_of(study: Study, folder: str) -> Job:
+    """What trials of a study need in this process, without Ray."""
+    return Job(
+        code=Code(study.found.name),
+        gpus=study.per_trial.gpu,
+        objective=study.objective,
+        folder=folder,
+        threads=study.per_trial.threads,
+        data={},
+        checkpoint_every=0.0,
+        milestones=scheduler_of(study).milestones,
+        folds=study.folds,
+        resplit=study.resplit,
+    )
+
+
 def try_one(study: Study, data: Mapping[str, Any]) -> Tried:
     """Run the first epoch of the first point. `data` holds what is loaded, by `data_key`.
 
@@ -51,16 +67,7 @@ def try_one(study: Study, data: Mapping[str, Any]) -> Tried:
             what = f"{point[name]} is in MLflow, and is fetched when the search begins: --try cannot"
             raise StudyError([Problem(f"space.{name}", what)])
     with ThreadPoolExecutor(1) as settling, tempfile.TemporaryDirectory(prefix="raysweep-") as scratch:
-        job = Job(
-            code=Code(study.found.name),
-            gpus=study.per_trial.gpu,
-            objective=study.objective,
-            folder=scratch,
-            threads=study.per_trial.threads,
-            data={},
-            checkpoint_every=0.0,
-            milestones=scheduler_of(study).milestones,
-        )
+        job = job_of(study, scratch)
         makes, began, trial = Executions(job, data), time.perf_counter(), None
         try:
             executions = makes.create(point, [0], [None])
