@@ -287,15 +287,16 @@ def test_folds_and_the_model_of_all_data(ray: Any, here: Path) -> None:
         "each example that is no test data is judged once"
     )
     assert facts.history.best["refit"] is True and result.test["test_accuracy"] > 0.5
+    assert "trained again on all but the test data" in report(here / "studies" / "folds")
 
     from raysweep.trainables.data import load
     from raysweep.trainables.mlp import mlp
 
     data = replace(load("digits"), view=View("whole"))
-    report = result.best.best(study.objective)
-    assert report is not None
-    steps = list(mlp(data, seed=_best_seed(here, result.best, report.epoch), **_arguments(result.best)))
-    _, state = steps[report.epoch - 1]
+    chosen = result.best.best(study.objective)
+    assert chosen is not None
+    steps = list(mlp(data, seed=_best_seed(here, result.best, chosen.epoch), **_arguments(result.best)))
+    _, state = steps[chosen.epoch - 1]
     model = torch.load(here / "studies" / "folds" / "best" / "weights.pt", weights_only=True)
     assert all(torch.equal(model[k], v) for k, v in state["model"].items()), (
         "the same training, to the last bit"

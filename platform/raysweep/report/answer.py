@@ -60,7 +60,8 @@ def _values(facts: Facts, winner: Trial) -> str:
     if winner.of is not None and winner.of in facts.values:
         text += f" (the search had {number(facts.values[winner.of])})"
     tested = ", ".join(f"{name} {number(value)}" for name, value in facts.test.items())
-    return f"{text}; on the test split: {tested}." if tested else f"{text}."
+    again = "trained again on all but the test data, it has " if facts.history.best.get("refit") else ""
+    return f"{text}; {again}on the test split: {tested}." if tested else f"{text}."
 
 
 def _several(facts: Facts) -> list[str]:

@@ -313,7 +313,8 @@ class Publisher:
             self.client.log_artifacts(run, str(tables), "tables")
         together = {f"ensemble_{k}": v for k, v in best.get("ensemble", {}).get("metrics", {}).items()}
         metrics = [(k, v, ms(best["time"]), 0) for k, v in (best["metrics"] | together).items()]
-        self._batch(run, metrics, tags={"best": "true"})
+        again = {"refit": "true"} if best.get("refit") else {}
+        self._batch(run, metrics, tags={"best": "true", **again})
         mark(self.client, name, version, {"raysweep": of, "trial": str(number), "run_id": run})
         return f"models:/{name}@best"
 
