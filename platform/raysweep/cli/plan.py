@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ def plan(
     found = plan_of(study, load_data(study, file, tell), workers)
     if as_json:
         cost = {"cost": price * found.wall / 3600} if price is not None else {}
-        click.echo(json.dumps(found.to_dict() | cost))
+        click.echo(json.dumps(asdict(found) | cost))
         return
     for line in _lines(study, found, price):
         click.echo(line)

@@ -181,9 +181,8 @@ def rm(study: str, folder: Path, tracking: str | None, yes: bool) -> None:
 
     place = folder / study
     if not (place / FILE).exists():
-        place = open_study(folder, study)[
-            0
-        ]  # by its folder or file; which says what there is if there is none
+        # By its folder or file; this says what there is if there is no such study.
+        place, _, _ = open_study(folder, study)
     history = History(read(place / FILE)[0])
     uri = store_for(place, history, tracking) if history.study else OFF
     check_store(uri)

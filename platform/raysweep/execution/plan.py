@@ -14,14 +14,14 @@ import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from raysweep.errors import Infeasible, Problem, StudyError
 from raysweep.execution.executions import Executions, Job
 from raysweep.execution.lockstep import Lockstep, TrialEnds
-from raysweep.execution.slots import LEARN
+from raysweep.execution.slots import most_at_once
 from raysweep.execution.trying import job_of
 from raysweep.journal.journal import Journal
 from raysweep.search.loop import Loop
@@ -33,10 +33,8 @@ from raysweep.study.study import UNBOUNDED, Study
 POINTS = 8  # points that are tried, at most
 LONGEST = 60.0  # seconds of trying, after which no other point is begun
 RECORDS = 20_000  # epochs of a simulation, at most: a longer search is simulated in part
-START, END = (
-    3.0,
-    1.0,
-)  # times that a process takes to import what it needs: until the first epoch, and after the last
+# In times that a process takes to import what it needs: until the first epoch, and after the last.
+START, END = 3.0, 1.0
 RECORD = 250  # bytes of an epoch in the journal
 SPREAD = 1.4  # by which a plan may be wrong even if all epochs took the same time
 
@@ -83,9 +81,6 @@ class Plan:
     disk: int
     """Bytes, at most: checkpoints and the journal."""
     gpu_hours: float
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def plan(study: Study, data: Mapping[str, Any], workers: int | None = None) -> Plan:
@@ -147,10 +142,10 @@ def _sampled(study: Study, data: Mapping[str, Any], workers: int) -> Sample:
     with ThreadPoolExecutor(1) as settling, tempfile.TemporaryDirectory(prefix="raysweep-") as scratch:
         job = job_of(study, scratch)
         makes = Executions(job, data)
-        _tried(
-            study, makes, job, points[:1], Path(scratch), settling
-        )  # imports, and how many pay off together
-        together = min(makes.slots, _most_together(study, workers), len(points))
+        # Imports, and measures how many pay off together.
+        _tried(study, makes, job, points[:1], Path(scratch), settling)
+        share = -(-most_at_once(study, workers, study.target) // workers)
+        together = min(makes.slots, share, len(points))
         for start in range(0, len(points), together):
             if time.monotonic() - began > LONGEST and epochs:
                 break
@@ -162,13 +157,6 @@ def _sampled(study: Study, data: Mapping[str, Any], workers: int) -> Sample:
     if not epochs:
         raise StudyError([Problem("space", "every point that was tried failed: see check --try")])
     return Sample(tuple(epochs), statistics.fmean(setups), size, together, imports)
-
-
-def _most_together(study: Study, workers: int) -> int:
-    """How many trials a worker may have: see slots.py."""
-    learns = study.algorithm.name not in {"grid", "random"} or study.scheduler.name != "none"
-    most = study.concurrency or max(workers, study.target // LEARN if learns else study.target)
-    return max(1, -(-most // workers))
 
 
 def _tried(

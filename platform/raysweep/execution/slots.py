@@ -12,7 +12,7 @@ from typing import Any
 
 from raysweep.execution.concurrency import ConcurrencyLimiter
 from raysweep.search.loop import Loop
-from raysweep.study.study import UNBOUNDED
+from raysweep.study.study import UNBOUNDED, Study
 from raysweep.trial import Trial
 
 Assignment = dict[str, Any]
@@ -96,8 +96,7 @@ class Slots:
             return 0
         study, workers = self._loop.study, max(1, self._limiter.limit)
         known = study.target if study.target < UNBOUNDED else len(self._loop.journal.trials)
-        learns = study.algorithm.name not in {"grid", "random"} or study.scheduler.name != "none"
-        most = study.concurrency or max(workers, known // LEARN if learns else known)
+        most = most_at_once(study, workers, known)
         total = sum(map(len, self._held.values()))
         left = -(-self._loop.remaining // workers)
         return min(offered - held, -(-most // workers) - held, most - total, max(1, left))
@@ -112,6 +111,13 @@ class Slots:
             "attempt": self._loop.attempt(trial),
             "reported": trial.last.epoch if trial.last else begins,
         }
+
+
+def most_at_once(study: Study, workers: int, trials: int) -> int:
+    """How many of a study's trials may run at once: where something learns from results, an eighth of them, and at
+    least one for each worker."""
+    learns = study.algorithm.name not in {"grid", "random"} or study.scheduler.name != "none"
+    return study.concurrency or max(workers, trials // LEARN if learns else trials)
 
 
 def _is_suspect(trial: Trial) -> bool:

@@ -253,7 +253,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
             try:
                 trial.close()
             except Exception:
-                traceback.print_exc()
+                traceback.print_exc()  # of the user's `finally`: the trial is over all the same
         del trial
         self._forget(number)
         self._output.close()

@@ -170,7 +170,7 @@ def _slice(many: Sequence[Facts], coordinate: Coordinate) -> str:
     plot = Plot(scale, values_scale(many), 300, 190)
     marks = []
     if len(many) == 1 and not scale.options:
-        best = {t.number for t in many[0].ranked[: max(3, len(many[0].ranked) // 10)]}
+        best = {t.number for t in many[0].tenth}
         inside = [x for number, x, _ in every[0] if number in best]
         if inside:
             marks.append(plot.band(min(inside), max(inside), "tenth", vertical=True))

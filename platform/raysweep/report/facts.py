@@ -61,6 +61,11 @@ class Facts:
         """The best points, trained again, in the order of their means."""
         return ranking([t for t in self.trials if t.of is not None and t.ended], self.objective)
 
+    @property
+    def tenth(self) -> list[Trial]:
+        """The best tenth of the search's trials, and at least three."""
+        return self.ranked[: max(3, len(self.ranked) // 10)]
+
     @cached_property
     def listed(self) -> list[Trial]:
         """All trials: finalists, then the search's by their results, then those without one."""
@@ -113,11 +118,6 @@ class Facts:
         """How many examples judge a point: of several data sets, in the smallest. 0 if that is not known."""
         judge = ("train", "validation") if self.study.folds else ("validation",)
         return min((sum(e[part] for part in judge) for e in self.history.examples.values()), default=0)
-
-    @property
-    def test_examples(self) -> int:
-        """How many test examples there are, likewise."""
-        return min((e["test"] for e in self.history.examples.values()), default=0)
 
     @cached_property
     def noise(self) -> Noise:

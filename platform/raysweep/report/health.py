@@ -304,16 +304,13 @@ def _resources(facts: Facts) -> Iterator[Finding]:
     if seconds < RATED:
         return
     cores = sum(t.cpu_seconds for t in used) / seconds
-    if (
-        held > 1 and cores < IDLE * held and ":" not in str(facts.study.trainable)
-    ):  # others may start processes
+    own = ":" in str(facts.study.trainable)  # whose processes are not seen until they end
+    if held > 1 and cores < IDLE * held and not own:
         fits = max(1, math.ceil(cores))
         said = f"a trial holds {held:g} CPUs and keeps {cores:.1f} busy"
     elif cores > BUSY * held:
-        fits, said = (
-            math.ceil(cores),
-            f"a trial holds {held:g} CPUs and uses {cores:.1f}: others have to wait for it",
-        )
+        fits = math.ceil(cores)
+        said = f"a trial holds {held:g} CPUs and uses {cores:.1f}: others have to wait for it"
     else:
         return
     yield Finding("resources", said, f"per_trial: {{cpu: {fits}}}", {"per_trial.cpu": fits})

@@ -209,7 +209,7 @@ def slices(facts: Facts) -> str:
         text += f" {charts.DOTS:,} of {len(facts.ranked):,} trials are drawn, all of the best among them."
     if beyond:
         text += f" {counted(beyond, 'value')} beyond the axis lie at its edge (in all charts)."
-    best = facts.ranked[: max(3, len(facts.ranked) // 10)]
+    best = facts.tenth
     rows = [row for name in facts.study.space.free if (row := _best_range(facts, name, best))]
     lines = charts.parallel(facts)
     more = ""
