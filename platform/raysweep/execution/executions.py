@@ -188,9 +188,11 @@ class Executions:
         ]
 
     def _viewed(self, arguments: Mapping[str, Any], view: View | None) -> dict[str, Any]:
-        """The data, divided in another way if need be."""
+        """The data, divided in another way if need be, and with the metrics that the study names."""
         name = next(iter(self.trainable.data_arguments()), None)
-        return {name: replace(arguments[name], view=view)} if name and view else {}
+        if name is None:
+            return {}
+        return {name: replace(arguments[name].scoring(self._job.objective.names), view=view)}
 
     def refitted(self, point: Point, seed: int, epochs: int) -> Any:
         """The state of a point after so many epochs on training and validation data."""

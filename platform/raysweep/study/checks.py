@@ -225,7 +225,7 @@ def trainable(found: Trainable, space: Space, repeats: Any, wrong: Collection[st
             yield Problem(f"space.{name}", f"'{found.name}' needs it. Give a value or a range")
 
 
-def executions(found: Trainable, raw: Mapping[str, Any]) -> Iterator[Problem]:
+def executions(found: Trainable, space: Space, raw: Mapping[str, Any]) -> Iterator[Problem]:
     """Check what a study says of how each point, and the best one, is trained."""
     for key in ("folds", "resplit", "refit", "ensemble"):
         if raw.get(key) and found.load is None:
@@ -238,6 +238,9 @@ def executions(found: Trainable, raw: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("folds", "each execution is a fold. Remove repeats")
     if raw.get("finalists") and "seed" not in found.takes:
         yield Problem("finalists", f"'{found.name}' takes no seed, so its executions would all be the same")
+    calibrated = space.get("calibrate")
+    if raw.get("refit") and found.builtin and isinstance(calibrated, Choice) and True in calibrated.options:
+        yield Problem("refit", "leaves no validation data to calibrate by. Remove refit, or calibrate")
     plan = raw.get("scheduler")
     if raw.get("finalists") and (plan.get("name") if isinstance(plan, Mapping) else plan) in {"pbt", "pb2"}:
         yield Problem(

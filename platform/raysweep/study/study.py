@@ -177,7 +177,7 @@ class Study(BaseModel):
         if found is not None:
             wrong = {re.split(r"[.\[]", p.where.removeprefix("space."))[0] for p in problems}
             problems += checks.trainable(found, space, raw.get("repeats", 1), wrong)
-            problems += checks.executions(found, raw)
+            problems += checks.executions(found, space, raw)
         if whole and not unclear:
             self._found, self._implicit = found, frozenset(k for k in DEFAULTED if k not in raw)
             warm = bool(self.warm_start)

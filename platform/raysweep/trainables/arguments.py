@@ -34,8 +34,10 @@ class Training:
     warmup: Natural = 0  # epochs over which the learning rate rises
     batch_size: Count = 64
     label_smoothing: Annotated[float, Ge(0.0), Le(1.0)] = 0.0
+    class_weight: Literal["none", "balanced"] = "none"  # balanced: in the loss, all classes count the same
     epochs: Count = 5
     patience: Count | None = None  # stop after this many epochs without a lower validation loss
+    calibrate: bool = False  # the exported model's probabilities are scaled to fit the validation data
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: the GPU that the trial holds, else the CPU
 
 
@@ -55,6 +57,10 @@ class Transfer(Training):
     """A network for images that makes use of a pretrained one."""
 
     transfer: Literal["feature", "model", "relation", "scratch"] = "feature"  # what is transferred: see above
+    solver: Literal["gradient", "exact"] = "gradient"  # feature: exact solves a linear head, without epochs
+    start: Literal["random", "probe"] = (
+        "random"  # feature, model: probe begins at the linear head solved exactly
+    )
     backbone: str = "mobilenet_v2"  # a classification model of torchvision, `timm:NAME`, or the small `cnn`
     weights: str = "default"  # or a weights name of torchvision, a file, `models:/STUDY@best`, or `none`
     size: Count | None = None  # the images' size in pixels; by default what the weights expect

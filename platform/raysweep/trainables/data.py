@@ -9,7 +9,7 @@ categories) come from the training split alone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,12 +18,15 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from raysweep.errors import DataError, did_you_mean
-from raysweep.trainables.encoding import encoder_of
+from raysweep.trainables.encoding import Numbers, encoder_of
 from raysweep.trainables.images import are_images
 from raysweep.trainables.readers import DEFAULT, Array, Raw, read
 
 Part = Annotated[float, Gt(0.0), Lt(1.0)]
 Task = Literal["auto", "classification", "regression"]
+
+SCORES_OF_CLASSES, SCORES_OF_NUMBERS = ("balanced_accuracy", "f1", "auc"), ("mae",)
+"""See metrics.py."""
 
 CLASSES_FROM_INTEGERS = 20
 """A whole-number target with at most this many different values is treated as classes."""
@@ -67,6 +70,8 @@ class Data:
     """Classes with so few samples that the validation or the test split has none of them."""
     target: str = ""
     """The column of a table that is predicted."""
+    scored: tuple[str, ...] = ()
+    """Which of `scores` a training reports after every epoch, of the validation split."""
     view: View | None = None
     """Another division into training and validation data, made by `seen`: until then, all arrays are as loaded.
     (Numbers are scaled by the statistics of the training split as loaded.)"""
@@ -105,9 +110,19 @@ class Data:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What a training on this data reports."""
+        """What a training on this data reports, or can report: see `scores`."""
         kinds = ("loss", "accuracy") if self.classes else ("loss", "rmse", "r2")
-        return tuple(f"{split}_{kind}" for split in ("train", "val") for kind in kinds)
+        usual = tuple(f"{split}_{kind}" for split in ("train", "val") for kind in kinds)
+        return usual + tuple(f"val_{name}" for name in self.scores)
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The metrics that cost some time, so they are reported where a study names them (and of test data)."""
+        return SCORES_OF_CLASSES if self.classes else SCORES_OF_NUMBERS
+
+    def scoring(self, wanted: Collection[str]) -> Data:
+        """The data, with those scores reported that are among the `wanted` metrics."""
+        return replace(self, scored=tuple(name for name in self.scores if f"val_{name}" in wanted))
 
     def __str__(self) -> str:
         sizes = " + ".join(f"{len(y):,}" for y in (self.y_train, self.y_val, self.y_test))
@@ -116,7 +131,17 @@ class Data:
         inputs = "images of any size" if self.inputs["kind"] == "files" else f"{self.x_train[0].size} inputs"
         left = f"; {self.skipped} files left out" if self.skipped else ""
         few = f"; too rare for every split: {', '.join(self.unsplit)}" if self.unsplit else ""
-        return f"{self.name}: {sizes} samples (train + validation + test), {inputs}, {what}{left}{few}"
+        text = "".join(f"; {note}" for note in self._texts())
+        return f"{self.name}: {sizes} samples (train + validation + test), {inputs}, {what}{left}{few}{text}"
+
+    def _texts(self) -> Iterator[str]:
+        """What to know of each column that holds neither numbers nor categories."""
+        for column in self.inputs.get("columns", ()):
+            if "text" in column:
+                yield (
+                    f"column '{column['name']}' is text with {column['text']:,} different values, which a perceptron"
+                    f" cannot read: leave it out (drop: {column['name']}), or make numbers or categories of it"
+                )
 
 
 def load(
@@ -131,6 +156,9 @@ def load(
     image_size: Annotated[int, Ge(1)] = 32,
     classes: str | None = None,
     skip_bad: bool = False,
+    numbers: Numbers = "standard",
+    bins: Annotated[int, Ge(2)] = 32,
+    drop: str | None = None,
 ) -> Data:
     """Load the data called `data`, split by `split_seed`. If it has its own test split, that is kept.
 
@@ -138,12 +166,15 @@ def load(
     name or number (by default the last). `header` says whether a CSV has a header, if its first line leaves
     that open. `task` is auto, classification or regression. Images of a folder are scaled to `image_size` x
     `image_size` pixels; with `skip_bad`, those that cannot be decoded are left out. `classes`, such as
-    "ants, bees", leaves out all other classes. Raises DataError when the data is missing, empty, corrupt or
+    "ants, bees", leaves out all other classes. `numbers` is how a table's numbers become inputs: standard (by mean
+    and standard deviation), robust (by median and quartiles, with smooth clipping), quantile (to a normal
+    distribution) or piecewise (a linear spline of at most `bins` pieces). `drop`, such as "name, id", leaves out
+    columns of a table. Raises DataError when the data is missing, empty, corrupt or
     inconsistent.
     """
     _check_shares(validation, test)
-    raw = read(data, data_dir, target, header, image_size, skip_bad)
-    return _assemble(_only(raw, classes), Path(data).stem, task, validation, test, split_seed)
+    raw = _without(read(data, data_dir, target, header, image_size, skip_bad), drop)
+    return _assemble(_only(raw, classes), Path(data).stem, task, validation, test, split_seed, numbers, bins)
 
 
 def load_images(
@@ -191,7 +222,33 @@ def _only(raw: Raw, classes: str | None) -> Raw:
     return replace(raw, **parts)
 
 
-def _assemble(raw: Raw, name: str, task: str, validation: float, test: float, seed: int) -> Data:
+def _without(raw: Raw, drop: str | None) -> Raw:
+    """The data without these columns ("name, id"). Raises DataError when there is no such column, or no other."""
+    if drop is None:
+        return raw
+    if raw.inputs["kind"] != "table":
+        raise DataError("drop: names columns of a table, and this data is none. Remove it")
+    names = [c.strip() for c in drop.split(",")]
+    for name in names:
+        if name not in raw.x.columns:
+            raise DataError(
+                f"drop: there is no column '{name}' of inputs.{did_you_mean(name, raw.x.columns)}"
+            )
+    if len(set(names)) == len(raw.x.columns):
+        raise DataError("drop: no column of inputs is left")
+    return replace(raw, x=raw.x.drop(columns=names))
+
+
+def _assemble(
+    raw: Raw,
+    name: str,
+    task: str,
+    validation: float,
+    test: float,
+    seed: int,
+    numbers: Numbers = "standard",
+    bins: int = 32,
+) -> Data:
     classes = _classes(raw, task)
     if classes and len(classes) < 2:
         raise DataError(f"data: every target is '{classes[0]}'; there is nothing to learn")
@@ -214,7 +271,7 @@ def _assemble(raw: Raw, name: str, task: str, validation: float, test: float, se
         y, bool(classes), 0 if own["val"] else validation, 0 if own["test"] else test, seed
     )
     x_train = _rows(raw.x, train)
-    inputs, encoder = encoder_of(raw.inputs, x_train)
+    inputs, encoder = encoder_of(raw.inputs, x_train, numbers, bins)
     parts: dict[str, Any] = {
         "x_train": encoder(x_train),
         "y_train": y[train],
@@ -245,6 +302,11 @@ def _classes(raw: Raw, task: str) -> tuple[str, ...]:
     """The classes in order, or none for a regression."""
     numeric = np.issubdtype(raw.y.dtype, np.number) and raw.y.dtype != bool
     values = np.unique(raw.y) if numeric else np.asarray(sorted({str(v) for v in raw.y}))
+    if raw.target and not numeric and len(values) > CLASSES_FROM_INTEGERS and 2 * len(values) > len(raw.y):
+        raise DataError(
+            f"data: the target '{raw.target}' is text with {len(values):,} different values in {len(raw.y):,} rows;"
+            " it must be a number or a class. Name another column: target"
+        )
     if task == "regression":
         if not numeric:
             raise DataError("data: a regression needs a target of numbers")

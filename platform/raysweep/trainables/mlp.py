@@ -108,9 +108,9 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
     from raysweep.trainables import training
 
     data = data.seen()
-    shape, model = _loaded(point, state, data)
+    shape, model, found = _loaded(point, state, data)
     test = training.Tensors(data.x_test, data.y_test, data, torch.device("cpu"))
-    metrics = training.evaluate(model, test, data, "test")
+    metrics = found | training.evaluate(model, test, data, "test", data.scores)
     training.write_tables(model, test, data, folder)
     about = {
         "network": shape,
@@ -130,15 +130,22 @@ def outputs(point: dict[str, Any], state: dict[str, Any], data: Data) -> tuple[A
 
     from raysweep.trainables import training
 
-    _, model = _loaded(point, state, data)
+    _, model, _ = _loaded(point, state, data)
     device = torch.device("cpu")
     splits = (data.x_val, data.y_val), (data.x_test, data.y_test)
     val, test = (training.outputs(model, training.Tensors(*s, data, device), data) for s in splits)
     return val, test
 
 
-def _loaded(point: dict[str, Any], state: dict[str, Any], data: Data) -> tuple[dict[str, Any], nn.Sequential]:
-    """The arguments of `network` for a point, and the network with a state's weights."""
+def _loaded(
+    point: dict[str, Any], state: dict[str, Any], data: Data
+) -> tuple[dict[str, Any], nn.Sequential, dict[str, float]]:
+    """The arguments of `network` for a point, the network with a state's weights, and what calibrating it found."""
+    import torch
+    from torch import nn
+
+    from raysweep.trainables import training
+
     p = of_point(MLP, point)
     shape: dict[str, Any] = {
         "inputs": int(data.x_train[0].size),
@@ -150,4 +157,8 @@ def _loaded(point: dict[str, Any], state: dict[str, Any], data: Data) -> tuple[d
     }
     model = network(**shape)
     model.load_state_dict({k: v.cpu() for k, v in state["model"].items()})
-    return shape, model
+    found = {}
+    *_, last = (layer for layer in model if isinstance(layer, nn.Linear))
+    if p.calibrate and data.classes:
+        found["temperature"] = training.calibrate(model, [last], data, torch.device("cpu"))
+    return shape, model, found

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysweep.trainables.images import Transform
+from raysweep.trainables.mlp import network
 
 SMALLEST = 0.5  # the smallest share of an image's area that a random crop keeps
 
@@ -61,6 +62,41 @@ class Net(nn.Module):
             frozen.to(*args, **kwargs)
         super().to(*args, **kwargs)
         return self
+
+
+class Residual(nn.Module):
+    """A linear layer and a perceptron beside it, which begins as zero: so the whole begins as the linear layer."""
+
+    def __init__(self, linear: nn.Linear, perceptron: nn.Sequential):
+        super().__init__()
+        self.linear, self.perceptron = linear, perceptron
+        for parameter in last_layers(perceptron)[0].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.linear(x) + self.perceptron(x)
+        return out
+
+
+def head_of(inputs: int, outputs: int, residual: bool = False, **perceptron: Any) -> nn.Sequential | Residual:
+    """A head: a perceptron (the arguments are those of `mlp.network`), or one beside a linear layer."""
+    head = network(inputs, outputs, **perceptron)
+    return Residual(nn.Linear(inputs, outputs), head) if residual else head
+
+
+def last_layers(head: nn.Module) -> list[nn.Linear]:
+    """The layers whose sum is a head's output."""
+    if isinstance(head, Residual):
+        return [head.linear, *last_layers(head.perceptron)]
+    return [m for m in head.modules() if isinstance(m, nn.Linear)][-1:]
+
+
+def start(head: nn.Module, weight: Tensor, bias: Tensor) -> None:
+    """Have a new head give the outputs of a linear layer with these parameters."""
+    first = last_layers(head)[0]
+    with torch.no_grad():
+        first.weight.copy_(weight)
+        first.bias.copy_(bias)
 
 
 def pooled(x: Tensor, how: str) -> Tensor:

@@ -26,10 +26,12 @@ from raysweep.trainables.pack_size import pays_off
 from raysweep.trainables.perceptron import Perceptrons, Shape, loss_gradient, weights_only
 from raysweep.trainables.training import (
     Tensors,
+    class_weights,
     denormals_as_zero,
     epoch_seed,
     lr_factor,
     metrics_of,
+    scores_of,
     totals_of,
 )
 
@@ -78,7 +80,7 @@ class Pack:
     """The trainings of one signature, and their data."""
 
     def __init__(self, data: Data, views: int, batch_size: int, dtype: torch.dtype):
-        self._data, self._views, self._batch_size, self.dtype = data, views, batch_size, dtype
+        self.data, self._views, self._batch_size, self.dtype = data, views, batch_size, dtype
         device = torch.device("cpu")
         self._train = Tensors(data.x_train, data.y_train, data, device)
         self._val = Tensors(data.x_val, data.y_val, data, device)
@@ -110,9 +112,8 @@ class Pack:
         seen = self._seen(self._stack.shape.batch_norm)
         with denormals_as_zero():
             trained, validated = self._train_epoch(self._stack, seen), self._evaluate(self._stack)
-        for member, train, val in zip(among, trained.tolist(), validated.tolist(), strict=True):
-            metrics = metrics_of(train, seen, "train", self._data, self._train)
-            member.end(metrics | metrics_of(val, len(self._val), "val", self._data, self._val))
+        for member, train, val in zip(among, trained.tolist(), validated, strict=True):
+            member.end(metrics_of(train, seen, "train", self.data, self._train) | val)
 
     def _seen(self, batch_norm: bool) -> int:
         """How many samples an epoch has: batch norm cannot learn from a last batch of one."""
@@ -124,19 +125,22 @@ class Pack:
 
     def _train_epoch(self, stack: Stack, seen: int) -> Tensor:
         """Train each network on its samples in its own order. Return what `totals_of` says of each."""
-        k, size, classes = len(stack.members), self._batch_size, bool(self._data.classes)
+        k, size, classes = len(stack.members), self._batch_size, bool(self.data.classes)
         totals = torch.zeros(k, 2, dtype=torch.float64)
         orders = torch.stack([m.order(len(self._train)) for m in stack.members])
         at_once = size * max(1, CHUNK // (k * size * stack.widest))
         for first in range(0, seen, at_once):
             order = orders[:, first : min(first + at_once, seen)]
             x, y, target = self._gathered(stack, order)
+            weights = None if stack.class_weights is None else stack.class_weights.gather(1, y).unsqueeze(2)
             masks, outputs = stack.masks(order.shape[1]), x.new_empty(*order.shape, stack.shape.outputs)
             for start in range(0, order.shape[1], size):
                 batch = slice(start, start + size)
                 dropped = [mask[:, batch] for mask in masks]
                 output = stack.networks.forward(x[:, batch], outputs[:, batch], dropped, training=True)
                 g = loss_gradient(output, target[:, batch], classes, stack.networks.gradient_buffer(output))
+                if weights is not None:
+                    g.mul_(weights[:, batch])
                 stack.networks.backward(g, dropped)
                 stack.update()
             totals += totals_of(outputs, y, classes)
@@ -153,7 +157,7 @@ class Pack:
             )
         x = self._inputs(self._train.x, rows.reshape(-1)).view(*rows.shape, -1)
         y = self._train.y[order]
-        if not self._data.classes:
+        if not self.data.classes:
             return x, y, y.unsqueeze(2).to(x.dtype)
         smoothing = x.new_tensor([m.p.label_smoothing for m in stack.members]).view(-1, 1, 1)
         base = smoothing / stack.shape.outputs
@@ -165,18 +169,24 @@ class Pack:
         found = x[rows].flatten(1)
         return found.to(self.dtype).div_(255) if found.dtype == torch.uint8 else found.to(self.dtype)
 
-    def _evaluate(self, stack: Stack) -> Tensor:
-        """What `totals_of` says of each network on the validation split."""
-        k, classes = len(stack.members), bool(self._data.classes)
+    def _evaluate(self, stack: Stack) -> list[dict[str, float]]:
+        """The metrics of each network on the validation split."""
+        k, classes = len(stack.members), bool(self.data.classes)
         totals = torch.zeros(k, 2, dtype=torch.float64)
         at_once = max(1, EVALUATE_AT_ONCE // (k * stack.widest))
+        said = []
         for start in range(0, len(self._val), at_once):
             part = slice(start, start + at_once)
             x, y = self._inputs(self._val.x, part), self._val.y[part]
             outputs = x.new_empty(k, len(y), stack.shape.outputs)
             stack.networks.forward(x.expand(k, *x.shape), outputs)
             totals += totals_of(outputs, y.expand(k, -1), classes)
-        return totals
+            if self.data.scored:
+                said.append(outputs)
+        found = [metrics_of(row, len(self._val), "val", self.data, self._val) for row in totals.tolist()]
+        for metrics, output in zip(found, torch.cat(said, 1) if said else (), strict=False):
+            metrics |= scores_of(output, self._val, self.data, "val", self.data.scored)
+        return found
 
 
 class Stack:
@@ -202,6 +212,12 @@ class Stack:
                 unit[row, :, :width] = 1
         activations = [m.p.activation for m in members]
         self.networks = Perceptrons(self.shape, self._parameters, activations, statistics, units)
+        self.class_weights: Tensor | None = None
+        """The weight of each class in the loss, `[K, classes]`; None if all are 1."""
+        given = [m.class_weights for m in members]
+        if any(w is not None for w in given):
+            even = torch.ones(self.shape.outputs)
+            self.class_weights = torch.stack([even if w is None else w for w in given]).to(dtype)
         self._l1: Tensor | None = None
         if any(m.p.l1 for m in members):
             penalised = torch.tensor(list(weights_only(self.shape)), dtype=dtype)
@@ -241,6 +257,7 @@ class Member:
         """`model`, whose only parameters are those of a perceptron of this shape, gives their first values and
         their names."""
         self.shape, self.p, self._seed, self._pack = shape, p, seed, pack
+        self.class_weights = class_weights(p.class_weight, pack.data)
         self._epoch, self._lowest, self._waited = 0, math.inf, 0
         if state is not None:
             model.load_state_dict(state["model"])

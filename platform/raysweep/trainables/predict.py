@@ -113,12 +113,12 @@ def _transferred(about: dict[str, Any]) -> torch.nn.Module:
     """The whole network that `transfer` has trained, backbone and head, without its weights."""
     from raysweep.trainables import images
     from raysweep.trainables.backbones import Source
-    from raysweep.trainables.network import Net, Pixels
+    from raysweep.trainables.network import Net, Pixels, head_of
 
     shape = about["network"]
     entry = Pixels(images.Transform(**about["inputs"]["transform"]), "none")
     return Net(
-        entry, None, Source(shape["backbone"], "none").network(), network(**shape["head"]), shape["pooling"]
+        entry, None, Source(shape["backbone"], "none").network(), head_of(**shape["head"]), shape["pooling"]
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from raysweep.errors import Infeasible
 from raysweep.trainables.arguments import Training
 from raysweep.trainables.data import Data
 from raysweep.trainables.data_parallel import Ranks, ranks
+from raysweep.trainables.metrics import scores
 from raysweep.trainables.optimizers import FlatOptimizer, Groups
 
 ALONE = Ranks()
@@ -108,17 +109,69 @@ def target_scale(data: Data) -> tuple[float, float]:
     return float(data.y_train.mean()), max(float(data.y_train.std()), 1e-12)
 
 
-def evaluate(model: nn.Module, split: Tensors, data: Data, prefix: str) -> dict[str, float]:
-    """Loss and accuracy (or rmse and r2, in the target's own units) of `model` on a split."""
+def evaluate(
+    model: nn.Module, split: Tensors, data: Data, prefix: str, names: Sequence[str] = ()
+) -> dict[str, float]:
+    """Loss and accuracy (or rmse and r2, in the target's own units) of `model` on a split, and the scores `names`."""
     model.eval()
     among = ranks()
     among.broadcast_buffers(model)
     totals = torch.zeros(2, device=split.y.device, dtype=torch.float64)
+    said = torch.zeros(len(split), data.outputs, device=split.y.device) if names else None
+    done, _ = among.bounds(len(split))
     with torch.inference_mode():
         for x, y in split.batches(among):
-            totals += totals_of(model(x), y, bool(data.classes))
+            output = model(x)
+            totals += totals_of(output, y, bool(data.classes))
+            if said is not None:
+                said[done : done + len(y)] = output
+                done += len(y)
     among.all_reduce(totals)
-    return metrics_of(totals.tolist(), len(split), prefix, data, split)
+    metrics = metrics_of(totals.tolist(), len(split), prefix, data, split)
+    if said is not None:
+        among.all_reduce(said)
+        metrics |= scores_of(said, split, data, prefix, names)
+    return metrics
+
+
+def scores_of(
+    output: Tensor, split: Tensors, data: Data, prefix: str, names: Sequence[str]
+) -> dict[str, float]:
+    """Metrics of metrics.py of the outputs `[n, outputs]` for a split."""
+    scale = 1.0 if data.classes else target_scale(data)[1]
+    return {f"{prefix}_{name}": value for name, value in scores(output, split.y, names, scale).items()}
+
+
+def class_weights(kind: str, data: Data) -> Tensor | None:
+    """The weight `[classes]` of each class in the loss, 1 on average over the training examples; None if all are 1.
+    Raises Infeasible when there are no classes."""
+    if kind == "none":
+        return None
+    if not data.classes:
+        raise Infeasible("class_weight: the target is a number, so there are no classes to weigh")
+    counts = torch.bincount(torch.as_tensor(np.array(data.y_train)), minlength=data.outputs)
+    return len(data.y_train) / (data.outputs * counts.clamp(min=1)).float()
+
+
+def calibrate(model: nn.Module, last: Iterable[nn.Linear], data: Data, device: torch.device) -> float:
+    """Scale a classifier's outputs, by way of its `last` layers, so that its probabilities fit the validation data best
+    (temperature scaling: Guo et al. 2017). Returns the temperature, by which the outputs are divided."""
+    val = Tensors(data.x_val, data.y_val, data, device)
+    model.eval()
+    with torch.inference_mode():
+        said = torch.cat([model(x).double() for x, _ in val.batches()])
+        right = said.gather(1, val.y[:, None]).mean()
+        low, high = -7.0, 7.0  # logarithms of the factor on the outputs, in which the loss is convex
+        for _ in range(50):
+            middle = (low + high) / 2
+            mean = ((said * math.exp(middle)).softmax(1) * said).sum(1).mean()
+            low, high = (middle, high) if mean < right else (low, middle)
+    factor = math.exp(low)
+    with torch.no_grad():
+        for layer in last:
+            layer.weight.mul_(factor)
+            layer.bias.mul_(factor)
+    return 1 / factor
 
 
 def outputs(
@@ -200,6 +253,8 @@ def fit(
         epoch, lowest, waited = state["epoch"], state["lowest"], state["waited"]
     train = Tensors(data.x_train, data.y_train, data, device)
     val = Tensors(data.x_val, data.y_val, data, device)
+    weights = class_weights(p.class_weight, data)
+    weights = weights if weights is None else weights.to(device)
     cuda = [device] if device.type == "cuda" else []
     while epoch < p.epochs and (p.patience is None or waited < p.patience):
         epoch += 1
@@ -208,8 +263,10 @@ def fit(
         # Several executions may take turns in one process: each leaves the global generator as it was.
         with torch.random.fork_rng(devices=cuda), denormals_as_zero():
             torch.manual_seed(epoch_seed(seed, epoch))
-            totals, seen = _one_epoch(model, train, optimizer, p, now, bool(data.classes), penalty)
-        metrics = metrics_of(totals.tolist(), seen, "train", data, train) | evaluate(model, val, data, "val")
+            totals, seen = _one_epoch(model, train, optimizer, p, now, bool(data.classes), penalty, weights)
+        metrics = metrics_of(totals.tolist(), seen, "train", data, train) | evaluate(
+            model, val, data, "val", data.scored
+        )
         waited = 0 if metrics["val_loss"] < lowest else waited + 1
         lowest = min(lowest, metrics["val_loss"])
         yield (
@@ -224,6 +281,16 @@ def fit(
         )
 
 
+def _loss(output: Tensor, y: Tensor, p: Training, classes: bool, weights: Tensor | None) -> Tensor:
+    """The mean loss of a batch, in which each example counts by its class's weight."""
+    if not classes:
+        return functional.mse_loss(output.squeeze(1), y)
+    if weights is None:
+        return functional.cross_entropy(output, y, label_smoothing=p.label_smoothing)
+    each = functional.cross_entropy(output, y, label_smoothing=p.label_smoothing, reduction="none")
+    return (weights[y] * each).mean()
+
+
 def _one_epoch(
     model: nn.Module,
     train: Tensors,
@@ -232,6 +299,7 @@ def _one_epoch(
     lr: float,
     classes: bool,
     penalty: Callable[[Tensor], Tensor] | None = None,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, int]:
     """Train on each sample once (but see batch norm), in random order. Return `totals_of`, number of
     samples."""
@@ -253,11 +321,7 @@ def _one_epoch(
         x, y = train.batch(index)
         with torch.autocast("cuda", torch.bfloat16) if half else nullcontext():
             output = model(x)
-            loss = (
-                functional.cross_entropy(output, y, label_smoothing=p.label_smoothing)
-                if classes
-                else functional.mse_loss(output.squeeze(1), y)
-            )
+            loss = _loss(output, y, p, classes, weights)
             if p.l1:
                 loss = loss + p.l1 * sum(w.abs().sum() for w in model.parameters() if w.ndim > 1)
             if penalty is not None:

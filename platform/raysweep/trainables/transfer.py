@@ -21,7 +21,7 @@ from raysweep.errors import Infeasible
 from raysweep.trainables.arguments import ADJUSTABLE as SHARED
 from raysweep.trainables.arguments import Transfer, keywords, of_point
 from raysweep.trainables.data import Data, load_images
-from raysweep.trainables.mlp import network, widths
+from raysweep.trainables.mlp import widths
 from raysweep.trainables.readers import Array
 
 if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pay for it
@@ -61,9 +61,17 @@ def transfer(
 
     images = data if isinstance(data, Data) else load(data)
     with ExitStack() as held:
-        built = _built(images, p, seed, held)
+        built = _built(images, p, seed, held, begins=state is None)
         try:
-            if p.transfer == "feature" and built.device.type == "cpu" and ranks().size == 1:
+            if p.solver == "exact":
+                yield from _solved(built, p, state)
+                return
+            if (
+                p.transfer == "feature"
+                and not _is_residual(p)
+                and built.device.type == "cpu"
+                and ranks().size == 1
+            ):
                 with closing(_head(built, p, seed, state, packs or Packs())) as head:
                     yield from head
                 return
@@ -92,8 +100,9 @@ class _Built:
     penalty: Callable[[Tensor], Tensor] | None = None
 
 
-def _built(images: Data, p: Transfer, seed: int, held: ExitStack) -> _Built:
-    """Build what the arguments `p` describe. This computes the features, or waits for them."""
+def _built(images: Data, p: Transfer, seed: int, held: ExitStack, begins: bool) -> _Built:
+    """Build what the arguments `p` describe. This computes the features, or waits for them. A training that `begins`
+    has its first weights."""
     import torch
 
     from raysweep.trainables import training
@@ -114,6 +123,10 @@ def _built(images: Data, p: Transfer, seed: int, held: ExitStack) -> _Built:
             raise Infeasible(f"unfreeze is {p.unfreeze} but {p.backbone} has {len(blocks)} blocks")
         entry, x, live = _inputs(images, p, source, frozen, device, held)
         model = _network(images, p, blocks, frozen, entry, x, live)
+    if begins and p.start == "probe" and p.transfer in {"feature", "model"}:
+        from raysweep.trainables.network import start
+
+        start(model.head, *_probe(images, p, source, device, held))
     model.to(device)
     penalty = _relations(images, p, source, model, device, held) if p.transfer == "relation" else None
     return _Built(model, _with(images, x), _optimizer(model, p), device, source, learner, penalty)
@@ -139,6 +152,14 @@ def _refuse(p: Transfer) -> None:
     if p.transfer == "feature" and p.augment != "none":
         raise Infeasible(
             "augment: features are computed once and cannot change by chance. Use views: flip, or transfer: model"
+        )
+    if p.solver == "exact" and (p.transfer != "feature" or _hidden(p) or p.l1):
+        raise Infeasible(
+            "solver: exact solves a linear head on features: transfer: feature, layers: 0, no l1"
+        )
+    if p.start == "probe" and p.transfer not in {"feature", "model"}:
+        raise Infeasible(
+            f"start: probe is a head on the backbone's features, and not for transfer: {p.transfer}"
         )
     if p.batch_norm and p.batch_size == 1:
         raise Infeasible("batch_norm needs a batch_size of 2 or more")
@@ -173,7 +194,7 @@ def _network(images: Data, p: Transfer, blocks: Any, frozen: int, entry: Any, x:
     import torch
     from torch import nn
 
-    from raysweep.trainables.network import Net
+    from raysweep.trainables.network import Net, head_of
 
     blocks = blocks if blocks is not None else nn.Sequential()
     below = blocks[:frozen] if live and frozen else None
@@ -184,8 +205,77 @@ def _network(images: Data, p: Transfer, blocks: Any, frozen: int, entry: Any, x:
     with torch.inference_mode():
         body.eval()
         width = body(sample.float()).shape[1]
-    body.head = network(width, images.outputs, _hidden(p), p.activation, p.dropout, p.batch_norm)
+    body.head = head_of(**_head_shape(width, images, p))
     return body
+
+
+def _head_shape(inputs: int, images: Data, p: Transfer) -> dict[str, Any]:
+    """The arguments of `network.head_of`."""
+    return {
+        "inputs": inputs,
+        "outputs": images.outputs,
+        "hidden": _hidden(p),
+        "activation": p.activation,
+        "dropout": p.dropout,
+        "batch_norm": p.batch_norm,
+        "residual": _is_residual(p),
+    }
+
+
+def _is_residual(p: Transfer) -> bool:
+    """Whether the head is a perceptron beside the linear head that it begins as."""
+    return p.start == "probe" and bool(_hidden(p))
+
+
+def _probe(
+    images: Data, p: Transfer, source: Source, device: torch.device, held: ExitStack
+) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the linear head, solved exactly on the features of the whole backbone."""
+    from raysweep.trainables.extraction import Extractor, extracted
+
+    extractor = Extractor(images, source, source.transform(p.size), None, replace(p, views="plain"), device)
+    return _solution(_with(images, extracted(extractor, p, held)), p, 0.0, device)
+
+
+def _solution(data: Data, p: Transfer, decay: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the linear head on features `[n, views, width]`, solved for a `decay`, or 0: for the best."""
+    from raysweep.trainables import exact, training
+
+    views, width = data.x_train.shape[1:]
+    train = training.Tensors(data.x_train.reshape(-1, width), data.y_train.repeat(views), data, device)
+    val = training.Tensors(data.x_val[:, 0], data.y_val, data, device)
+    head = exact.solve(
+        exact.Split(train.x.to(device), train.y),
+        exact.Split(val.x.to(device), val.y),
+        len(data.classes),
+        decay,
+        p.label_smoothing,
+        training.class_weights(p.class_weight, data),
+    )
+    return head.weight, head.bias
+
+
+def _solved(
+    built: _Built, p: Transfer, state: dict[str, Any] | None
+) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
+    """Solve the head: one epoch, whatever `epochs` says."""
+    from raysweep.trainables import training
+
+    if state is not None:
+        return
+    data, device = built.data, built.device
+    from raysweep.trainables.network import start
+
+    start(built.model.head, *_solution(data, p, p.weight_decay, device))
+    metrics: dict[str, float] = {}
+    for name, x, y in (("train", data.x_train, data.y_train), ("val", data.x_val, data.y_val)):
+        names = data.scored if name == "val" else ()
+        metrics |= training.evaluate(built.model, training.Tensors(x, y, data, device), data, name, names)
+    lowest = metrics["val_loss"]
+    yield (
+        metrics,
+        {"epoch": 1, "model": built.model.state_dict(), "optimizer": {}, "lowest": lowest, "waited": 0},
+    )
 
 
 def _hidden(p: Transfer) -> list[int]:
@@ -237,6 +327,7 @@ def _with(images: Data, x: Array) -> Data:
 
 FEATURE_ARGUMENTS = (
     "transfer",
+    "start",
     "backbone",
     "weights",
     "size",
@@ -257,11 +348,30 @@ def feature_sets(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for point in points:
         one = defaults | point
-        kind = one.pop("transfer")
-        one["frozen"] = kind in {"feature", "relation"}
-        if kind == "relation":
+        kind, start = one.pop("transfer"), one.pop("start")
+        if kind == "model" and start == "probe":
+            kind = "probe"  # which stands on the features of the whole backbone
+        one["frozen"] = kind in {"feature", "relation", "probe"}
+        if kind in {"relation", "probe"}:
             one["views"] = "plain"
         if kind != "scratch" and one["weights"] != "none" and one not in found:
+            found.append(one)
+    return found
+
+
+KEPT = ("class_weight", "calibrate", "label_smoothing")
+"""Arguments beside those of the features with which a baseline is solved, if a study fixes them."""
+
+
+def baselines(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The linear head solved on each set of features that points need, given these parts of them. (That is what a
+    search over other heads must beat.)"""
+    found: list[dict[str, Any]] = []
+    for point in points:
+        about = {n: v for n, v in point.items() if n != "start"}
+        if point.get("transfer", "feature") != "feature" or point.get("weights") == "none":
+            continue
+        if (one := about | {"solver": "exact"}) not in found:
             found.append(one)
     return found
 
@@ -317,25 +427,20 @@ def export(point: dict[str, Any], state: dict[str, Any], data: Data, folder: Pat
 
     p = of_point(Transfer, point)
     with ExitStack() as held:
-        built = _built(data, p, 0, held)
+        built = _built(data, p, 0, held, begins=False)
         model = built.model
         model.load_state_dict(state["model"])
+        found = _calibrated(built, p)
         test = training.Tensors(built.data.x_test, built.data.y_test, built.data, built.device)
-        metrics = training.evaluate(model, test, built.data, "test")
+        metrics = found | training.evaluate(model, test, built.data, "test", data.scores)
         training.write_tables(model, test, built.data, folder)
     trunk = _trunk(built)
+    width = next(m.in_features for m in model.head.modules() if isinstance(m, torch.nn.Linear))
     about = {
         "network": {
             "backbone": built.learner.backbone,
             "pooling": p.pooling,
-            "head": {
-                "inputs": next(m for m in model.head.modules() if hasattr(m, "in_features")).in_features,
-                "outputs": data.outputs,
-                "hidden": _hidden(p),
-                "activation": p.activation,
-                "dropout": p.dropout,
-                "batch_norm": p.batch_norm,
-            },
+            "head": _head_shape(width, data, p),
         },
         "inputs": {"kind": "files", "transform": asdict(built.source.transform(p.size))},
         "classes": list(data.classes),
@@ -354,14 +459,27 @@ def outputs(point: dict[str, Any], state: dict[str, Any], data: Data) -> tuple[A
     from raysweep.trainables import training
 
     with ExitStack() as held:
-        built = _built(data, of_point(Transfer, point), 0, held)
+        p = of_point(Transfer, point)
+        built = _built(data, p, 0, held, begins=False)
         built.model.load_state_dict(state["model"])
+        _calibrated(built, p)
         known, device = built.data, built.device
         splits = (known.x_val, known.y_val), (known.x_test, known.y_test)
         val, test = (
             training.outputs(built.model, training.Tensors(*s, known, device), known) for s in splits
         )
         return val, test
+
+
+def _calibrated(built: _Built, p: Transfer) -> dict[str, float]:
+    """Calibrate the model, if that is wanted. Returns what that found."""
+    from raysweep.trainables import training
+    from raysweep.trainables.network import last_layers
+
+    if not p.calibrate or not built.data.classes:
+        return {}
+    last = last_layers(built.model.head)
+    return {"temperature": training.calibrate(built.model, last, built.data, built.device)}
 
 
 def _trunk(built: _Built) -> dict[str, Any]:
