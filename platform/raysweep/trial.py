@@ -105,6 +105,8 @@ class Trial:
     """The trial and epoch whose checkpoint this trial continued from, with another point."""
     of: int | None = None
     """The trial whose point this one trains again, as a finalist."""
+    baseline: bool = False
+    """Whether it is what the trials of the search are to be compared with: it need not be in the space."""
     value: float | None = field(default=None, compare=False)
     """Its result so far in the study's leading metric, where the study is known (see `valued`)."""
 
@@ -171,8 +173,8 @@ def valued(trials: Iterable[Trial], objective: Objective) -> tuple[Trial, ...]:
 
 
 def asked(trials: Iterable[Trial]) -> int:
-    """How many points were asked for, without trials that continue another one, and without finalists."""
-    return sum(t.parent is None and t.of is None for t in trials)
+    """How many points were asked for, without trials that continue another one, finalists and baselines."""
+    return sum(t.parent is None and t.of is None and not t.baseline for t in trials)
 
 
 def ranking(trials: Sequence[Trial], objective: Objective) -> list[Trial]:

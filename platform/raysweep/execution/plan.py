@@ -306,7 +306,7 @@ class _Virtual:
         metrics = {o.metric: -loss if o.maximize else loss for o in objective.all}
         metrics |= {r.metric: r.bound for r in objective.require}
         goes_on = self._loop.reported(number, epoch, metrics, 0.0) == "go on"
-        if goes_on and epoch >= self._epochs:
+        if goes_on and (epoch >= self._epochs or trial.baseline):
             self._loop.end(number, "completed", "")
             return False
         return goes_on

@@ -19,13 +19,12 @@ from raysweep.journal.journal import Journal
 from raysweep.search.loop import Loop
 from raysweep.study.options import duration
 from raysweep.study.params import Choice
-from raysweep.study.shared import REMOTE, data_problems, data_sets, feature_sets
+from raysweep.study.shared import MANY, REMOTE, data_problems, data_sets, feature_sets
 from raysweep.study.study import Study
 from raysweep.tracking.store import OFF
 from raysweep.trainables.readers import DEFAULT, is_light
 from raysweep.trainables.trainable import SHARD
 
-MANY = 16  # sets of features to compute in advance; with more, each is computed when a trial needs it
 TELL = 10.0  # seconds between progress messages
 
 Say = Callable[[str], None]

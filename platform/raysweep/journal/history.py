@@ -41,6 +41,8 @@ class History:
         """The trials that are to have more epochs, and how many (an ordered set)."""
         self.replaced: set[int] = set()
         """The trials for which a later attempt has reported epochs again, with different metrics."""
+        self.baselines = 0
+        """How many trials are baselines. They are the first ones."""
         self.computed = 0.0
         """Computing time of all trials together, in seconds."""
         self._elapsed, self._began, self._latest = 0.0, 0.0, 0.0
@@ -83,7 +85,8 @@ class History:
             if "examples" in record:  # version 0.1 did not record it
                 self.examples[record["key"]] = record["examples"]
         elif kind == "asked":
-            parent = record.get("parent")
+            parent, baseline = record.get("parent"), record.get("source") == "baseline"
+            self.baselines += baseline
             self._trials[record["trial"]] = Trial(
                 record["trial"],
                 record["point"],
@@ -91,6 +94,7 @@ class History:
                 asked=record["time"],
                 parent=(parent[0], parent[1]) if parent else None,
                 of=record.get("of"),
+                baseline=baseline,
             )
         elif kind == "paused":
             self._trials[record["trial"]] = replace(self._trials[record["trial"]], status="paused")
@@ -185,6 +189,10 @@ class History:
     def is_finalist(self, number: int) -> bool:
         """Whether a trial trains one of the best points again."""
         return self._trials[number].of is not None
+
+    def is_baseline(self, number: int) -> bool:
+        """Whether a trial is what those of the search are compared with."""
+        return self._trials[number].baseline
 
     def ended(self, number: int) -> bool:
         """Whether a trial is over."""

@@ -181,12 +181,19 @@ class Facts:
         first, count = len(self.study.points), self.study.startup
         if count < self.study.target:  # what is known of earlier studies replaces them
             count -= sum(len(record["trials"]) for record in self.history.warm)
-        chosen = [t for t in self.ranked if first <= t.number < max(first, count) and t.parent is None]
+        first, count = (n + self.history.baselines for n in (first, max(first, count)))
+        chosen = [t for t in self.ranked if first <= t.number < count and t.parent is None]
         return sorted(chosen, key=lambda t: t.number)
 
     @cached_property
     def baseline(self) -> Baseline | None:
-        """The first of the study's own points, or else the median of those that were drawn without a model."""
+        """The best of the baselines that were trained, or else the first of the study's own points, or else the median
+        of those that were drawn without a model."""
+        for trial in self.ranked:
+            if trial.baseline:
+                return Baseline(
+                    self.value(trial), f"{self._named(trial)} (trial {trial.number})", trial.number
+                )
         given = self.study.first()[:1]
         for trial in self.ranked:
             if trial.point in given:
@@ -199,6 +206,12 @@ class Facts:
         stopped = sum(t.status == "stopped" for t in self.start)
         early = f", {stopped} of them stopped early" if stopped else ""
         return Baseline(median, f"the median of {len(self.start)} points drawn without a model{early}")
+
+    def _named(self, trial: Trial) -> str:
+        """What a baseline is."""
+        free = {n: v for n, v in trial.point.items() if n in self.study.space.free}
+        of = f" with {', '.join(f'{n} {v}' for n, v in free.items())}" if free else ""
+        return f"the linear head, solved exactly on the features{of}"
 
     @cached_property
     def random(self) -> list[float]:

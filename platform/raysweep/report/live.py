@@ -33,6 +33,11 @@ SHOWN = 10  # trials in the live table
 LOOK = 5.0  # seconds between two looks at the study's health
 
 
+def _expected(study: Study, trials: Sequence[Trial]) -> int:
+    """How many trials there will be."""
+    return max(study.target + sum(t.baseline for t in trials), len(trials))
+
+
 def count_of(count: int, target: int) -> str:
     """How many of how many, where that is known."""
     return str(count) if target >= UNBOUNDED else f"{count}/{target}"
@@ -59,7 +64,7 @@ class Progress:
 
     def line(self, trials: Sequence[Trial]) -> str:
         """Done, running, failed, throughput and the time left, on one line."""
-        ended, target = sum(t.ended for t in trials), max(self._study.target, len(trials))
+        ended, target = sum(t.ended for t in trials), _expected(self._study, trials)
         running = sum(t.status == "running" for t in trials)
         broken = sum(t.status in {*NO_RESULT, "timeout", "failed"} for t in trials)
         parts = [f"{count_of(ended, target)} trials", f"{running} running"]
@@ -99,7 +104,7 @@ class Progress:
 
     def _bar(self, trials: Sequence[Trial]) -> list[Padding]:
         """How much of the study is done, where that is known."""
-        target = max(self._study.target, len(trials))
+        target = _expected(self._study, trials)
         if target >= UNBOUNDED:
             return []
         return [Padding(ProgressBar(total=target, completed=self._done(trials), width=60), 0)]
@@ -195,7 +200,7 @@ def lines(study: Study, journal: Journal, place: Path, out: TextIO | None = None
             report = trial.best(objective)
             value = number(report.metrics[objective.metric] if report else None)
             how = trial.error or f"{objective.metric} {value}"
-            done = count_of(len(told), max(study.target, len(trials)))
+            done = count_of(len(told), _expected(study, trials))
             print(
                 f"{done} trial {trial.number} {trial.status}: {how}, {duration(trial.seconds)}",
                 file=out or sys.stderr,

@@ -83,6 +83,7 @@ def as_record(trial: Trial, objective: Objective) -> dict[str, Any]:
         "losses": [asdict(loss) for loss in trial.losses],
         "parent": trial.parent,
         "of": trial.of,
+        "baseline": trial.baseline,
         "epochs": [{"epoch": r.epoch, **r.metrics} for r in trial.reports],
     }
 

@@ -261,8 +261,9 @@ class Loop:
         return self.searched and all(t.ended for t in self.journal.trials) and not self._next_trial.due()
 
     def goes_on(self, number: int) -> bool:
-        """Whether a trial goes on although a rule has ended the search: a finalist does."""
-        return not self.rules.reason or self.journal.history.is_finalist(number)
+        """Whether a trial goes on although a rule has ended the search: a finalist does, and a baseline."""
+        history = self.journal.history
+        return not self.rules.reason or history.is_finalist(number) or history.is_baseline(number)
 
     def interrupt(self) -> None:
         """Have all trials leave their workers after this epoch; another session goes on with them."""
@@ -274,7 +275,7 @@ class Loop:
         new = max(0, self.study.target - self._next_trial.asked)
         waiting = len(self._next_trial.unfinished) + len(self._next_trial.continued)
         finalists = self._next_trial.due() if self.study.finalists and self.searched else []
-        return new + waiting + len(self._next_trial.forks) + len(finalists)
+        return new + waiting + len(self._next_trial.baselines) + len(self._next_trial.forks) + len(finalists)
 
     @property
     def blocked(self) -> bool:

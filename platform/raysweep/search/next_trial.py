@@ -16,6 +16,7 @@ from raysweep.search.schedulers import Fork, Population
 from raysweep.search.state import ATTEMPTS, State
 from raysweep.study.checks import GRID_LIMIT
 from raysweep.study.options import Finalists
+from raysweep.study.shared import baselines
 from raysweep.study.space import Point, encode
 from raysweep.study.study import Study
 from raysweep.trial import Trial, asked, ranking
@@ -36,6 +37,10 @@ class NextTrial:
         """Trials that are to have more epochs, and how many."""
         self.forks: deque[queue.Request] = deque()
         """The forks that a person wants."""
+        self.baselines = deque(
+            p for p in baselines(study) if all(t.baseline for t in trials) and encode(p) not in self._seen
+        )
+        """The points that others are to be compared with. They come before all others."""
         self.asked = asked(trials)
         """How many points were asked for."""
 
@@ -47,11 +52,11 @@ class NextTrial:
     @property
     def most(self) -> int:
         """How many trials there may be in the end, at most."""
-        return self._next + max(0, self._study.target - self.asked)
+        return self._next + len(self.baselines) + max(0, self._study.target - self.asked)
 
     def next(self) -> tuple[Trial | None, int | None]:
         """The next trial, and the one that it replaces; None when there is none for now."""
-        trial = self._resumed() or self._continuation() or self._wanted()
+        trial = self._resumed() or self._baseline() or self._continuation() or self._wanted()
         if trial is not None:
             return trial, None
         if isinstance(self._state.scheduler, Population):  # a population is filled first
@@ -80,6 +85,14 @@ class NextTrial:
             if not self._journal.history.ended(trial.number):  # beaten meanwhile
                 return trial
         return None
+
+    def _baseline(self) -> Trial | None:
+        """A trial that others are to be compared with."""
+        if not self.baselines:
+            return None
+        varies = self._study.folds or self._study.resplit  # else its executions would all be the same
+        point = self.baselines.popleft()
+        return self._journalled(point, count=self._study.executions if varies else 1, source="baseline")
 
     def _continuation(self) -> Trial | None:
         """A successor that gives a trial more epochs: the same executions, from its last checkpoint."""
@@ -185,7 +198,7 @@ class NextTrial:
         found: Point | None = None
         source: dict[str, Any] = {"source": "sampler"}
         for source["attempt"] in range(ATTEMPTS):
-            found = self._state.sampler.ask(number, source["attempt"])
+            found = self._state.sampler.ask(number - self._journal.history.baselines, source["attempt"])
             if found is None or encode(found) not in self._seen:
                 return found, source
         if (self._study.space.cardinality or GRID_LIMIT + 1) > GRID_LIMIT:

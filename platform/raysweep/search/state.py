@@ -7,6 +7,7 @@ it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from raysweep.journal.history import History
@@ -73,6 +74,9 @@ class State:
             elif kind == "report" and number in self._unwanted:
                 self.decisions[number] = "stop"
             return  # the search is over: no scheduler decides, and no rule counts it
+        if number >= 0 and history.is_baseline(number):
+            self.rules.add(record, history)
+            return  # it is not the search's, so the scheduler does not know it
         if kind == "report" and not history.continues(number):
             objective = self._study.objective
             value = (objective.values if objective.more else objective.leading)(record["metrics"])
@@ -108,12 +112,15 @@ class State:
         if record["kind"] not in {"asked", "paused", "ended", "again"}:
             return
         trial = history.trial(record["trial"])
-        if self.fits(trial) and trial.of is None:
-            sampler.tell(trial)
+        if self.fits(trial) and trial.of is None and not trial.baseline:
+            # A sampler counts the trials of the search alone.
+            sampler.tell(
+                replace(trial, number=trial.number - history.baselines) if history.baselines else trial
+            )
 
     def _ask_again(self, sampler: Sampler, record: Record) -> None:
         """Repeat, to a sampler that remembers its asks, what the killed one was asked for this trial."""
-        number, last = record["trial"], record.get("attempt")
+        number, last = record["trial"] - self._journal.history.baselines, record.get("attempt")
         if last is None and ("source" in record or number < len(self._study.points)):
             return  # the point came from elsewhere
         for attempt in range(ATTEMPTS if last is None else last + 1):  # version 0.1 did not record it

@@ -15,6 +15,8 @@ from raysweep.trainables.readers import check_path
 
 REMOTE = ("models:/", "runs:/")
 """Prefixes of the names of models in MLflow."""
+MANY = 16
+"""Sets of features that are computed before the search; with more, each is computed when a trial needs it."""
 PARTS = 10_000  # at most so many combinations of the feature arguments are looked at
 
 
@@ -52,6 +54,17 @@ def feature_sets(study: Study, fetched: Mapping[str, str]) -> Iterator[dict[str,
     parts = itertools.islice(study.space.part(study.found.feature_arguments), PARTS)
     for arguments in study.found.feature_sets(parts):
         yield {k: fetched.get(v, v) if isinstance(v, str) else v for k, v in arguments.items()}
+
+
+def baselines(study: Study) -> list[Point]:
+    """The points that a search of this study is to be compared with, such as the linear head on each set of features;
+    none if there are too many sets to compute them all."""
+    found = study.found
+    if found.baselines is None or not study.baseline or len(list(feature_sets(study, {}))) > MANY:
+        return []
+    fixed = [n for n in found.kept if isinstance(p := study.space.get(n), Choice) and len(p.options) == 1]
+    names = [*found.data_arguments(), *found.feature_arguments, *fixed]
+    return found.baselines(itertools.islice(study.space.part(names), PARTS))
 
 
 def check_features(study: Study) -> None:

@@ -116,6 +116,10 @@ class Study(BaseModel):
     resplit: bool = Field(
         False, description="whether each execution draws its own validation split from what is not test data"
     )
+    baseline: bool = Field(
+        True,
+        description="whether to begin with the linear head solved exactly on each set of frozen features",
+    )
     finalists: Finalists | None = Field(
         None, description="train the best points again when the search is over: `{top: 5, repeats: 5}`"
     )

@@ -107,6 +107,8 @@ def trial_tags(history: History, trial: Trial, parent: str) -> dict[str, str]:
         tags |= {"parent_trial": str(trial.parent[0]), "parent_epoch": str(trial.parent[1])}
     if trial.of is not None:
         tags["finalist_of"] = str(trial.of)
+    if trial.baseline:
+        tags["baseline"] = "true"
     point = encode(trial.point)
     if len(point) <= TAG:
         tags["point"] = point  # exact, with its types: what `warm_start: [mlflow:NAME]` reads

@@ -34,6 +34,8 @@ from raysweep.trainables.code import Snapshot, core, file_of, file_of_module, ro
 #                                                they get its folder, or the absolute path
 #   FEATURE_ARGUMENTS                            the arguments that determine features that trials share
 #   feature_sets(points) -> [arguments]          the feature sets that trials with these points will need
+#   baselines(points) -> [point]                 what a search is to be compared with, given the parts of points that
+#                                                name data and features, and those of the arguments KEPT that are fixed
 #   check(arguments)                             raises DataError when a set cannot be computed,
 #   pending(arguments, data) -> dict             what of a set is missing: `key`, `folder`, `rows`, `bytes`, `shards`,
 #   extract(arguments, data) -> int              computes it, alongside other processes; returns how many rows
@@ -70,6 +72,10 @@ class Trainable:
     """Hyperparameters that determine the features that many trials share."""
     feature_sets: Callable[[Iterable[dict[str, Any]]], list[dict[str, Any]]] | None = None
     """The feature sets that points need, given these parts of them."""
+    baselines: Callable[[Iterable[dict[str, Any]]], list[dict[str, Any]]] | None = None
+    """The points that a search is to be compared with, given the parts of points that name data and features."""
+    kept: tuple[str, ...] = ()
+    """Other hyperparameters that such a point has, where a study fixes them."""
     file: str = ""
     sha256: str = ""
     """Of the file that holds the function; part of what makes a study reproducible."""
@@ -168,6 +174,8 @@ def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Tra
             locations=getattr(module, "LOCATIONS", frozenset()),
             feature_arguments=getattr(module, "FEATURE_ARGUMENTS", ()),
             feature_sets=getattr(module, "feature_sets", None),
+            baselines=getattr(module, "baselines", None),
+            kept=getattr(module, "KEPT", ()),
             file=file,
             sha256=_sha256(file),
         )
