@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,6 +51,76 @@ def images(folder: Path) -> str:
             for i in range(8):
                 Image.new("RGB", (20 + i, 30), colour).save(root / part / label / f"{i}.png")
     return str(root)
+
+
+@pytest.mark.parametrize("numbers", ["standard", "robust", "quantile", "piecewise"])
+def test_numbers_keep_their_order_and_outliers_do_not_outweigh_all_else(numbers: Any, tmp_path: Path) -> None:
+    """Of a column that is skewed, one that is mostly zero, and a binary one."""
+    n = 400
+    skewed, mostly_zero = (
+        RNG.lognormal(0, 2, n),
+        RNG.choice([0.0, 5.0, 7.0, 9.0], n, p=[0.97, 0.01, 0.01, 0.01]),
+    )
+    frame = pd.DataFrame(
+        {"skewed": skewed, "zero": mostly_zero, "binary": np.arange(n) % 2, "y": RNG.normal(size=n)}
+    )
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    data = load(str(tmp_path / "t.csv"), numbers=numbers, bins=8)
+    ends = {name: np.linspace(frame[name].min(), frame[name].max(), 50) for name in data_columns(data)}
+    encoded = encode(data.inputs, pd.DataFrame(ends))
+    assert encoded.dtype == np.float32 and np.isfinite(encoded).all()
+    start = 0
+    for column in data.inputs["columns"]:
+        width = encode({**data.inputs, "columns": [column]}, frame).shape[1]
+        values = encoded[:, start : start + width].sum(1)
+        assert (np.diff(values) >= -1e-6).all() and values[-1] > values[0], column["name"]
+        start += width
+    assert start == encoded.shape[1] == data.x_train.shape[1]
+    if numbers != "standard":
+        far = pd.DataFrame({name: [1e9, -1e9] for name in data_columns(data)}).assign(binary=[0, 1])
+        assert np.abs(encode(data.inputs, far)).max() <= 3.0 + 1e-6
+
+
+def data_columns(data: Data) -> list[str]:
+    return [column["name"] for column in data.inputs["columns"]]
+
+
+def test_a_piecewise_encoding_is_a_linear_spline(tmp_path: Path) -> None:
+    """As Gorishniy et al. (2022) define it: bins below a number are 1, bins above it 0, its own is its share."""
+    pd.DataFrame({"x": np.arange(100.0), "y": np.arange(100) % 2}).to_csv(tmp_path / "t.csv", index=False)
+    data = load(str(tmp_path / "t.csv"), numbers="piecewise", bins=4)
+    edges = data.inputs["columns"][0]["edges"]
+    middle = edges[2] + 0.25 * (edges[3] - edges[2])
+    found = encode(data.inputs, pd.DataFrame({"x": [middle, edges[0] - (edges[1] - edges[0])]}))
+    assert found[0].tolist() == pytest.approx([1.0, 1.0, 0.25, 0.0]) and found[1].tolist() == [
+        -1.0,
+        0.0,
+        0.0,
+        0.0,
+    ]
+
+
+def test_a_column_of_text_is_named_and_can_be_left_out(tmp_path: Path) -> None:
+    n = 200
+    frame = pd.DataFrame(
+        {"name": [f"person {i}" for i in range(n)], "age": np.arange(n), "y": np.arange(n) % 2}
+    )
+    frame.to_csv(path := tmp_path / "t.csv", index=False)
+    said = str(load(str(path)))
+    assert "column 'name' is text with" in said and "leave it out (drop: name)" in said
+    data = load(str(path), drop="name")
+    assert data.x_train.shape[1] == 1 and "text" not in str(data)
+    for drop, sentence in {
+        "nme": "drop: there is no column 'nme' of inputs. Did you mean 'name'?",
+        "name, age": "drop: no column of inputs is left",
+    }.items():
+        with pytest.raises(DataError, match=re.escape(sentence)):
+            load(str(path), drop=drop)
+    with pytest.raises(DataError, match="the target 'name' is text with 200 different values in 200 rows"):
+        load(str(path), target="name")
+    for arguments in ({"drop": "name"}, {"numbers": "robust"}):
+        with pytest.raises(DataError, match=f"{next(iter(arguments))}: "):
+            load("digits", **arguments)  # type: ignore[arg-type]
 
 
 def test_digits_are_real_and_need_no_network() -> None:

@@ -129,7 +129,7 @@ REFUSED = {
     "another tool's metric": (f"metric: loss\n{space('lr: 0.1')}", "unknown key 'metric'. The metric and its direction are one: maximize: NAME or minimize: NAME"),
     "another tool's trials": (f"num_samples: 4\n{space('lr: 0.1')}", "unknown key 'num_samples'. The number of points to try is called trials"),
     "another tool's algorithm": (f"algorithm: tpe\n{space('lr: 0.1')}", "algorithm: 'tpe' is unknown. Write hyperopt, or {name: optuna, sampler: tpe}"),
-    "no hint is better than a silly one": (f"lst: 4\n{space('lr: 0.1')}", "unknown key 'lst'. One of: algorithm, checkpoint_every"),
+    "no hint is better than a silly one": (f"lst: 4\n{space('lr: 0.1')}", "unknown key 'lst'. One of: algorithm, baseline, checkpoint_every"),
     "an empty file": ("", "is empty. A study says trainable, maximize or minimize, trials and space"),
     "wrong indentation": ("trainable: mlp\n  maximize: a\n", "line 2: a ':' that is not expected here. Is this line, or the one above, indented"),
     "argument that is not there": (space("learning_rate: 0.1"), "space.learning_rate: 'mlp' has no such argument"),

@@ -138,6 +138,10 @@ def test_a_file_s_weights_are_loaded_whatever_is_around_them(tmp_path: Path) -> 
 
 KINDS: dict[str, dict[str, Any]] = {
     "feature": {"transfer": "feature", "views": "flip", "dropout": 0.3, "units": [16]},
+    "exact": {"solver": "exact", "views": "flip"},
+    "from the probe": {"start": "probe", "epochs": 3},
+    "beside the probe": {"start": "probe", "units": [16], "dropout": 0.3, "class_weight": "balanced"},
+    "model from the probe": {"transfer": "model", "start": "probe", "unfreeze": 2, "units": [8]},
     "model": {
         "transfer": "model",
         "backbone_lr": 0.5,
@@ -232,6 +236,9 @@ def test_a_block_begins_to_learn_when_it_is_its_turn(given: Made, source: Path) 
         ({"augment": "flip"}, "features are computed once and cannot change by chance. Use views: flip"),
         ({"weights": "none"}, "weights: none has nothing to transfer by feature"),
         ({"transfer": "model", "unfreeze": 9}, "unfreeze is 9 but cnn has 4 blocks"),
+        ({"solver": "exact", "units": 8}, "solver: exact solves a linear head on features"),
+        ({"solver": "exact", "transfer": "model"}, "solver: exact solves a linear head on features"),
+        ({"start": "probe", "transfer": "scratch"}, "start: probe is a head on the backbone's features"),
         ({"batch_norm": True, "batch_size": 1}, "batch_norm needs a batch_size of 2 or more"),
     ],
 )

@@ -22,7 +22,7 @@ WORSE = 3
 """Decays in a row without a lower validation loss, after which no smaller ones are tried."""
 MOST = 1 << 26
 """Numbers in the features that are solved for, half a gigabyte; of more, a random part of the examples is taken."""
-STEPS, TOLERANCE = 200, 1e-6  # of L-BFGS, at most; the gradient's largest entry at which it ends
+STEPS, TOLERANCE = 500, 1e-7  # of L-BFGS, at most; the gradient's largest entry at which it ends
 
 
 @dataclass(frozen=True)
