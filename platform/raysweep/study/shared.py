@@ -63,7 +63,8 @@ def baselines(study: Study) -> list[Point]:
     if found.baselines is None or not study.baseline or len(list(feature_sets(study, {}))) > MANY:
         return []
     fixed = [n for n in found.kept if isinstance(p := study.space.get(n), Choice) and len(p.options) == 1]
-    names = [*found.data_arguments(), *found.feature_arguments, *fixed]
+    wanted = {*found.data_arguments(), *found.feature_arguments, *fixed}
+    names = [n for n in study.space if n in wanted]  # in the order of every other point
     return found.baselines(itertools.islice(study.space.part(names), PARTS))
 
 

@@ -102,7 +102,7 @@ class Extractor:
     def _network(self) -> Any:
         with torch.random.fork_rng():
             blocks = self._source.network()
-        return blocks[: self._cut].to(self._device, memory_format=torch.channels_last).eval()
+        return blocks[: self._cut].to(self._device).to(memory_format=torch.channels_last).eval()
 
     def _raw(self, part: slice) -> Array:
         splits, start, found = (self._data.x_train, self._data.x_val, self._data.x_test), 0, []
