@@ -265,8 +265,8 @@ def entry(root: Path, name: str = "one", rows: int = 200, width: int = 3, limit:
     return Features({"name": name}, rows, lambda: ((width,), "float32"), root, limit)
 
 
-def numbers(part: slice) -> Any:
-    return np.arange(part.start, part.stop, dtype=np.float64)[:, None] + np.zeros(3)
+def numbers(rows: Any) -> Any:
+    return rows[:, None] + np.zeros(3)
 
 
 def test_what_is_finished_is_kept_and_what_is_damaged_is_made_again(tmp_path: Path) -> None:
@@ -276,12 +276,38 @@ def test_what_is_finished_is_kept_and_what_is_damaged_is_made_again(tmp_path: Pa
     second = entry(tmp_path)
     assert second.pending() == [0, 1]
     second.complete(numbers)
-    assert (second.rows() == numbers(slice(0, 200))).all()
+    assert (second.rows() == numbers(np.arange(200))).all()
     with (second.folder / "rows").open("r+b") as file:
         file.seek(1000)
         file.write(b"\xff")
     second.verify()
     assert second.pending() == [1]
+
+
+def test_a_sample_is_not_computed_again(tmp_path: Path) -> None:
+    """Neither for a larger sample nor for the whole; unless it was damaged."""
+    asked: list[int] = []
+
+    def counted(rows: Any) -> Any:
+        asked.extend(rows.tolist())
+        return numbers(rows)
+
+    small, large = np.arange(3, 200, 7), np.arange(3, 200, 3)
+    first = entry(tmp_path)
+    assert (first.sample(small, counted) == numbers(small)).all() and asked == small.tolist()
+    assert first.pending() == [0, 1, 2, 3], "no shard is whole"
+    assert (entry(tmp_path).sample(large, counted) == numbers(large)).all()
+    assert sorted(asked) == np.union1d(small, large).tolist()
+    with (first.folder / "rows").open("r+b") as file:  # row 3, of the small sample
+        file.seek(3 * 12)
+        file.write(b"\xff" * 12)
+    second = entry(tmp_path)
+    # With the first shard, that row is there again, and with it the rest of its sample.
+    again = (small < 64).sum()
+    assert second.complete(counted) == 200 - len(np.union1d(small, large)) + again
+    assert (second.rows() == numbers(np.arange(200))).all()
+    asked.clear()
+    assert (second.sample(small, counted) == numbers(small)).all() and not asked
 
 
 @pytest.mark.parametrize("gone", ["about.json", "rows", "done"])
@@ -296,7 +322,7 @@ def test_an_entry_that_is_half_deleted_is_begun_anew(gone: str, tmp_path: Path) 
     second = entry(tmp_path)
     assert second.pending() == [0, 1, 2, 3]
     second.complete(numbers)
-    assert (second.rows() == numbers(slice(0, 200))).all()
+    assert (second.rows() == numbers(np.arange(200))).all()
 
 
 def test_two_that_want_the_same_share_the_work(tmp_path: Path) -> None:
@@ -305,8 +331,8 @@ def test_two_that_want_the_same_share_the_work(tmp_path: Path) -> None:
     done: list[int] = []
     barrier = threading.Barrier(2)
 
-    def slow(part: slice) -> Any:
-        done.append(part.start)
+    def slow(part: Any) -> Any:
+        done.append(part[0])
         if len(done) <= 2:
             barrier.wait(20)  # each has one, or this breaks
         return numbers(part)

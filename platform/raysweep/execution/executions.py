@@ -146,7 +146,14 @@ def with_secrets(point: Point) -> Point:
 
 def located(trainable: Trainable, point: Point, fetched: Mapping[str, str]) -> Point:
     """The values of a point that name something stored elsewhere, replaced by where a trial finds it."""
-    return {n: fetched[point[n]] for n in trainable.locations if point.get(n) in fetched}
+    found: Point = {}
+    for name in trainable.locations & point.keys():
+        value = point[name]
+        if isinstance(value, Mapping):
+            found[name] = {key: fetched.get(one, one) for key, one in value.items()}
+        elif value in fetched:
+            found[name] = fetched[value]
+    return found
 
 
 class Executions:

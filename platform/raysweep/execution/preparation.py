@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import chdir, nullcontext
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,8 @@ def fetch(study: Study, journal: Journal, uri: str, say: Say) -> dict[str, str]:
     folders = {}
     for name in study.found.locations:
         p = study.space.get(name)
-        for model in p.options if isinstance(p, Choice) else ():
+        options = p.options if isinstance(p, Choice) else ()
+        for model in itertools.chain(*(o.values() if isinstance(o, Mapping) else [o] for o in options)):
             if not isinstance(model, str):
                 continue
             if not model.startswith(REMOTE):

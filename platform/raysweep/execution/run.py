@@ -91,6 +91,7 @@ def run(
         copy = Mirror(place, mirror, told) if mirror != OFF else None
         if journal.history.study:
             study = study.continuing(journal.history.study["study"])
+            study = study.narrowed(journal.history.raced.get("kept", []))
         may_change = EXTENDABLE if extend else MAY_CHANGE
         open_session(study, journal, uri, may_change, mirror, code_changed)
         opened = True
@@ -111,7 +112,8 @@ def run(
             start_publisher(place, uri)
             journal.append("over", complete=True)
         else:
-            end = _search(loop, Cluster(address, open_cluster), uri, watch, say)
+            loop, end = _search(loop, Cluster(address, open_cluster), uri, watch, say)
+            study = loop.study
         complete = loop.complete
     except KeyboardInterrupt:
         say("Stopped.")
@@ -235,8 +237,9 @@ class Cluster:
     """Whether a cluster that accepts anybody's commands may be used."""
 
 
-def _search(loop: Loop, cluster: Cluster, uri: str, watch: live.Watch | None, say: Say) -> End:
-    """Everything that needs Ray: what trials share, the search, the best model."""
+def _search(loop: Loop, cluster: Cluster, uri: str, watch: live.Watch | None, say: Say) -> tuple[Loop, End]:
+    """Everything that needs Ray: what trials share, the search, the best model. Returns the loop, a new one if a race
+    has changed the study."""
     study, journal, address = loop.study, loop.journal, cluster.address
     place, end = journal.path.parent, End()
     for line in _opening(study):
@@ -247,6 +250,7 @@ def _search(loop: Loop, cluster: Cluster, uri: str, watch: live.Watch | None, sa
     start_publisher(place, uri, watch=True)  # MLflow takes seconds to import: it does so while Ray starts
     with connected(address, place / "ray.log", cluster.open):
         from raysweep.execution import preparation
+        from raysweep.execution.race import race
 
         # For the preparation only: the search itself follows the cluster as it grows and shrinks.
         slots = _slots(study, address is not None, say)
@@ -254,6 +258,9 @@ def _search(loop: Loop, cluster: Cluster, uri: str, watch: live.Watch | None, sa
         from raysweep.execution.tuning import tune_study  # takes a second: meanwhile, others load and import
 
         job = preparation.prepare(loop, uri, say, loading)
+        if study.candidates:
+            study = race(study, journal, job, say)
+            loop = Loop(study, journal)
         export = Export(study, journal, job, say)
         if not loop.complete:
             preparation.extract(study, journal, job, slots, say)
@@ -265,7 +272,7 @@ def _search(loop: Loop, cluster: Cluster, uri: str, watch: live.Watch | None, sa
             choose_best(study, journal)
             export.finish()
         journal.append("over", complete=loop.complete, error=end.failing)
-    return end
+    return loop, end
 
 
 def _slots(study: Study, grows: bool, say: Say) -> int:

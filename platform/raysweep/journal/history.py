@@ -37,6 +37,8 @@ class History:
         """What was imported from each earlier study: its name, its trials, how many did not fit."""
         self.features: list[Record] = []
         """What was made once for all trials: `key`, `images`, `bytes`, the seconds it `took`, whether it was `warm`."""
+        self.raced: Record = {}
+        """Which backbones were raced on samples before the search: `kept`, and what is known of `each`."""
         self.continued: dict[tuple[int, int], None] = {}
         """The trials that are to have more epochs, and how many (an ordered set)."""
         self.replaced: set[int] = set()
@@ -78,6 +80,8 @@ class History:
             self.best = record
         elif kind == "warm":
             self.warm.append(record)
+        elif kind == "raced":
+            self.raced = record
         elif kind == "features":
             self.features.append(record)
         elif kind == "data":

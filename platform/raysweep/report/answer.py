@@ -22,6 +22,8 @@ def answer(facts: Facts) -> list[str]:
     found = [_point(facts, winner), _values(facts, winner)]
     if facts.baseline and facts.baseline.trial != winner.number:
         found.append(_against_baseline(facts, winner))
+    if facts.history.raced:
+        found.append(_race(facts))
     found.append(_cost(facts))
     if told := _apart(facts, winner):
         found.append(told)
@@ -94,6 +96,18 @@ def lucky(facts: Facts) -> bool:
     if facts.baseline is None or facts.winner is None or not facts.luck:
         return False
     return facts.gain(facts.value(facts.winner), facts.baseline.value) <= facts.luck
+
+
+def _race(facts: Facts) -> str:
+    """Which backbones the search did not see, and why."""
+    raced = facts.history.raced
+    gone = [
+        f"{name} ({number(one['mean'])} on {one['images']:,} images)"
+        for name, one in raced["each"].items()
+        if name not in raced["kept"]
+    ]
+    kept = " and ".join(f"{n} ({number(raced['each'][n]['mean'])})" for n in raced["kept"])
+    return f"Of {len(raced['each'])} backbones raced on samples, it saw {kept}; not {', '.join(gone) or 'any other'}."
 
 
 def _cost(facts: Facts) -> str:

@@ -248,6 +248,20 @@ def executions(found: Trainable, space: Space, raw: Mapping[str, Any]) -> Iterat
         )
 
 
+def race(study: Any) -> Iterator[Problem]:
+    """Check that there are backbones to race, and one data set to race them on."""
+    many = study.candidates
+    if not study.race and not many:
+        return
+    if len(many) < 3:
+        yield Problem("race", "is for three backbones or more, as a list: the best two are kept. Remove race")
+    for name in study.space.free:
+        if name in study.found.data_arguments():
+            yield Problem("race", f"needs one data set, and {name} varies")
+    if study.points:
+        yield Problem("race", "points name backbones that may not be kept. Remove points, or race")
+
+
 def values(where: str, p: Param, annotation: Any) -> Iterator[Problem]:
     try:
         schema: TypeAdapter[Any] = TypeAdapter(annotation)

@@ -262,7 +262,7 @@ class Int(Range):
 
 @dataclass(frozen=True)
 class Choice(Param):
-    """One of a list of options: numbers, text, true, false, null, or lists of those."""
+    """One of a list of options: numbers, text, true, false, null, lists of those, or mappings from names to text."""
 
     options: Sequence[Any]
 
@@ -336,6 +336,8 @@ def param(form: Any) -> Param:
         return Choice(form)
     if not isinstance(form, Mapping):
         return Choice([form])
+    if _is_mapping_of_text(form):
+        return Choice([form])
     kinds = [k for k in form if k in KINDS]
     if len(kinds) != 1:
         raise StudyError([Problem("", _wrong_kind(form, kinds))])
@@ -353,6 +355,16 @@ def param(form: Any) -> Param:
     if not problems:
         return KINDS[kind](*arguments, **{k: form[k] for k in known if k in form})
     raise StudyError(problems)
+
+
+def _is_mapping_of_text(form: Any) -> bool:
+    """Whether it is a value that maps names to text, and no parameter."""
+    return (
+        isinstance(form, Mapping)
+        and bool(form)
+        and all(isinstance(k, str) and isinstance(v, str) for k, v in form.items())
+        and not {*KINDS, *_FORMS} & form.keys()
+    )
 
 
 def _wrong_kind(form: Mapping[Any, Any], kinds: list[str]) -> str:
@@ -382,6 +394,8 @@ def _plain(value: Any) -> bool:
         return all(_plain(v) for v in value)
     if isinstance(value, float):
         return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return _is_mapping_of_text(value)
     return value is None or isinstance(value, bool | int | str)
 
 

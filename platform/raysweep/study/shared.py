@@ -49,7 +49,7 @@ def data_problems(study: Study, train: int, metrics: Collection[str]) -> Iterato
 def feature_sets(study: Study, fetched: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """The arguments of every feature set that trials of this search space will need, as the trainable reports
     them. Whatever was `fetched` from elsewhere is named by its folder."""
-    if study.found.feature_sets is None:
+    if study.found.feature_sets is None or study.candidates:  # a race comes first
         return
     parts = itertools.islice(study.space.part(study.found.feature_arguments), PARTS)
     for arguments in study.found.feature_sets(parts):
@@ -60,12 +60,30 @@ def baselines(study: Study) -> list[Point]:
     """The points that a search of this study is to be compared with, such as the linear head on each set of features;
     none if there are too many sets to compute them all."""
     found = study.found
-    if found.baselines is None or not study.baseline or len(list(feature_sets(study, {}))) > MANY:
+    if (
+        found.baselines is None
+        or not study.baseline
+        or study.candidates
+        or len(list(feature_sets(study, {}))) > MANY
+    ):
         return []
     fixed = [n for n in found.kept if isinstance(p := study.space.get(n), Choice) and len(p.options) == 1]
     wanted = {*found.data_arguments(), *found.feature_arguments, *fixed}
     names = [n for n in study.space if n in wanted]  # in the order of every other point
     return found.baselines(itertools.islice(study.space.part(names), PARTS))
+
+
+def race_arguments(study: Study, fetched: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """For each candidate of a race, the arguments of its features: of the first point that the space has with it."""
+    found = study.found
+    assert found.feature_sets is not None  # noqa: S101 - a trainable with candidates has it
+    names = [n for n in found.feature_arguments if n not in {"backbone", "transfer", "start"}]
+    part = next(study.space.part(names), {})
+    chosen = {}
+    for name in study.candidates:
+        for arguments in found.feature_sets([{**part, "backbone": name}]):
+            chosen[name] = {k: fetched.get(v, v) if isinstance(v, str) else v for k, v in arguments.items()}
+    return chosen
 
 
 def check_features(study: Study) -> None:

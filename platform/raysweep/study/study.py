@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,11 +40,15 @@ from raysweep.study.yaml import on_one_line, read_yaml, write_yaml
 from raysweep.trainables.trainable import Trainable, find
 
 Metric = Annotated[str, Field(min_length=1)]
+AUTO = "auto"
+"""As a backbone: those that the trainable proposes, raced."""
 UNBOUNDED = 10**9
 """The limit on trials of a study that only its stop rules end."""
 DEFAULTED = ("algorithm", "scheduler")
 """The keys whose default depends on the study."""
-SEARCH = frozenset({"algorithm", "scheduler", "trials", "points", "warm_start", "stop", "finalists"})
+SEARCH = frozenset(
+    {"algorithm", "scheduler", "trials", "points", "warm_start", "stop", "finalists", "race", "baseline"}
+)
 """The keys that say how to search. They mean nothing for a single point."""
 
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -120,6 +124,10 @@ class Study(BaseModel):
         True,
         description="whether to begin with the linear head solved exactly on each set of frozen features",
     )
+    race: bool = Field(
+        False,
+        description="whether to choose the two best backbones on samples of the data, before the search",
+    )
     finalists: Finalists | None = Field(
         None, description="train the best points again when the search is over: `{top: 5, repeats: 5}`"
     )
@@ -193,6 +201,7 @@ class Study(BaseModel):
             if self.objective.more:
                 problems += checks.several(raw, self.algorithm.name, self.scheduler, self.stop)
             problems += checks.points(self.first(), self.algorithm, self.trials, space)
+            problems += checks.race(self)
         if problems:
             raise StudyError(problems)
 
@@ -262,6 +271,38 @@ class Study(BaseModel):
         update = {key: getattr(known, key) for key in self._implicit if key in recorded}
         copy = self.model_copy(update=update)
         copy.__dict__.pop("target", None)  # it depends on the algorithm
+        return copy
+
+    @property
+    def candidates(self) -> list[str]:
+        """The backbones that are to be raced; none if there is to be no race."""
+        p, pool = self.space.get("backbone"), self._found.pool if self._found is not None else ()
+        options = p.options if isinstance(p, Choice) and pool else []
+        if AUTO in options:
+            return list(dict.fromkeys([*(o for o in options if o != AUTO), *pool]))
+        return list(options) if self.race else []
+
+    def narrowed(self, kept: Sequence[str]) -> Study:
+        """The study as it is after its race: with the backbones that were kept, where they are among its candidates.
+        What is only for others goes."""
+        if not kept or not set(kept) <= set(self.candidates):
+            return self
+        forms = {name: p.form() for name, p in self.space.items()}
+        forms["backbone"] = list(kept) if len(kept) > 1 else kept[0]
+        while True:
+            gone = [
+                name
+                for name, p in self.space.items()
+                if name in forms
+                and any(above not in forms or (above == "backbone" and value not in kept)
+                        for above, value in (p.when or {}).items())
+            ]  # fmt: skip
+            if not gone:
+                break
+            forms = {name: form for name, form in forms.items() if name not in gone}
+        copy = self.model_copy(update={"space": Space(forms), "race": False})
+        for name in [n for n, v in vars(type(self)).items() if isinstance(v, cached_property)]:
+            copy.__dict__.pop(name, None)
         return copy
 
     @property

@@ -62,7 +62,8 @@ class Transfer(Training):
         "random"  # feature, model: probe begins at the linear head solved exactly
     )
     backbone: str = "mobilenet_v2"  # a classification model of torchvision, `timm:NAME`, or the small `cnn`
-    weights: str = "default"  # or a weights name of torchvision, a file, `models:/STUDY@best`, or `none`
+    # A weights name of torchvision, a file, `models:/STUDY@best` or `none`; or a mapping from backbones to these.
+    weights: str | dict[str, str] = "default"
     size: Count | None = None  # the images' size in pixels; by default what the weights expect
     student: str | None = None  # relation: the architecture that learns; by default the backbone's
     relation: NotNegative = 1.0  # relation: the weight of its loss

@@ -71,11 +71,12 @@ class Extractor:
 
     def describe(self) -> tuple[tuple[int, ...], str]:
         """The shape of a row and its type."""
-        return self.compute(slice(0, 1)).shape[1:], self._dtype
+        return self.compute(np.arange(1)).shape[1:], self._dtype
 
-    def compute(self, part: slice) -> Array:
-        """Some of the rows. The next images are decoded while the backbone has the last ones."""
-        raw = self._raw(part)
+    def compute(self, rows: Array) -> Array:
+        """Some rows, by their numbers in ascending order. The next images are decoded while the backbone has the last
+        ones."""
+        raw = self._raw(rows)
         if self._cut == 0:
             return images.pixels(raw, self._transform)
         step, made = AT_ONCE[self._device.type], []
@@ -104,12 +105,10 @@ class Extractor:
             blocks = self._source.network()
         return blocks[: self._cut].to(self._device).to(memory_format=torch.channels_last).eval()
 
-    def _raw(self, part: slice) -> Array:
-        splits, start, found = (self._data.x_train, self._data.x_val, self._data.x_test), 0, []
-        for x in splits:
-            low, high = max(part.start - start, 0), min(part.stop - start, len(x))
-            if low < high:
-                found.append(x[low:high])
+    def _raw(self, rows: Array) -> Array:
+        start, found = 0, []
+        for x in (self._data.x_train, self._data.x_val, self._data.x_test):
+            found.append(x[rows[(rows >= start) & (rows < start + len(x))] - start])
             start += len(x)
         return np.concatenate(found)
 

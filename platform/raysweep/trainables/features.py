@@ -122,9 +122,9 @@ class Features:
         done = {p.name for p in (self.folder / "done").iterdir()}
         return [i for i in range(-(-self.count // SHARD)) if f"{i:06d}" not in done]
 
-    def fill(self, shard: int, compute: Callable[[slice], Array]) -> int:
+    def fill(self, shard: int, compute: Callable[[Array], Array]) -> int:
         """Compute a shard unless it exists or another process computes it. Return the number of rows
-        computed.
+        computed. `compute` gets the numbers of rows, in ascending order.
 
         Raises DataError when the results are not finite, or too large for the type.
         """
@@ -132,26 +132,63 @@ class Features:
         with _claimed(self.folder / f"claim-{shard:06d}") as mine:
             if not mine or mark.exists():
                 return 0
-            part = slice(shard * SHARD, min((shard + 1) * SHARD, self.count))
-            with np.errstate(over="ignore"):
-                data = np.ascontiguousarray(compute(part), dtype=self.dtype)
-            if data.dtype.kind == "f" and not np.isfinite(data).all():
-                raise DataError(f"features: numbers came out that {self.dtype} cannot hold. Use float32")
-            with (self.folder / "rows").open("r+b") as file:
-                file.seek(shard * SHARD * data[0].nbytes)
-                file.write(data.data)  # not mapped, so that a full disk raises an error
-                file.flush()
-                os.fsync(file.fileno())
-            disk.write(mark, str(zlib.crc32(data.data)), sync=False)
-            return part.stop - part.start
+            part = np.arange(shard * SHARD, min((shard + 1) * SHARD, self.count))
+            missing = np.setdiff1d(part, self._sampled())
+            if len(missing):
+                self._write(missing, self._fitting(compute(missing)))
+            disk.write(mark, str(zlib.crc32(self.rows()[part].data)), sync=False)
+            return len(missing)
 
-    def complete(self, compute: Callable[[slice], Array]) -> int:
+    def sample(self, rows: Array, compute: Callable[[Array], Array]) -> Array:
+        """Some rows, by their numbers in ascending order. Those that are missing are computed, and need not be computed
+        again when their shard is."""
+        missing = np.setdiff1d(rows, np.concatenate([self._sampled(), self._in_shards()]))
+        if len(missing):
+            data = self._fitting(compute(missing))
+            self._write(missing, data)
+            name = hashlib.sha256(missing.tobytes()).hexdigest()[:32]
+            about = {"rows": missing.tolist(), "crc": zlib.crc32(data.data)}
+            disk.write(self.folder / "done" / f"{name}.sample", json.dumps(about), sync=False)
+        found: Array = self.rows()[rows]
+        return found
+
+    def _sampled(self) -> Array:
+        """The numbers of the rows that are there as part of a sample, and whole."""
+        found, rows = [np.zeros(0, int)], self.rows()
+        for path in (self.folder / "done").glob("*.sample"):
+            about = json.loads(path.read_text())
+            if zlib.crc32(rows[about["rows"]].data) == about["crc"]:
+                found.append(np.asarray(about["rows"]))
+        return np.concatenate(found)
+
+    def _in_shards(self) -> Array:
+        """The numbers of the rows whose shard is there."""
+        every = np.arange(self.count)
+        return every[~np.isin(every // SHARD, self.pending())]
+
+    def _fitting(self, data: Array) -> Array:
+        """Rows as they are kept. Raises DataError for numbers that cannot be."""
+        with np.errstate(over="ignore"):
+            data = np.ascontiguousarray(data, dtype=self.dtype)
+        if data.dtype.kind == "f" and not np.isfinite(data).all():
+            raise DataError(f"features: numbers came out that {self.dtype} cannot hold. Use float32")
+        return data
+
+    def _write(self, rows: Array, data: Array) -> None:
+        with (self.folder / "rows").open("r+b") as file:
+            for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
+                file.seek(int(rows[run[0]]) * data[0].nbytes)
+                file.write(data[run].data)  # not mapped, so that a full disk raises an error
+            file.flush()
+            os.fsync(file.fileno())
+
+    def complete(self, compute: Callable[[Array], Array]) -> int:
         """Compute shards until all exist. Return the number of rows computed here."""
         computed = 0
         while pending := self.pending():
             made = sum(self.fill(shard, compute) for shard in pending)
             computed += made
-            if not made:
+            if not made and self.pending() == pending:
                 time.sleep(WAIT)
         return computed
 

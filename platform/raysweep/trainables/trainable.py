@@ -36,6 +36,8 @@ from raysweep.trainables.code import Snapshot, core, file_of, file_of_module, ro
 #   feature_sets(points) -> [arguments]          the feature sets that trials with these points will need
 #   baselines(points) -> [point]                 what a search is to be compared with, given the parts of points that
 #                                                name data and features, and those of the arguments KEPT that are fixed
+#   POOL                                         the backbones that a study may leave to a race (execution/race.py)
+#   sampled(arguments, data, rows) -> dict       how good the features of a few training examples are
 #   check(arguments)                             raises DataError when a set cannot be computed,
 #   pending(arguments, data) -> dict             what of a set is missing: `key`, `folder`, `rows`, `bytes`, `shards`,
 #   extract(arguments, data) -> int              computes it, alongside other processes; returns how many rows
@@ -76,6 +78,8 @@ class Trainable:
     """The points that a search is to be compared with, given the parts of points that name data and features."""
     kept: tuple[str, ...] = ()
     """Other hyperparameters that such a point has, where a study fixes them."""
+    pool: tuple[str, ...] = ()
+    """The backbones that are raced unless a study names some; none if nothing can be raced."""
     file: str = ""
     sha256: str = ""
     """Of the file that holds the function; part of what makes a study reproducible."""
@@ -176,6 +180,7 @@ def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Tra
             feature_sets=getattr(module, "feature_sets", None),
             baselines=getattr(module, "baselines", None),
             kept=getattr(module, "KEPT", ()),
+            pool=getattr(module, "POOL", ()),
             file=file,
             sha256=_sha256(file),
         )

@@ -9,7 +9,7 @@ scratch   the same network with nothing transferred, for comparison
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -110,7 +110,7 @@ def _built(images: Data, p: Transfer, seed: int, held: ExitStack, begins: bool) 
 
     _refuse(p)
     device = training.pick_device(p.device)
-    source = Source(p.backbone, p.weights)
+    source = Source(p.backbone, weights_of(p.weights, p.backbone))
     learner = source if p.transfer in {"feature", "model"} else Source(p.student or p.backbone, "none")
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
@@ -147,7 +147,7 @@ def _head(built: _Built, p: Transfer, seed: int, state: dict[str, Any] | None, p
 
 def _refuse(p: Transfer) -> None:
     """Raise Infeasible for arguments that cannot be combined."""
-    if p.weights == "none" and p.transfer != "scratch":
+    if weights_of(p.weights, p.backbone) == "none" and p.transfer != "scratch":
         raise Infeasible(f"weights: none has nothing to transfer by {p.transfer}. Use transfer: scratch")
     if p.transfer == "feature" and p.augment != "none":
         raise Infeasible(
@@ -341,6 +341,11 @@ FEATURE_ARGUMENTS = (
 """The arguments that determine which features a trial needs."""
 
 
+def weights_of(weights: str | Mapping[str, str], backbone: str) -> str:
+    """The weights of one backbone, where they are given for several."""
+    return weights if isinstance(weights, str) else weights.get(backbone, "default")
+
+
 def feature_sets(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The feature sets that trials with these partial points need: arguments of `check`, `pending`,
     `extract`."""
@@ -349,6 +354,7 @@ def feature_sets(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     for point in points:
         one = defaults | point
         kind, start = one.pop("transfer"), one.pop("start")
+        one["weights"] = weights_of(one["weights"], one["backbone"])
         if kind == "model" and start == "probe":
             kind = "probe"  # which stands on the features of the whole backbone
         one["frozen"] = kind in {"feature", "relation", "probe"}
@@ -369,11 +375,38 @@ def baselines(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for point in points:
         about = {n: v for n, v in point.items() if n != "start"}
-        if point.get("transfer", "feature") != "feature" or point.get("weights") == "none":
+        weights = weights_of(point.get("weights", "default"), point.get("backbone", Transfer.backbone))
+        if point.get("transfer", "feature") != "feature" or weights == "none":
             continue
         if (one := about | {"solver": "exact"}) not in found:
             found.append(one)
     return found
+
+
+POOL = ("mobilenet_v3_small", "resnet18", "efficientnet_v2_s", "regnet_y_3_2gf", "convnext_tiny")
+"""The backbones that `backbone: auto` stands for: of several sizes, and good at transfer with little data."""
+
+
+def sampled(arguments: dict[str, Any], data: Data, rows: Array) -> dict[str, Any]:
+    """How well a linear head on some features does, which are computed if need be: the `scores` of the training
+    examples `rows` (see `exact.leave_one_out`), and the `seconds` of computing the features of an image."""
+    import time
+
+    import torch
+
+    from raysweep.trainables import exact
+    from raysweep.trainables.extraction import entry_of
+
+    extractor = _extractor(arguments, data)
+    extractor.check()
+    with closing(entry_of(extractor, of_point(Transfer, arguments))) as entry:
+        x = entry.sample(rows, extractor.compute)[:, 0]
+    began = time.perf_counter()
+    extractor.compute(rows[:1])
+    seconds = time.perf_counter() - began
+    y = torch.as_tensor(data.y_train[rows])
+    scores = exact.leave_one_out(torch.as_tensor(np.array(x)), y, len(data.classes))
+    return {"scores": scores.tolist(), "seconds": seconds}
 
 
 def check(arguments: dict[str, Any]) -> None:
@@ -412,7 +445,7 @@ def _extractor(arguments: dict[str, Any], data: Data) -> Extractor:
     from raysweep.trainables.extraction import Extractor
 
     p = of_point(Transfer, arguments)
-    source = backbones.Source(p.backbone, p.weights)
+    source = backbones.Source(p.backbone, weights_of(p.weights, p.backbone))
     return Extractor(data, source, source.transform(p.size), None, p, training.pick_device(p.device))
 
 
