@@ -17,12 +17,15 @@ TOY = ("--table", "toy", "--workers", "4", "--seeds", "2", "--processes", "1")
 SMALLEST: dict[str, tuple[str, ...]] = {
     "classic": ("--data", "digits", "--rounds", "1"),
     "digits": ("--seeds", "1", "--trials", "3"),
+    "extraction": ("--data", "images", "--backbones", "squeezenet1_1", "--images", "8", "--rounds", "1"),
     "failures": ("--seeds", "2"),
     "journal": ("--trials", "50"),
     "kinds": ("--points", "1", "--seeds", "2"),
     "overhead": ("--trials", "4"),
     "quality": (*TOY, "--picture", "quality.png"),
+    "race": ("--data", "images", "--weights", "mobilenet.pt", "--splits", "1"),
     "scale": ("--trials", "8", "--at-once", "4", "--pause", "0"),
+    "tabular": ("--data", "diabetes", "--splits", "1", "--trials", "2"),
     "throughput": ("--reports", "20"),
     "winner": ("--seeds", "1", "--data", "breast_cancer"),
     "transfer": ("--data", "images", "--weights", "mobilenet.pt", "--measured", "1", "1"),
@@ -62,7 +65,7 @@ def test_what_the_journal_costs_is_measured(tmp_path: Path) -> None:
 def test_a_benchmark_runs_in_its_smallest_form(name: str, here: Path) -> None:
     if name == "quality":
         pytest.importorskip("matplotlib")
-    if name == "transfer":
+    if name in {"extraction", "race", "transfer"}:
         material(here)
     assert bench(name, here, *SMALLEST[name]).strip()
 

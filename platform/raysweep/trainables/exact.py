@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-DECAYS = tuple(10.0 ** (1 - i / 2) for i in range(13))
+DECAYS = tuple(10.0**power for power in range(1, -6, -1))
 """From which the best is chosen: 10 to 1e-5."""
-WORSE = 3
+WORSE = 2
 """Decays in a row without a lower validation loss, after which no smaller ones are tried."""
 MOST = 1 << 26
 """Numbers in the features that are solved for, half a gigabyte; of more, a random part of the examples is taken."""
@@ -63,18 +63,35 @@ def solve(
     `classes` is 0 for a regression; `smoothing` is label smoothing, and `weights` are the classes' in the loss.
     """
     train, val = train.part(), val.part()
-    x = train.x.double()
+    x, mean, scale = _centred(train.x)
+    z, vectors, values = _components(x)
+    fit = (
+        _logistic(z, values, train.y, classes, smoothing, weights) if classes else _ridge(z, values, train.y)
+    )
+    z_val = ((val.x.double() - mean) / scale) @ vectors
+    weight, bias, chosen = _best(fit, z_val, val.y, decay, classes)
+    weight = weight @ vectors.T / scale
+    return Head(weight.float(), (bias - weight @ mean).float(), chosen)
+
+
+def _centred(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Features around 0 with a root mean square of 1; their mean, and what they were divided by."""
+    x = x.double()
     mean = x.mean(0)
     scale = (x - mean).square().mean().sqrt().clamp(min=1e-12)
-    x, x_val = (x - mean) / scale, (val.x.double() - mean) / scale
-    rows = None
-    if x.shape[1] > len(x):  # the weights are combinations of the examples, of which there are fewer
-        u, s, rows = torch.linalg.svd(x, full_matrices=False)
-        x, x_val = u * s, x_val @ rows.T
-    heads = _logistic(x, train.y, classes, smoothing, weights) if classes else _ridge(x, train.y)
-    weight, bias, chosen = _best(heads, x_val, val.y, decay, classes)
-    weight = (weight if rows is None else weight @ rows) / scale
-    return Head(weight.float(), (bias - weight @ mean).float(), chosen)
+    return (x - mean) / scale, mean, scale
+
+
+def _components(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The principal components `[n, q]` of features, the vectors `[width, q]` that give them, and the sums of their
+    squares. There are no more than examples or features, so no more weights are solved for."""
+    wide = x.shape[1] > len(x)
+    values, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
+    kept = values > 1e-12 * values[-1].clamp(min=1e-12)
+    values, vectors = values[kept], vectors[:, kept]
+    if wide:
+        vectors = x.T @ (vectors / values.sqrt())
+    return x @ vectors, vectors, values
 
 
 def leave_one_out(x: Tensor, y: Tensor, classes: int) -> Tensor:
@@ -82,16 +99,14 @@ def leave_one_out(x: Tensor, y: Tensor, classes: int) -> Tensor:
     it is wrong; of numbers, minus the squared error. The decay is the best of DECAYS. The formula is
     exact (Allen 1974).
     """
-    x = x.double()
-    x = x - x.mean(0)
-    u, s, _ = torch.linalg.svd(x / x.square().mean().sqrt().clamp(min=1e-12), full_matrices=False)
+    z, _, values = _components(_centred(x)[0])
     target = functional.one_hot(y, classes).double() if classes else y.double()[:, None]
     center = target.mean(0)
     best, lowest = target, float("inf")
     for decay in DECAYS:
-        shrunk = s**2 / (s**2 + len(x) * decay / 2)
-        weight = (u**2 * shrunk).sum(1, keepdim=True) + 1 / len(x)  # of an example in what is said of it
-        said = u @ (shrunk[:, None] * (u.T @ (target - center))) + center
+        inverse = 1 / (values + len(z) * decay / 2)
+        weight = (z.square() @ inverse)[:, None] + 1 / len(z)  # of an example in what is said of it
+        said = z @ (inverse[:, None] * (z.T @ (target - center))) + center
         said = target - (target - said) / (1 - weight).clamp(min=1e-9)
         loss = float((said - target).square().mean())
         if loss < lowest:
@@ -126,29 +141,28 @@ def _best(heads: Solver, x: Tensor, y: Tensor, decay: float, classes: int) -> tu
     return best
 
 
-def _ridge(x: Tensor, y: Tensor) -> Solver:
-    values, vectors = torch.linalg.eigh(x.T @ x)
+def _ridge(z: Tensor, values: Tensor, y: Tensor) -> Solver:
     y = y.double()
     center = y.mean()
-    target = vectors.T @ (x.T @ (y - center))
+    target = z.T @ (y - center)
+    return lambda decay: ((target / (values + len(z) * decay / 2))[None], center[None])
+
+
+def _logistic(
+    z: Tensor, values: Tensor, y: Tensor, classes: int, smoothing: float, weights: Tensor | None
+) -> Solver:
+    """Solutions by L-BFGS, each beginning from the one before. The components are scaled so that the loss is about as
+    curved in every direction: half their variance bounds the curvature (Boehning 1992)."""
+    each = torch.ones(len(z), dtype=z.dtype, device=z.device) if weights is None else weights[y].to(z)
+    weight, bias = z.new_zeros(classes, z.shape[1]), z.new_zeros(classes)
 
     def solved(decay: float) -> tuple[Tensor, Tensor]:
-        weight = vectors @ (target / (values.clamp(min=0) + len(x) * decay / 2))
-        return weight[None], (center - (x @ weight).mean())[None]
-
-    return solved
-
-
-def _logistic(x: Tensor, y: Tensor, classes: int, smoothing: float, weights: Tensor | None) -> Solver:
-    """Solutions by L-BFGS, each beginning from the one before."""
-    head = torch.zeros(classes, x.shape[1] + 1, dtype=torch.float64, device=x.device, requires_grad=True)
-    each = (
-        torch.ones(len(x), dtype=torch.float64, device=x.device) if weights is None else weights[y].double()
-    )
-
-    def solved(decay: float) -> tuple[Tensor, Tensor]:
+        nonlocal weight, bias
+        scale = (values / len(z) / 2 + decay).sqrt()
+        scaled = z / scale
+        w, b = (weight * scale).requires_grad_(), bias.clone().requires_grad_()
         optimizer = torch.optim.LBFGS(
-            [head],
+            [w, b],
             max_iter=STEPS,
             tolerance_grad=TOLERANCE,
             tolerance_change=0.0,
@@ -157,14 +171,15 @@ def _logistic(x: Tensor, y: Tensor, classes: int, smoothing: float, weights: Ten
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            output = torch.addmm(head[:, -1], x, head[:, :-1].T)
-            losses = functional.cross_entropy(output, y, label_smoothing=smoothing, reduction="none")
-            loss = (each * losses).mean() + decay / 2 * head[:, :-1].square().sum()
+            losses = functional.cross_entropy(
+                functional.linear(scaled, w, b), y, label_smoothing=smoothing, reduction="none"
+            )
+            loss = (each * losses).mean() + decay / 2 * (w / scale).square().sum()
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
         optimizer.step(closure)  # type: ignore[no-untyped-call]
-        found = head.detach().clone()
-        return found[:, :-1], found[:, -1]
+        weight, bias = w.detach() / scale, b.detach()
+        return weight, bias
 
     return solved
