@@ -50,6 +50,9 @@ DATA = {
     "image_size": "for a folder of images: their size in pixels (`mlp` only)",
     "classes": "use these classes only, such as `ants, bees`",
     "skip_bad": "leave out images that cannot be decoded",
+    "numbers": "for a table: how its numbers become inputs, see below",
+    "bins": "for a table: the pieces of `numbers: piecewise`, at most",
+    "drop": "for a table: leave out these columns, such as `name, id`",
 }
 
 
@@ -110,6 +113,7 @@ def _plain(annotation: str) -> str:
         "bool": "true or false",
         "str": "text",
         "list[Count]": "list",
+        "dict[str, str]": "mapping",
     }
     if text.startswith("Annotated"):
         return "number above 0, at most 1" if "Gt" in text else "number from 0 to 1"

@@ -58,12 +58,9 @@ class Transfer(Training):
 
     transfer: Literal["feature", "model", "relation", "scratch"] = "feature"  # what is transferred: see above
     solver: Literal["gradient", "exact"] = "gradient"  # feature: exact solves a linear head, without epochs
-    start: Literal["random", "probe"] = (
-        "random"  # feature, model: probe begins at the linear head solved exactly
-    )
-    backbone: str = "mobilenet_v2"  # a classification model of torchvision, `timm:NAME`, or the small `cnn`
-    # A weights name of torchvision, a file, `models:/STUDY@best` or `none`; or a mapping from backbones to these.
-    weights: str | dict[str, str] = "default"
+    start: Literal["random", "probe"] = "random"  # probe: training begins at the exact linear head
+    backbone: str = "mobilenet_v2"  # a classification model of torchvision, `timm:NAME`, `cnn`, or `auto`
+    weights: str | dict[str, str] = "default"  # a name, a file, `models:/STUDY@best`, `none`, or a mapping
     size: Count | None = None  # the images' size in pixels; by default what the weights expect
     student: str | None = None  # relation: the architecture that learns; by default the backbone's
     relation: NotNegative = 1.0  # relation: the weight of its loss
