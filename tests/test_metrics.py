@@ -76,7 +76,7 @@ def test_a_class_counts_by_its_weight(tmp_path: Path) -> None:
     np.savez(tmp_path / "rare.npz", x=rng.normal(size=(200, 6)), y=(np.arange(200) % 10 == 0).astype(int))
     data = load(str(tmp_path / "rare.npz"))
     n = len(data.y_train)
-    weights = training.class_weights("balanced", data)
+    weights = training.class_weights("balanced", data, torch.device("cpu"))
     expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=data.y_train)
     assert weights is not None and weights.numpy() == pytest.approx(expected)
     options: dict[str, Any] = {

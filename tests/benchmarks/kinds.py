@@ -1,8 +1,9 @@
 """The kinds of transfer beside training from scratch: digits 5 to 9 by 63 examples, from a network that knows 0 to 4.
 
-The source is trained first (search_spaces/digits_source.yaml's network). Then each kind, scratch included, gets the
-same number of random points of the same ranges, on three splits of the data; the best of them by validation counts,
-and its mean and spread over the splits are shown, with the test accuracy of the same epoch's network beside it.
+The source is trained first (search_spaces/digits_source.yaml's network). Then each kind, scratch included, and also the
+head that is solved exactly and fine-tuning that starts from it, gets the same number of random points of the same
+ranges, on three splits of the data; the best of them by validation counts, and its mean and spread over the splits are
+shown, with the test accuracy of the same epoch's network beside it.
 
     python tests/benchmarks/kinds.py [--points 8] [--seeds 3]
 """
@@ -21,7 +22,14 @@ from typing import Any
 from raysweep.trainables.data import load_images
 from raysweep.trainables.transfer import export, transfer
 
-KINDS = ("scratch", "feature", "model", "relation")
+KINDS: dict[str, dict[str, Any]] = {
+    "scratch": {"transfer": "scratch"},
+    "feature": {"transfer": "feature"},
+    "feature, exact": {"transfer": "feature", "solver": "exact"},
+    "model": {"transfer": "model"},
+    "model from the probe": {"transfer": "model", "start": "probe"},
+    "relation": {"transfer": "relation"},
+}
 NETWORK: dict[str, Any] = {"backbone": "shufflenet_v2_x0_5", "size": 32, "epochs": 15, "schedule": "cosine"}
 
 
@@ -48,7 +56,7 @@ def main() -> None:
     *_, (metrics, state) = transfer(data=known, **learn)
     export(learn, state, known, work / "source")
     print(f"source: val_accuracy {metrics['val_accuracy']:.4f} on 0 to 4", flush=True)
-    for kind in KINDS:
+    for kind, arguments in KINDS.items():
         found, tested, began = [], [], time.perf_counter()
         for seed in range(given.seeds):
             rng, best = random.Random(seed), (-1.0, {}, {})
@@ -57,7 +65,7 @@ def main() -> None:
                 tried = {
                     **shared,
                     **point(rng),
-                    "transfer": kind,
+                    **arguments,
                     "weights": str(work / "source"),
                     "seed": seed,
                 }
@@ -67,7 +75,7 @@ def main() -> None:
             found.append(best[0])
             tested.append(export(best[1], best[2], data, work / "tested")["test_accuracy"])
         told = [f"{statistics.mean(v):.4f} +- {statistics.stdev(v):.4f}" for v in (found, tested)]
-        print(f"{kind:9} val {told[0]}  test {told[1]}  ({time.perf_counter() - began:.0f} s)", flush=True)
+        print(f"{kind:20} val {told[0]}  test {told[1]}  ({time.perf_counter() - began:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def load_data(study: Study, journal: Journal, say: Say, loading: Loading) -> dic
     """Each data set, checked, as it is in Ray's store."""
     references = {}
     for arguments, reference, about in loading:
-        described = _got(about)
+        described = got(about)
         key = data_key(study.found, arguments)
         say(f"Data: {described['text']}.")
         problems = list(data_problems(study, described["examples"]["train"], described["metrics"]))
@@ -99,7 +99,7 @@ def _remember(journal: Journal, key: str, fingerprint: str, text: str, **more: A
         journal.append("data", key=key, fingerprint=fingerprint, text=text, **more)
 
 
-def _got(reference: Any) -> Any:
+def got(reference: Any) -> Any:
     """What a task returned. If the task failed, raises an error that says why in one sentence."""
     try:
         return ray.get(reference)
@@ -141,7 +141,7 @@ def fetch(study: Study, journal: Journal, uri: str, say: Say) -> dict[str, str]:
                 if uri == OFF:
                     raise DataError(f"space.{name}: {model} is in MLflow, and tracking is off")
                 say(f"Fetching {model} ...")
-                _got(ray.remote(num_cpus=0)(_download).remote(model, uri, folder))
+                got(ray.remote(num_cpus=0)(_download).remote(model, uri, folder))
             digest = hashlib.sha256((folder / "weights.pt").read_bytes()).hexdigest()
             _remember(journal, model, digest, model)
             folders[model] = str(folder)
@@ -167,7 +167,7 @@ def extract(study: Study, journal: Journal, job: Job, slots: int, say: Say) -> N
     pending, work = (ray.remote(**as_options(study))(f) for f in (_pending, _work))
     for arguments in sets:
         for reference in job.data.values():
-            about = _got(pending.remote(module, arguments, reference, *limits))
+            about = got(pending.remote(module, arguments, reference, *limits))
             if not about:
                 continue
             what, began = f"{about['rows']:,} images through {arguments['backbone']}", time.monotonic()
@@ -198,7 +198,7 @@ def _watched(tasks: list[Any], folder: Path, shards: int, say: Say) -> int:
     there = _marks(folder)
     while left:
         ready, left = ray.wait(left, timeout=TELL)
-        images += sum(_got(reference) for reference in ready)
+        images += sum(got(reference) for reference in ready)
         done = _marks(folder) - there
         if not ready and 0 < done < shards:
             spent = time.monotonic() - began

@@ -18,7 +18,7 @@ import ray
 
 from raysweep.errors import DataError, RaysweepError
 from raysweep.execution.executions import Job, limit_process
-from raysweep.execution.preparation import Say, as_options
+from raysweep.execution.preparation import Say, as_options, got
 from raysweep.journal.journal import Journal
 from raysweep.storage import disk
 from raysweep.study.shared import race_arguments
@@ -56,21 +56,19 @@ def race(study: Study, journal: Journal, job: Job, say: Say) -> Study:
     order = sample_order(data.y_train, len(data.classes))
     module, limits = study.found.function.__module__, (study.per_trial.gpu, study.per_trial.threads)
     task = ray.remote(**as_options(study))(_sampled)
-    optional = AUTO in study.space["backbone"].options  # type: ignore[attr-defined]
+    optional = AUTO in study.space["backbone"].values()
     say(f"Racing {len(candidates)} backbones on samples of {len(order):,} images ...")
 
     def run(names: Sequence[str], rows: Array) -> dict[str, Ran]:
         tasks = {n: task.remote(module, candidates[n], reference, rows, *limits) for n in names}
-        found = {}
-        for name, reference_ in tasks.items():
-            result = ray.get(reference_)
-            if isinstance(result, str):
-                if not optional:
-                    raise DataError(result)
-                say(f"Racing: {name} is left out: {result}")
-            else:
-                found[name] = Ran(np.array(result["scores"]), result["seconds"])
-        return found
+        results = {name: got(one) for name, one in tasks.items()}
+        for name, why in results.items():
+            if isinstance(why, str) and not optional:
+                raise DataError(why)
+            if isinstance(why, str):
+                say(f"Racing: {name} is left out: {why}")
+        there = {n: r for n, r in results.items() if not isinstance(r, str)}
+        return {n: Ran(np.array(r["scores"]), r["seconds"]) for n, r in there.items()}
 
     kept, known, images = compete(list(candidates), order, len(data.classes), run, say)
     each = {n: {"mean": r.mean, "images": len(r.scores), "seconds": r.seconds} for n, r in known.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -287,19 +288,16 @@ class Study(BaseModel):
         What is only for others goes."""
         if not kept or not set(kept) <= set(self.candidates):
             return self
-        forms = {name: p.form() for name, p in self.space.items()}
-        forms["backbone"] = list(kept) if len(kept) > 1 else kept[0]
-        while True:
-            gone = [
-                name
-                for name, p in self.space.items()
-                if name in forms
-                and any(above not in forms or (above == "backbone" and value not in kept)
-                        for above, value in (p.when or {}).items())
-            ]  # fmt: skip
-            if not gone:
-                break
-            forms = {name: form for name, form in forms.items() if name not in gone}
+        forms: dict[str, Any] = {}
+        for name, p in self.space.items():
+            when = dict(p.when or {})
+            if "backbone" in when:
+                wanted = when["backbone"]
+                left = [one for one in (wanted if isinstance(wanted, list) else [wanted]) if one in kept]
+                when["backbone"] = left[0] if len(left) == 1 else left
+            there = all(above in forms and wanted != [] for above, wanted in when.items())
+            if there and (p.each is None or p.each in forms):
+                forms[name] = list(kept) if name == "backbone" else replace(p, when=when or None).form()
         copy = self.model_copy(update={"space": Space(forms), "race": False})
         for name in [n for n, v in vars(type(self)).items() if isinstance(v, cached_property)]:
             copy.__dict__.pop(name, None)

@@ -20,8 +20,9 @@ DECAYS = tuple(10.0**power for power in range(1, -6, -1))
 """From which the best is chosen: 10 to 1e-5."""
 WORSE = 2
 """Decays in a row without a lower validation loss, after which no smaller ones are tried."""
-MOST = 1 << 26
-"""Numbers in the features that are solved for, half a gigabyte; of more, a random part of the examples is taken."""
+MOST = 1 << 25
+"""Numbers in the features that are solved for, a quarter of a gigabyte; of more, a random part of the examples is
+taken."""
 STEPS, TOLERANCE = 500, 1e-7  # of L-BFGS, at most; the gradient's largest entry at which it ends
 
 
@@ -36,7 +37,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Split:
-    """Features `[n, width]`, and classes (int64) or standardised numbers `[n]`."""
+    """Features `[n, width]`, and classes (int64) or standardised numbers `[n]`, whose device computes."""
 
     x: Tensor
     y: Tensor
@@ -47,7 +48,7 @@ class Split:
         if len(self.x) <= rows:
             return self
         chosen = torch.randperm(len(self.x), generator=torch.Generator().manual_seed(0))[:rows].sort().values
-        return Split(self.x[chosen], self.y[chosen.to(self.y.device)])
+        return Split(self.x[chosen.to(self.x.device)], self.y[chosen.to(self.y.device)])
 
 
 def solve(
@@ -63,12 +64,12 @@ def solve(
     `classes` is 0 for a regression; `smoothing` is label smoothing, and `weights` are the classes' in the loss.
     """
     train, val = train.part(), val.part()
-    x, mean, scale = _centred(train.x)
+    x, mean, scale = _centred(train.x.to(train.y.device))
     z, vectors, values = _components(x)
     fit = (
         _logistic(z, values, train.y, classes, smoothing, weights) if classes else _ridge(z, values, train.y)
     )
-    z_val = ((val.x.double() - mean) / scale) @ vectors
+    z_val = ((val.x.to(train.y.device).double() - mean) / scale) @ vectors
     weight, bias, chosen = _best(fit, z_val, val.y, decay, classes)
     weight = weight @ vectors.T / scale
     return Head(weight.float(), (bias - weight @ mean).float(), chosen)

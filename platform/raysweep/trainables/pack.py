@@ -257,7 +257,7 @@ class Member:
         """`model`, whose only parameters are those of a perceptron of this shape, gives their first values and
         their names."""
         self.shape, self.p, self._seed, self._pack = shape, p, seed, pack
-        self.class_weights = class_weights(p.class_weight, pack.data)
+        self.class_weights = class_weights(p.class_weight, pack.data, torch.device("cpu"))
         self._epoch, self._lowest, self._waited = 0, math.inf, 0
         if state is not None:
             model.load_state_dict(state["model"])

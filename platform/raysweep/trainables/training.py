@@ -142,7 +142,7 @@ def scores_of(
     return {f"{prefix}_{name}": value for name, value in scores(output, split.y, names, scale).items()}
 
 
-def class_weights(kind: str, data: Data) -> Tensor | None:
+def class_weights(kind: str, data: Data, device: torch.device) -> Tensor | None:
     """The weight `[classes]` of each class in the loss, 1 on average over the training examples; None if all are 1.
     Raises Infeasible when there are no classes."""
     if kind == "none":
@@ -150,7 +150,7 @@ def class_weights(kind: str, data: Data) -> Tensor | None:
     if not data.classes:
         raise Infeasible("class_weight: the target is a number, so there are no classes to weigh")
     counts = torch.bincount(torch.as_tensor(np.array(data.y_train)), minlength=data.outputs)
-    return len(data.y_train) / (data.outputs * counts.clamp(min=1)).float()
+    return (len(data.y_train) / (data.outputs * counts.clamp(min=1)).float()).to(device)
 
 
 def calibrate(model: nn.Module, last: Iterable[nn.Linear], data: Data, device: torch.device) -> float:
@@ -253,8 +253,7 @@ def fit(
         epoch, lowest, waited = state["epoch"], state["lowest"], state["waited"]
     train = Tensors(data.x_train, data.y_train, data, device)
     val = Tensors(data.x_val, data.y_val, data, device)
-    weights = class_weights(p.class_weight, data)
-    weights = weights if weights is None else weights.to(device)
+    weights = class_weights(p.class_weight, data, device)
     cuda = [device] if device.type == "cuda" else []
     while epoch < p.epochs and (p.patience is None or waited < p.patience):
         epoch += 1

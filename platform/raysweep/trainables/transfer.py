@@ -245,12 +245,12 @@ def _solution(data: Data, p: Transfer, decay: float, device: torch.device) -> tu
     train = training.Tensors(data.x_train.reshape(-1, width), data.y_train.repeat(views), data, device)
     val = training.Tensors(data.x_val[:, 0], data.y_val, data, device)
     head = exact.solve(
-        exact.Split(train.x.to(device), train.y),
-        exact.Split(val.x.to(device), val.y),
+        exact.Split(train.x, train.y),
+        exact.Split(val.x, val.y),
         len(data.classes),
         decay,
         p.label_smoothing,
-        training.class_weights(p.class_weight, data),
+        training.class_weights(p.class_weight, data, device),
     )
     return head.weight, head.bias
 
@@ -260,12 +260,11 @@ def _solved(
 ) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
     """Solve the head: one epoch, whatever `epochs` says."""
     from raysweep.trainables import training
+    from raysweep.trainables.network import start
 
     if state is not None:
         return
     data, device = built.data, built.device
-    from raysweep.trainables.network import start
-
     start(built.model.head, *_solution(data, p, p.weight_decay, device))
     metrics: dict[str, float] = {}
     for name, x, y in (("train", data.x_train, data.y_train), ("val", data.x_val, data.y_val)):
