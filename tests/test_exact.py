@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from raysweep.search.sessions import open_session
 from raysweep.study.shared import baselines
 from raysweep.trainables import exact
 from raysweep.trainables.exact import Split, solve
+from raysweep.trial import best
 
 RNG = np.random.default_rng(0)
 
@@ -169,6 +171,32 @@ def test_a_search_is_what_it_is_without_its_baselines(algorithm: Any, killed: bo
         return [t.point for t in trials_ if not t.baseline]
 
     assert points("with", True) == points("without", False)
+
+
+def test_finalists_are_of_the_search_and_the_baseline_stands_among_them(tmp_path: Path) -> None:
+    for value, winner in ((0.99, 0), (0.1, 3)):
+        what = study(finalists={"top": 1, "repeats": 2}, trials=2, scheduler="none", name=f"s{winner}")
+        journal = Journal(tmp_path / what.name)
+        open_session(what, journal)
+        loop = Loop(what, journal)
+        while (trial := loop.next()) is not None:
+            loop.started(trial.number, "w")
+            accuracy = value if trial.baseline else 0.5 + trial.number / 100
+            loop.reported(trial.number, 1, {"val_accuracy": accuracy}, 0.1)
+            loop.end(trial.number, "completed", "")
+        assert [t.of for t in journal.trials] == [None, None, None, 2] and loop.complete
+        assert best(journal.trials, what.objective) == journal.trials[winner]
+        journal.close()
+
+
+def test_a_later_study_does_not_take_a_baseline_for_a_point(tmp_path: Path) -> None:
+    from raysweep.search.warm_start import _row
+    from raysweep.trial import Report, Trial
+
+    what = study(space={"lr": 1e-3, "views": ["plain", "flip"]})
+    trial = Trial(0, baselines(what)[0], "completed", (Report(1, {"val_accuracy": 0.9}, 0.0),))
+    assert _row(trial, what) is not None, "else this shows nothing"
+    assert _row(dataclasses.replace(trial, baseline=True), what) is None
 
 
 @pytest.mark.slow

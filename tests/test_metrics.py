@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from raysweep.trainables.data import Data, load
 from raysweep.trainables.metrics import scores
 from raysweep.trainables.mlp import export, mlp, network
 
+RNG = np.random.default_rng(0)
 OUTPUT, PREDICTED = (
     {
         "two classes": (torch.randn(200, 2), 2),
@@ -35,7 +38,7 @@ OUTPUT, PREDICTED = (
 def test_the_metrics_are_scikit_learn_s(kind: str) -> None:
     output, classes = OUTPUT[kind]
     y = torch.randint(classes, (len(output),), generator=PREDICTED)
-    said, chances = output.argmax(1), output.double().softmax(1)
+    said, chances = output.argmax(1), output.double().softmax(1).round(decimals=12)  # so that ties are ties
     found = scores(output, y, ("balanced_accuracy", "f1", "auc"))
     assert found["balanced_accuracy"] == pytest.approx(theirs.balanced_accuracy_score(y, said))
     assert found["f1"] == pytest.approx(theirs.f1_score(y, said, average="macro"))
@@ -47,9 +50,29 @@ def test_the_metrics_are_scikit_learn_s(kind: str) -> None:
     )
 
 
-def test_a_metric_without_a_value_says_why() -> None:
-    with pytest.raises(Infeasible, match="auc: the examples are all of one class"):
-        scores(torch.randn(5, 2), torch.ones(5, dtype=torch.int64), ["auc"])
+def test_a_metric_without_a_value_says_why_and_ends_no_export(tmp_path: Path) -> None:
+    y = np.arange(80) % 2
+    np.savez(
+        tmp_path / "x.npz",
+        x=RNG.normal(size=(80, 3)),
+        y=y,
+        x_test=RNG.normal(size=(9, 3)),
+        y_test=np.ones(9, int),
+    )
+    data = load(str(tmp_path / "x.npz"))
+    *_, (metrics, state) = mlp(data=data.scoring({"val_auc"}), epochs=1)
+    assert 0 <= metrics["val_auc"] <= 1
+    tested = export({"epochs": 1}, state, data, tmp_path / "model")
+    assert "test_f1" in tested and "test_auc" not in tested
+    alone = dataclasses.replace(data, y_val=np.ones_like(data.y_val)).scoring({"val_auc"})
+    with pytest.raises(Infeasible, match="val_auc has no value: the examples are all of one class"):
+        next(mlp(data=alone, epochs=1))
+
+
+def test_scores_far_apart_have_an_order() -> None:
+    output = torch.tensor([[0.0, v] for v in (50, 60, 70, 80)])
+    assert scores(output, torch.tensor([0, 0, 1, 1]), ["auc"])["auc"] == 1.0
+    assert math.isnan(scores(output * math.nan, torch.tensor([0, 0, 1, 1]), ["auc"])["auc"])
 
 
 def test_what_a_study_names_is_reported_and_only_that(digits: Data) -> None:
@@ -141,6 +164,19 @@ def test_a_calibrated_model_fits_the_validation_data_best(digits: Data, tmp_path
     assert -np.log(right).mean() == pytest.approx(tested["test_loss"], rel=1e-4), (
         "what is exported is calibrated"
     )
+
+
+def test_of_what_is_all_right_no_probability_becomes_certain(tmp_path: Path) -> None:
+    """Data that can be separated would have the outputs grow without end."""
+    x = np.concatenate([RNG.normal(-3, 1, (200, 2)), RNG.normal(3, 1, (200, 2))])
+    np.savez(tmp_path / "x.npz", x=x, y=np.repeat([0, 1], 200))
+    data = load(str(tmp_path / "x.npz"))
+    *_, (metrics, state) = mlp(data=data, epochs=5, lr=1e-2, units=8)
+    assert metrics["val_accuracy"] == 1.0
+    tested = export({"epochs": 5, "units": 8, "calibrate": True}, state, data, tmp_path / "model")
+    plain = export({"epochs": 5, "units": 8}, state, data, tmp_path / "plain")
+    assert tested["temperature"] == pytest.approx(1.0)
+    assert tested["test_loss"] == pytest.approx(plain["test_loss"])
 
 
 def test_a_study_may_name_any_of_them() -> None:

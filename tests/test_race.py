@@ -15,6 +15,8 @@ from sklearn.linear_model import Ridge
 from raysweep import Study, load, run
 from raysweep.errors import DataError, StudyError
 from raysweep.execution.race import Array, Ran, compete, sample_order, survivors
+from raysweep.journal.journal import Journal
+from raysweep.search.sessions import open_session
 from raysweep.study.shared import race_arguments
 from raysweep.trainables import exact
 
@@ -107,7 +109,8 @@ def test_leaving_one_out_is_leaving_one_out(n: int, width: int, classes: int, mo
 
 def study(**more: Any) -> Study:
     space = {"data": "digits", "classes": "7, 8", "size": 16, "epochs": 1, "lr": {"float": [1e-3, 1e-2]}}
-    space |= {"backbone": ["cnn", "resnet18", "vgg11"], **more.pop("space", {})}
+    given = more.pop("space", {})
+    space |= {**({} if "backbone" in given else {"backbone": ["cnn", "resnet18", "vgg11"]}), **given}
     return Study(
         **{
             "name": "s",
@@ -127,6 +130,42 @@ def test_auto_stands_for_some_of_torchvision_s() -> None:
     what = study(space={"backbone": "auto"}, race=False)
     assert set(what.candidates) <= set(models.list_models(module=models)) and len(what.candidates) >= 3
     assert study(race=False).candidates == []
+
+
+def test_a_race_that_was_killed_before_the_first_report_is_remembered(tmp_path: Path) -> None:
+    """Session after session with the same file."""
+    what = study()
+    for session in range(3):
+        journal = Journal(tmp_path / "s")
+        mine = what.narrowed(journal.history.raced.get("kept", []))
+        open_session(mine, journal)
+        if session == 0:
+            after = what.narrowed(["cnn", "vgg11"])
+            each = {n: {"mean": 0.5, "images": 100, "seconds": 1.0} for n in what.candidates}
+            journal.append("raced", kept=["cnn", "vgg11"], images=300, each=each)
+            journal.append("changed", study=after.to_dict(), added={})
+        assert journal.history.raced["kept"] == ["cnn", "vgg11"]
+        assert journal.history.study["study"]["space"]["backbone"] == ["cnn", "vgg11"]
+        journal.close()
+
+
+def test_conditions_and_priors_of_the_backbone_stay() -> None:
+    space = {
+        "transfer": ["feature", "model"],
+        "backbone": {
+            "choice": ["cnn", "resnet18", "vgg11"],
+            "when": {"transfer": "feature"},
+            "prior": "vgg11",
+        },
+        "weights": {"choice": ["w.pt"], "when": {"backbone": "resnet18"}},
+    }
+    what = study(space=space)
+    assert {n: a["weights"] for n, a in race_arguments(what, {}).items()} == {
+        "cnn": "default", "resnet18": "w.pt", "vgg11": "default",
+    }  # fmt: skip
+    kept = what.narrowed(["cnn", "vgg11"]).space["backbone"]
+    assert (kept.values(), kept.when, kept.prior) == (["cnn", "vgg11"], {"transfer": "feature"}, "vgg11")
+    assert what.narrowed(["cnn", "resnet18"]).space["backbone"].prior is None
 
 
 def test_each_candidate_has_its_own_weights() -> None:

@@ -239,7 +239,8 @@ def test_the_mlp_is_searched_tested_and_exported(ray: Any, here: Path) -> None:
     result = raysweep.run(
         quick(name="mlp", trainable="mlp", minimize=None, maximize="val_accuracy", space=space)
     )
-    assert set(result.test) == {"test_loss", "test_accuracy"}
+    scores = {"test_balanced_accuracy", "test_f1", "test_auc"}
+    assert set(result.test) == {"test_loss", "test_accuracy"} | scores
     assert sorted(p.name for p in (result.folder / "best").iterdir()) == [
         "model.json",
         "tables",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from raysweep import Study, run
 from raysweep.errors import DataError, Infeasible
 from raysweep.trainables import backbones, images, relations
 from raysweep.trainables.backbones import Source
-from raysweep.trainables.data import Data, load_images
+from raysweep.trainables.data import Data, View, load_images
 from raysweep.trainables.features import Features, TooLargeError
 from raysweep.trainables.network import pooled
 from raysweep.trainables.predict import Predictor
@@ -247,6 +248,19 @@ def test_what_cannot_go_together_is_refused(more: dict[str, Any], said: str, giv
         next(transfer(**given(**more)))
 
 
+def test_trained_on_all_data_an_exact_head_has_the_decay_that_was_best_before(
+    given: Made, digits: Data
+) -> None:
+    """The validation data are then among the training data, and would choose a decay that is too small."""
+    rng = np.random.default_rng(0)
+    noise = dataclasses.replace(digits, y_train=rng.integers(2, size=len(digits.y_train)))
+    (_, state), *_ = transfer(**{**given(solver="exact"), "data": noise})
+    whole = dataclasses.replace(noise, view=View("whole"))
+    (_, refitted), *_ = transfer(**{**given(solver="exact"), "data": whole})
+    size = [float(s["model"]["head.1.weight"].norm()) for s in (state, refitted)]
+    assert size[1] < 2 * size[0]
+
+
 def test_relations_are_the_same_up_to_scale_and_turning() -> None:
     torch.manual_seed(0)
     x = torch.randn(20, 6)
@@ -308,6 +322,23 @@ def test_a_sample_is_not_computed_again(tmp_path: Path) -> None:
     assert (second.rows() == numbers(np.arange(200))).all()
     asked.clear()
     assert (second.sample(small, counted) == numbers(small)).all() and not asked
+    third = entry(tmp_path, "third")
+    third.sample(small, counted)
+    for file in (third.folder / "done").glob("*.sample"):
+        file.write_text("")  # as a power failure leaves it
+    assert third.complete(counted) == 200 and (third.rows() == numbers(np.arange(200))).all()
+
+
+def test_a_sample_changes_nothing_that_another_process_has_finished_meanwhile(tmp_path: Path) -> None:
+    first, second, small = entry(tmp_path), entry(tmp_path), np.arange(3, 200, 7)
+
+    def late(rows: Any) -> Any:
+        second.complete(numbers)
+        return numbers(rows) + 1e-3  # as another batch might round
+
+    assert (first.sample(small, late) == numbers(small)).all()
+    first.verify()
+    assert first.pending() == []
 
 
 @pytest.mark.parametrize("gone", ["about.json", "rows", "done"])

@@ -179,14 +179,16 @@ def asked(trials: Iterable[Trial]) -> int:
 
 def ranking(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
     """The trials that have a score (so far, if they have not ended), best first. Ties go to the earlier
-    trial. Finalists that have ended come before all others: their means decide.
+    trial. Finalists that have ended come before all others: their means decide. Baselines stand among them, since
+    nothing was chosen from several.
 
     With several objectives the Pareto front comes first, then the front of the rest, and so on (Deb et al. 2002),
     each sorted by the leading objective.
     """
-    finalists = [t for t in trials if t.of is not None and t.ended]
-    if finalists and len(finalists) < len(trials):
-        others = [t for t in trials if t.of is None or not t.ended]
+    finalists = [t for t in trials if t.ended and (t.of is not None or t.baseline)]
+    if any(t.of is not None for t in finalists) and len(finalists) < len(trials):
+        first = {t.number for t in finalists}
+        others = [t for t in trials if t.number not in first]
         return [*ranking(finalists, objective), *ranking(others, objective)]
     known, losses = {t.number: t for t in trials}, _losses(trials, objective)
     ranked: list[Trial] = []
@@ -208,6 +210,7 @@ def ranked_first(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
 def front(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
     """The trials that no other trial dominates, sorted by the leading objective."""
     final = [t for t in trials if t.of is not None and t.score(objective)]
+    final += [t for t in trials if t.baseline] if final else []
     best = set(undominated(_losses(final or trials, objective)))
     return [t for t in ranking(trials, objective) if t.number in best]
 

@@ -22,7 +22,7 @@ from raysweep.execution.preparation import Say, as_options, got
 from raysweep.journal.journal import Journal
 from raysweep.storage import disk
 from raysweep.study.shared import race_arguments
-from raysweep.study.study import AUTO, Study
+from raysweep.study.study import Study
 
 KEPT = 2
 SMALLEST, OF_EACH = 100, 10  # images of a first sample: at least so many, and so many of each class
@@ -56,14 +56,13 @@ def race(study: Study, journal: Journal, job: Job, say: Say) -> Study:
     order = sample_order(data.y_train, len(data.classes))
     module, limits = study.found.function.__module__, (study.per_trial.gpu, study.per_trial.threads)
     task = ray.remote(**as_options(study))(_sampled)
-    optional = AUTO in study.space["backbone"].values()
     say(f"Racing {len(candidates)} backbones on samples of {len(order):,} images ...")
 
     def run(names: Sequence[str], rows: Array) -> dict[str, Ran]:
         tasks = {n: task.remote(module, candidates[n], reference, rows, *limits) for n in names}
         results = {name: got(one) for name, one in tasks.items()}
         for name, why in results.items():
-            if isinstance(why, str) and not optional:
+            if isinstance(why, str) and not study.proposes:
                 raise DataError(why)
             if isinstance(why, str):
                 say(f"Racing: {name} is left out: {why}")
@@ -104,7 +103,7 @@ def compete(
         size = min(2 * size, most)
     if not known:
         raise DataError("backbone: none of the candidates can be had here")
-    best = best_of({name: known[name] for name in alive})
+    best = best_of({name: known[name] for name in alive or known})
     return [name for name in names if name in best], known, images
 
 

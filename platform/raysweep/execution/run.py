@@ -102,8 +102,9 @@ def run(
             _retry_failed(journal)
         if top:
             _continue_best(study, journal, top, epochs)
-        for line in import_trials(study, journal, uri):
-            say(line)
+        if not study.candidates:  # else after the race, which changes the space
+            for line in import_trials(study, journal, uri):
+                say(line)
         loop = Loop(study, journal)
         if loop.complete:
             choose_best(study, journal)
@@ -113,7 +114,6 @@ def run(
             journal.append("over", complete=True)
         else:
             loop, end = _search(loop, Cluster(address, open_cluster), uri, watch, say)
-            study = loop.study
         complete = loop.complete
     except KeyboardInterrupt:
         say("Stopped.")
@@ -132,6 +132,7 @@ def run(
             if copy is not None:
                 copy.close()
             queue.clear_end(place)
+    study = study.narrowed(journal.history.raced.get("kept", []))
     not_exported = journal.history.best.get("error", "") if complete else ""
     result = Result(
         study,
@@ -213,7 +214,9 @@ def _continue_best(study: Study, journal: Journal, top: int, epochs: int) -> Non
         raise StudyError(
             [Problem("stop", f"{why}, so no trial would go on. Change stop in the file, and use --to")]
         )
-    chosen = ranking([t for t in journal.trials if t.ended], study.objective)[:top]
+    # What is solved exactly has no more epochs to come.
+    can = [t for t in journal.trials if t.ended and not t.baseline and t.point.get("solver") != "exact"]
+    chosen = ranking(can, study.objective)[:top]
     done = max((t.last.epoch for t in chosen if t.last), default=0)
     if epochs <= done:
         raise StudyError([Problem("epochs", f"the best trials have {done} already; give more")])
@@ -260,6 +263,8 @@ def _search(loop: Loop, cluster: Cluster, uri: str, watch: live.Watch | None, sa
         job = preparation.prepare(loop, uri, say, loading)
         if study.candidates:
             study = race(study, journal, job, say)
+            for line in import_trials(study, journal, uri):
+                say(line)
             loop = Loop(study, journal)
         export = Export(study, journal, job, say)
         if not loop.complete:

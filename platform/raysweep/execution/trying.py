@@ -61,6 +61,7 @@ def try_one(study: Study, data: Mapping[str, Any]) -> Tried:
         raise StudyError(
             [Problem("trainable", "a Ray Tune function runs in a worker of Ray only: --try cannot")]
         )
+    study = study.narrowed(study.candidates[:1])
     point = next(iter(study.first()), None) or sampler_of(study).ask(0) or {}
     for name in sorted(study.found.locations & point.keys()):
         if str(point[name]).startswith(REMOTE):

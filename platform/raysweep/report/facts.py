@@ -76,7 +76,7 @@ class Facts:
     @property
     def winner(self) -> Trial | None:
         """The best finalist, or else the best trial of the search."""
-        return next(iter([*self.finalists, *self.ranked]), None)
+        return next(iter(ranking(self.trials, self.objective)), None)
 
     @cached_property
     def front(self) -> list[Trial]:

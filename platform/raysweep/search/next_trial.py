@@ -178,7 +178,7 @@ class NextTrial:
             return []
         trials = self._journal.trials
         given = {t.of for t in trials}
-        searched = ranking([t for t in trials if t.of is None], self._study.objective)
+        searched = ranking([t for t in trials if t.of is None and not t.baseline], self._study.objective)
         return [t for t in searched[: self._study.finalists.top] if t.number not in given]
 
     def _journalled(self, point: Point, seeds: Sequence[int] = (), count: int = 0, **more: Any) -> Trial:

@@ -48,7 +48,9 @@ def open_session(
     to another study, or when the study's code has changed, unless `new_code` allows that.
 
     `uri` is the URI of MLflow and `mirror` that of the mirror; later sessions use them."""
+    raced: Record = {}
     if not journal.trials or (not any(t.reports for t in journal.trials) and _differs(study, journal)):
+        raced = journal.history.raced
         journal.reset()  # no trial has a result, so its records do not matter
     known = journal.history.study
     if not known:
@@ -62,6 +64,8 @@ def open_session(
             versions=_versions(),
             git=_git(),
         )
+        if raced and not study.candidates:  # it is the study after that race
+            journal.append("raced", **{k: raced[k] for k in ("kept", "images", "each")})
     elif known["format"] > FORMAT:
         raise JournalError(f"{journal.path} was written by a newer raysweep. Update this one")
     elif known["study"] != study.to_dict() or list(known["study"]["space"]) != list(study.space):

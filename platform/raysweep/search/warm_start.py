@@ -80,7 +80,8 @@ def fitted(space: Space, point: Point) -> Point | None:
 
 def _row(trial: Trial, study: Study) -> Record | None:
     """The part of an earlier trial that is kept, or None if it does not fit or tells nothing."""
-    point, status = fitted(study.space, trial.point) if trial.of is None else None, trial.status
+    beside = trial.of is not None or trial.baseline  # not one of the search's
+    point, status = None if beside else fitted(study.space, trial.point), trial.status
     if not trial.ended and trial.score(study.objective):  # it may or may not go on: its result so far counts
         status = "stopped"
     # If no epoch meets the requirements, the sampler should learn just that.
@@ -106,8 +107,8 @@ def _of_mlflow(source: str, objective: Objective, store: str) -> Iterator[Trial]
     found = False
     for run in runs(client, experiments, f"tags.role = 'trial' and tags.study = '{name}'"):
         found = True
-        if "point" not in run.data.tags:
-            continue  # from a version that did not record it
+        if "point" not in run.data.tags or "baseline" in run.data.tags:
+            continue  # from a version that did not record it, or not one of the search's
         metrics = {
             m: run.data.metrics[f"best_{m}"] for m in objective.names if f"best_{m}" in run.data.metrics
         }

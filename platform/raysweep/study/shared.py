@@ -10,7 +10,7 @@ from typing import Any
 from raysweep.errors import Problem
 from raysweep.study.params import Choice, Int
 from raysweep.study.space import Point
-from raysweep.study.study import Study
+from raysweep.study.study import AUTO, Study
 from raysweep.trainables.readers import check_path
 
 REMOTE = ("models:/", "runs:/")
@@ -77,17 +77,22 @@ def race_arguments(study: Study, fetched: Mapping[str, str]) -> dict[str, dict[s
     """For each candidate of a race, the arguments of its features: of the first point that the space has with it."""
     found = study.found
     assert found.feature_sets is not None  # noqa: S101 - a trainable with candidates has it
-    names = [n for n in found.feature_arguments if n not in {"backbone", "transfer", "start"}]
-    part = next(study.space.part(names), {})
-    chosen = {}
+    parts = list(itertools.islice(study.space.part(found.feature_arguments), PARTS))
+    chosen: dict[str, dict[str, Any]] = {}
     for name in study.candidates:
-        for arguments in found.feature_sets([{**part, "backbone": name}]):
-            chosen[name] = {k: fetched.get(v, v) if isinstance(v, str) else v for k, v in arguments.items()}
+        own = [p for p in parts if p.get("backbone") in {name, AUTO}]
+        for part in sorted(own, key=lambda p: p.get("backbone") == AUTO):
+            features = {**part, "backbone": name, "transfer": "feature"}
+            for arguments in found.feature_sets([features])[: name not in chosen]:
+                chosen[name] = {
+                    k: fetched.get(v, v) if isinstance(v, str) else v for k, v in arguments.items()
+                }
     return chosen
 
 
 def check_features(study: Study) -> None:
     """Check that the features can be computed, except those with weights in MLflow. Raises DataError."""
-    for arguments in feature_sets(study, {}):
+    named = study.race and not study.proposes
+    for arguments in race_arguments(study, {}).values() if named else feature_sets(study, {}):
         if not any(isinstance(v, str) and v.startswith(REMOTE) for v in arguments.values()):
             importlib.import_module(study.found.function.__module__).check(arguments)

@@ -283,6 +283,12 @@ class Study(BaseModel):
             return list(dict.fromkeys([*(o for o in options if o != AUTO), *pool]))
         return list(options) if self.race else []
 
+    @property
+    def proposes(self) -> bool:
+        """Whether the backbones that the trainable proposes are among the candidates."""
+        p = self.space.get("backbone")
+        return isinstance(p, Choice) and AUTO in p.options
+
     def narrowed(self, kept: Sequence[str]) -> Study:
         """The study as it is after its race: with the backbones that were kept, where they are among its candidates.
         What is only for others goes."""
@@ -296,8 +302,11 @@ class Study(BaseModel):
                 left = [one for one in (wanted if isinstance(wanted, list) else [wanted]) if one in kept]
                 when["backbone"] = left[0] if len(left) == 1 else left
             there = all(above in forms and wanted != [] for above, wanted in when.items())
-            if there and (p.each is None or p.each in forms):
-                forms[name] = list(kept) if name == "backbone" else replace(p, when=when or None).form()
+            if name == "backbone" and isinstance(p, Choice):
+                prior = p.prior if p.prior in kept else None
+                forms[name] = replace(p, options=list(kept), when=when or None, prior=prior).form()
+            elif there and (p.each is None or p.each in forms):
+                forms[name] = replace(p, when=when or None).form()
         copy = self.model_copy(update={"space": Space(forms), "race": False})
         for name in [n for n, v in vars(type(self)).items() if isinstance(v, cached_property)]:
             copy.__dict__.pop(name, None)

@@ -228,8 +228,10 @@ def _without(raw: Raw, drop: str | None) -> Raw:
         return raw
     if raw.inputs["kind"] != "table":
         raise DataError("drop: names columns of a table, and this data is none. Remove it")
-    names = [c.strip() for c in drop.split(",")]
+    names = [c.strip() for c in drop.split(",") if c.strip()]
     for name in names:
+        if name == raw.target:
+            raise DataError(f"drop: '{name}' is the target")
         if name not in raw.x.columns:
             raise DataError(
                 f"drop: there is no column '{name}' of inputs.{did_you_mean(name, raw.x.columns)}"
@@ -302,7 +304,13 @@ def _classes(raw: Raw, task: str) -> tuple[str, ...]:
     """The classes in order, or none for a regression."""
     numeric = np.issubdtype(raw.y.dtype, np.number) and raw.y.dtype != bool
     values = np.unique(raw.y) if numeric else np.asarray(sorted({str(v) for v in raw.y}))
-    if raw.target and not numeric and len(values) > CLASSES_FROM_INTEGERS and 2 * len(values) > len(raw.y):
+    if (
+        task == "auto"
+        and raw.target
+        and not numeric
+        and len(values) > CLASSES_FROM_INTEGERS
+        and 2 * len(values) > len(raw.y)
+    ):
         raise DataError(
             f"data: the target '{raw.target}' is text with {len(values):,} different values in {len(raw.y):,} rows;"
             " it must be a number or a class. Name another column: target"

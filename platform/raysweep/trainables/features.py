@@ -134,31 +134,44 @@ class Features:
                 return 0
             part = np.arange(shard * SHARD, min((shard + 1) * SHARD, self.count))
             missing = np.setdiff1d(part, self._sampled())
-            if len(missing):
-                self._write(missing, self._fitting(compute(missing)))
-            disk.write(mark, str(zlib.crc32(self.rows()[part].data)), sync=False)
+            data = self._fitting(compute(missing)) if len(missing) else None
+            with file_lock(self.folder / "lock"):
+                if data is not None:
+                    self._write(missing, data)
+                disk.write(mark, str(zlib.crc32(self.rows()[part].data)), sync=False)
             return len(missing)
 
     def sample(self, rows: Array, compute: Callable[[Array], Array]) -> Array:
         """Some rows, by their numbers in ascending order. Those that are missing are computed, and need not be computed
         again when their shard is."""
-        missing = np.setdiff1d(rows, np.concatenate([self._sampled(), self._in_shards()]))
+        missing = self._missing(rows)
         if len(missing):
             data = self._fitting(compute(missing))
-            self._write(missing, data)
-            name = hashlib.sha256(missing.tobytes()).hexdigest()[:32]
-            about = {"rows": missing.tolist(), "crc": zlib.crc32(data.data)}
-            disk.write(self.folder / "done" / f"{name}.sample", json.dumps(about), sync=False)
+            with file_lock(self.folder / "lock"):
+                left = np.isin(missing, self._missing(missing))  # others may have written some meanwhile
+                if left.any():
+                    self._keep(missing[left], data[left])
         found: Array = self.rows()[rows]
         return found
+
+    def _missing(self, rows: Array) -> Array:
+        return np.setdiff1d(rows, np.concatenate([self._sampled(), self._in_shards()]))
+
+    def _keep(self, rows: Array, data: Array) -> None:
+        """Write rows of a sample, and that they are there."""
+        self._write(rows, data)
+        name = hashlib.sha256(rows.tobytes()).hexdigest()[:32]
+        about = {"rows": rows.tolist(), "crc": zlib.crc32(data.data)}
+        disk.write(self.folder / "done" / f"{name}.sample", json.dumps(about), sync=False)
 
     def _sampled(self) -> Array:
         """The numbers of the rows that are there as part of a sample, and whole."""
         found, rows = [np.zeros(0, int)], self.rows()
         for path in (self.folder / "done").glob("*.sample"):
-            about = json.loads(path.read_text())
-            if zlib.crc32(rows[about["rows"]].data) == about["crc"]:
-                found.append(np.asarray(about["rows"]))
+            with suppress(ValueError, KeyError):  # a file that was not written whole counts for nothing
+                about = json.loads(path.read_text())
+                if zlib.crc32(rows[about["rows"]].data) == about["crc"]:
+                    found.append(np.asarray(about["rows"]))
         return np.concatenate(found)
 
     def _in_shards(self) -> Array:

@@ -6,18 +6,16 @@ with `multi_class="ovr"`, `mean_absolute_error`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-
-from raysweep.errors import Infeasible
 
 
 def scores(output: Tensor, y: Tensor, names: Iterable[str], scale: float = 1.0) -> dict[str, float]:
     """The metrics `names` of outputs `[n, classes]` and classes `[n]`; or of outputs `[n, 1]` and numbers `[n]`, each
-    in units of `scale`. Raises Infeasible when a metric has no value for these examples."""
+    in units of `scale`. A metric that has no value for these examples is not a number."""
     return {name: SCORES[name](output.double(), y) * (scale if name == "mae" else 1.0) for name in names}
 
 
@@ -40,14 +38,15 @@ def f1(output: Tensor, y: Tensor) -> float:
 def auc(output: Tensor, y: Tensor) -> float:
     """The area under the ROC curve: of the second class if there are two, else the mean of each class against all
     others."""
-    chances = functional.softmax(output, 1)
     columns = [1] if output.shape[1] == 2 else range(output.shape[1])
-    areas = [_area(chances[:, c], y == c) for c in columns if 0 < int((y == c).sum()) < len(y)]
-    if not areas:
-        raise Infeasible(
-            "auc: the examples are all of one class, so it has no value. Use a larger validation split"
-        )
-    return sum(areas) / len(areas)
+    areas = [_area(_log_odds(output, c), y == c) for c in columns if 0 < int((y == c).sum()) < len(y)]
+    return sum(areas) / len(areas) if areas and bool(output.isfinite().all()) else math.nan
+
+
+def _log_odds(output: Tensor, c: int) -> Tensor:
+    """Of class c, whose order is that of its probabilities; those may round to 1. Rounded, so that ties stay ties."""
+    others = torch.cat([output[:, :c], output[:, c + 1 :]], 1)
+    return (output[:, c] - others.logsumexp(1)).round(decimals=9)
 
 
 def mae(output: Tensor, y: Tensor) -> float:

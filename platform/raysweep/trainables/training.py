@@ -137,9 +137,18 @@ def evaluate(
 def scores_of(
     output: Tensor, split: Tensors, data: Data, prefix: str, names: Sequence[str]
 ) -> dict[str, float]:
-    """Metrics of metrics.py of the outputs `[n, outputs]` for a split."""
+    """Metrics of metrics.py of the outputs `[n, outputs]` for a split; of test data, those that have a value. Raises
+    Infeasible for other data on which one has none."""
     scale = 1.0 if data.classes else target_scale(data)[1]
-    return {f"{prefix}_{name}": value for name, value in scores(output, split.y, names, scale).items()}
+    found = scores(output, split.y, names, scale)
+    missing = [name for name, value in found.items() if math.isnan(value)]
+    if missing and prefix != "test" and bool(output.isfinite().all()):
+        raise Infeasible(
+            f"{prefix}_{missing[0]} has no value: the examples are all of one class. Use a larger validation split"
+        )
+    return {
+        f"{prefix}_{name}": value for name, value in found.items() if prefix != "test" or name not in missing
+    }
 
 
 def class_weights(kind: str, data: Data, device: torch.device) -> Tensor | None:
@@ -155,13 +164,18 @@ def class_weights(kind: str, data: Data, device: torch.device) -> Tensor | None:
 
 def calibrate(model: nn.Module, last: Iterable[nn.Linear], data: Data, device: torch.device) -> float:
     """Scale a classifier's outputs, by way of its `last` layers, so that its probabilities fit the validation data best
-    (temperature scaling: Guo et al. 2017). Returns the temperature, by which the outputs are divided."""
+    (temperature scaling: Guo et al. 2017). Returns the temperature, by which the outputs are divided. If all of
+    the data are classified correctly, it is no less than 1: of them no probability would be high enough."""
     val = Tensors(data.x_val, data.y_val, data, device)
     model.eval()
     with torch.inference_mode():
         said = torch.cat([model(x).double() for x, _ in val.batches()])
         right = said.gather(1, val.y[:, None]).mean()
-        low, high = -7.0, 7.0  # logarithms of the factor on the outputs, in which the loss is convex
+        all_right = bool((said.argmax(1) == val.y).all())
+        low, high = (
+            -7.0,
+            0.0 if all_right else 7.0,
+        )  # logarithms of the factor on the outputs, in which the loss is convex
         for _ in range(50):
             middle = (low + high) / 2
             mean = ((said * math.exp(middle)).softmax(1) * said).sum(1).mean()

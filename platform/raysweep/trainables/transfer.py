@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pa
     from torch import Tensor
 
     from raysweep.trainables.backbones import Source
+    from raysweep.trainables.exact import Head
     from raysweep.trainables.extraction import Extractor
     from raysweep.trainables.network import Net
     from raysweep.trainables.optimizers import FlatOptimizer, Groups
@@ -64,7 +65,7 @@ def transfer(
         built = _built(images, p, seed, held, begins=state is None)
         try:
             if p.solver == "exact":
-                yield from _solved(built, p, state)
+                yield from _solved(built, images, p, state)
                 return
             if (
                 p.transfer == "feature"
@@ -126,7 +127,8 @@ def _built(images: Data, p: Transfer, seed: int, held: ExitStack, begins: bool) 
     if begins and p.start == "probe" and p.transfer in {"feature", "model"}:
         from raysweep.trainables.network import start
 
-        start(model.head, *_probe(images, p, source, device, held))
+        probe = _probe(images, p, source, device, held)
+        start(model.head, probe.weight, probe.bias)
     model.to(device)
     penalty = _relations(images, p, source, model, device, held) if p.transfer == "relation" else None
     return _Built(model, _with(images, x), _optimizer(model, p), device, source, learner, penalty)
@@ -227,24 +229,28 @@ def _is_residual(p: Transfer) -> bool:
     return p.start == "probe" and bool(_hidden(p))
 
 
-def _probe(
-    images: Data, p: Transfer, source: Source, device: torch.device, held: ExitStack
-) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the linear head, solved exactly on the features of the whole backbone."""
+def _probe(images: Data, p: Transfer, source: Source, device: torch.device, held: ExitStack) -> Head:
+    """The linear head, solved exactly on the features of the whole backbone."""
     from raysweep.trainables.extraction import Extractor, extracted
 
-    extractor = Extractor(images, source, source.transform(p.size), None, replace(p, views="plain"), device)
-    return _solution(_with(images, extracted(extractor, p, held)), p, 0.0, device)
+    views = p.views if p.transfer == "feature" else "plain"
+    extractor = Extractor(images, source, source.transform(p.size), None, replace(p, views=views), device)
+    return _solution(_with(images, extracted(extractor, p, held)), images, p, 0.0, device)
 
 
-def _solution(data: Data, p: Transfer, decay: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the linear head on features `[n, views, width]`, solved for a `decay`, or 0: for the best."""
+def _solution(data: Data, images: Data, p: Transfer, decay: float, device: torch.device) -> Head:
+    """The linear head on features `[n, views, width]`, solved for a `decay`, or 0: for the best one. Where `images` are
+    seen as a whole, that is the best on their own validation split, from which the others have not learned."""
     from raysweep.trainables import exact, training
 
+    if images.view is not None and images.view.kind == "whole" and not decay:
+        own = len(images.y_train)
+        honest = replace(data, x_train=data.x_train[:own], y_train=data.y_train[:own])
+        decay = _solution(honest, replace(images, view=None), p, 0.0, device).decay
     views, width = data.x_train.shape[1:]
     train = training.Tensors(data.x_train.reshape(-1, width), data.y_train.repeat(views), data, device)
     val = training.Tensors(data.x_val[:, 0], data.y_val, data, device)
-    head = exact.solve(
+    return exact.solve(
         exact.Split(train.x, train.y),
         exact.Split(val.x, val.y),
         len(data.classes),
@@ -252,11 +258,10 @@ def _solution(data: Data, p: Transfer, decay: float, device: torch.device) -> tu
         p.label_smoothing,
         training.class_weights(p.class_weight, data, device),
     )
-    return head.weight, head.bias
 
 
 def _solved(
-    built: _Built, p: Transfer, state: dict[str, Any] | None
+    built: _Built, images: Data, p: Transfer, state: dict[str, Any] | None
 ) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
     """Solve the head: one epoch, whatever `epochs` says."""
     from raysweep.trainables import training
@@ -265,7 +270,8 @@ def _solved(
     if state is not None:
         return
     data, device = built.data, built.device
-    start(built.model.head, *_solution(data, p, p.weight_decay, device))
+    head = _solution(data, images, p, p.weight_decay, device)
+    start(built.model.head, head.weight, head.bias)
     metrics: dict[str, float] = {}
     for name, x, y in (("train", data.x_train, data.y_train), ("val", data.x_val, data.y_val)):
         names = data.scored if name == "val" else ()
