@@ -116,6 +116,11 @@ class Trial:
         return self.point
 
     @property
+    def in_search(self) -> bool:
+        """Whether it is one of the search's own: neither a finalist nor a baseline."""
+        return self.of is None and not self.baseline
+
+    @property
     def ended(self) -> bool:
         return self.status in ENDED
 
@@ -174,7 +179,7 @@ def valued(trials: Iterable[Trial], objective: Objective) -> tuple[Trial, ...]:
 
 def asked(trials: Iterable[Trial]) -> int:
     """How many points were asked for, without trials that continue another one, finalists and baselines."""
-    return sum(t.parent is None and t.of is None and not t.baseline for t in trials)
+    return sum(t.parent is None and t.in_search for t in trials)
 
 
 def ranking(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
@@ -185,7 +190,7 @@ def ranking(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
     With several objectives the Pareto front comes first, then the front of the rest, and so on (Deb et al. 2002),
     each sorted by the leading objective.
     """
-    finalists = [t for t in trials if t.ended and (t.of is not None or t.baseline)]
+    finalists = [t for t in trials if t.ended and not t.in_search]
     if any(t.of is not None for t in finalists) and len(finalists) < len(trials):
         first = {t.number for t in finalists}
         others = [t for t in trials if t.number not in first]

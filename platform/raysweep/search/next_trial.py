@@ -37,9 +37,8 @@ class NextTrial:
         """Trials that are to have more epochs, and how many."""
         self.forks: deque[queue.Request] = deque()
         """The forks that a person wants."""
-        self.baselines = deque(
-            p for p in baselines(study) if all(t.baseline for t in trials) and encode(p) not in self._seen
-        )
+        begins = all(t.baseline for t in trials)
+        self.baselines = deque(p for p in baselines(study) if begins and encode(p) not in self._seen)
         """The points that others are to be compared with. They come before all others."""
         self.asked = asked(trials)
         """How many points were asked for."""
@@ -178,7 +177,7 @@ class NextTrial:
             return []
         trials = self._journal.trials
         given = {t.of for t in trials}
-        searched = ranking([t for t in trials if t.of is None and not t.baseline], self._study.objective)
+        searched = ranking([t for t in trials if t.in_search], self._study.objective)
         return [t for t in searched[: self._study.finalists.top] if t.number not in given]
 
     def _journalled(self, point: Point, seeds: Sequence[int] = (), count: int = 0, **more: Any) -> Trial:

@@ -112,7 +112,7 @@ class State:
         if record["kind"] not in {"asked", "paused", "ended", "again"}:
             return
         trial = history.trial(record["trial"])
-        if self.fits(trial) and trial.of is None and not trial.baseline:
+        if self.fits(trial) and trial.in_search:
             # A sampler counts the trials of the search alone.
             sampler.tell(
                 replace(trial, number=trial.number - history.baselines) if history.baselines else trial

@@ -80,8 +80,7 @@ def fitted(space: Space, point: Point) -> Point | None:
 
 def _row(trial: Trial, study: Study) -> Record | None:
     """The part of an earlier trial that is kept, or None if it does not fit or tells nothing."""
-    beside = trial.of is not None or trial.baseline  # not one of the search's
-    point, status = None if beside else fitted(study.space, trial.point), trial.status
+    point, status = fitted(study.space, trial.point) if trial.in_search else None, trial.status
     if not trial.ended and trial.score(study.objective):  # it may or may not go on: its result so far counts
         status = "stopped"
     # If no epoch meets the requirements, the sampler should learn just that.

@@ -53,7 +53,12 @@ def feature_sets(study: Study, fetched: Mapping[str, str]) -> Iterator[dict[str,
         return
     parts = itertools.islice(study.space.part(study.found.feature_arguments), PARTS)
     for arguments in study.found.feature_sets(parts):
-        yield {k: fetched.get(v, v) if isinstance(v, str) else v for k, v in arguments.items()}
+        yield _located(arguments, fetched)
+
+
+def _located(arguments: Mapping[str, Any], fetched: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments with whatever was fetched named by its folder."""
+    return {k: fetched.get(v, v) if isinstance(v, str) else v for k, v in arguments.items()}
 
 
 def baselines(study: Study) -> list[Point]:
@@ -80,13 +85,10 @@ def race_arguments(study: Study, fetched: Mapping[str, str]) -> dict[str, dict[s
     parts = list(itertools.islice(study.space.part(found.feature_arguments), PARTS))
     chosen: dict[str, dict[str, Any]] = {}
     for name in study.candidates:
-        own = [p for p in parts if p.get("backbone") in {name, AUTO}]
-        for part in sorted(own, key=lambda p: p.get("backbone") == AUTO):
-            features = {**part, "backbone": name, "transfer": "feature"}
-            for arguments in found.feature_sets([features])[: name not in chosen]:
-                chosen[name] = {
-                    k: fetched.get(v, v) if isinstance(v, str) else v for k, v in arguments.items()
-                }
+        own = [part for wanted in (name, AUTO) for part in parts if part.get("backbone") == wanted]
+        sets = found.feature_sets({**part, "backbone": name, "transfer": "feature"} for part in own)
+        if sets:
+            chosen[name] = _located(sets[0], fetched)
     return chosen
 
 

@@ -121,10 +121,10 @@ def _encode_numbers(column: dict[str, Any], x: Array) -> Array:
     if "edges" in column:
         edges = np.asarray(column["edges"])
         pieces = (x[:, None] - edges[:-1]) / np.diff(edges)
-        # Beyond the ends, the first and the last piece go on.
+        # Beyond the ends, the first and the last piece go on for a while.
         low, high = np.zeros(len(edges) - 1), np.ones(len(edges) - 1)
-        low[0], high[-1] = -np.inf, np.inf
-        spline: Array = np.clip(np.clip(pieces, low, high), -FARTHEST, FARTHEST)
+        low[0], high[-1] = -FARTHEST, FARTHEST
+        spline: Array = np.clip(pieces, low, high)
         return spline
     if "knots" in column:
         x = np.interp(x, column["knots"], column["scores"])

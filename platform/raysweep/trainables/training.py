@@ -172,10 +172,8 @@ def calibrate(model: nn.Module, last: Iterable[nn.Linear], data: Data, device: t
         said = torch.cat([model(x).double() for x, _ in val.batches()])
         right = said.gather(1, val.y[:, None]).mean()
         all_right = bool((said.argmax(1) == val.y).all())
-        low, high = (
-            -7.0,
-            0.0 if all_right else 7.0,
-        )  # logarithms of the factor on the outputs, in which the loss is convex
+        # Logarithms of the factor on the outputs, in which the loss is convex.
+        low, high = -7.0, 0.0 if all_right else 7.0
         for _ in range(50):
             middle = (low + high) / 2
             mean = ((said * math.exp(middle)).softmax(1) * said).sum(1).mean()
