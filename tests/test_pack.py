@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from conftest import saved
 from raysweep.trainables.arguments import MLP, Activation
+from raysweep.trainables.cuda_graph import Batch
 from raysweep.trainables.data import Data, load
+from raysweep.trainables.member import Member
 from raysweep.trainables.mlp import network, widths
-from raysweep.trainables.optimizers import Rule
-from raysweep.trainables.pack import Member, Pack
+from raysweep.trainables.optimizers import BETA1, BETA2, JoinedRule, Rule, update
+from raysweep.trainables.pack import Pack
+from raysweep.trainables.pack_size import seconds
 from raysweep.trainables.perceptron import Perceptrons, Shape, loss_gradient
+from raysweep.trainables.stack import Stack
 
 DOUBLE = torch.float64
 
@@ -150,11 +157,109 @@ def test_the_fused_update_is_the_textbook_s(name: str, decay: float) -> None:
     for _ in range(20):
         g = torch.randn(50, dtype=DOUBLE)
         fused.step(values, g, 0.01)
-        written._steps += 1
-        if name == "adamw":
-            other.mul_(1 - 0.01 * decay)
-        written._adam(other, g if name == "adamw" else g.add(other, alpha=decay), 0.01)
+        corrections = 1 - BETA1**fused.steps, 1 - BETA2**fused.steps
+        update(name, other, g, written.memory, 0.01, 0.0, False, decay or None, corrections)
     torch.testing.assert_close(values, other, rtol=1e-12, atol=1e-14)
+
+
+RULES: list[dict[str, Any]] = [
+    {"name": "sgd"},
+    {"name": "sgd", "momentum": (0.5, 0.9), "decay": (0.0, 0.1)},
+    {"name": "sgd", "momentum": (0.5, 0.9), "nesterov": True},
+    {"name": "adam", "decay": (0.1, 0.0)},
+    {"name": "adamw", "decay": (0.1, 0.2)},
+    {"name": "rmsprop", "momentum": (0.3, 0.6)},
+    {"name": "rmsprop"},
+]
+
+
+@pytest.mark.parametrize("options", RULES, ids=str)
+def test_joined_rules_are_the_rules_of_each(options: dict[str, Any]) -> None:
+    """Also of those that have made other numbers of steps before."""
+    torch.manual_seed(0)
+    values = torch.randn(2, 50, dtype=DOUBLE)
+    rules = [
+        Rule(like=values[i], **{k: v[i] if isinstance(v, tuple) else v for k, v in options.items()})
+        for i in range(2)
+    ]
+    for _ in range(3):
+        rules[1].step(values[1], torch.randn(50, dtype=DOUBLE), 0.01)
+    memory = {name: torch.stack([r.memory[name] for r in rules]) for name in rules[0].memory}
+    together = values.clone()
+    joined = JoinedRule(rules, memory, together)
+    for _ in range(20):
+        g = torch.randn(2, 50, dtype=DOUBLE)
+        joined.step(together, g, torch.tensor([[0.01], [0.1]], dtype=DOUBLE))
+        for rule, row, own, lr in zip(rules, values, g, (0.01, 0.1), strict=True):
+            rule.step(row, own, lr)
+    torch.testing.assert_close(together, values, rtol=1e-12, atol=1e-14)
+
+
+# --- as on a GPU ----------------------------------------------------------------------------------------------
+
+
+class Tape(TorchDispatchMode):
+    """What a CUDA graph does, on a CPU: the operations on tensors are recorded, and done again with the same tensors
+    and the same numbers, without the code that asked for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._recorded: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), named: dict[str, Any] | None = None
+    ) -> Any:
+        assert "_local_scalar_dense" not in str(function), "a graph cannot know a number"
+        result = function(*arguments, **(named or {}))
+        self._recorded.append((function, arguments, named or {}, result))
+        return result
+
+    def play(self) -> None:
+        for function, arguments, named, result in self._recorded:
+            again = function(*arguments, **named)
+            for before, now in zip(tree_flatten(result)[0], tree_flatten(again)[0], strict=True):
+                before.copy_(now)
+
+
+def taped(function: Callable[[], None]) -> Callable[[], None]:
+    """A capture (cuda_graph.py) by a tape."""
+    tape = Tape()
+    first = iter([True])
+
+    def replay() -> None:
+        if next(first, False):
+            with tape:
+                function()
+        else:
+            tape.play()
+
+    return replay
+
+
+WAYS = {"computed": None, "replayed": taped}
+"""How training steps are done: as on a CPU, and as on a GPU."""
+
+
+def test_a_pack_lies_on_its_gpu(digits: Data, line: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's fake tensors have a device and no numbers, and refuse an operation on two devices."""
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 30, 1 << 30))
+    # There are no generators for a device that is not there.
+    monkeypatch.setattr(Member, "_generator", lambda *what, device="": torch.Generator())
+    for data, batch_norm in itertools.product((digits, line), (False, True)):
+        names = [n for n in MEMBERS if data.classes or n not in {"smoothing", "weighted"}]
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            pack = Pack(data, 1, 64, gpu, replay=lambda function: function)
+        members = [member(pack, data, i, batch_norm, **MEMBERS[n]) for i, n in enumerate(names)]
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            stack = pack._stacked(sorted(members, key=Stack.place))
+            stack.begin()
+            trained = pack._train_epoch(stack, 1000)
+            with pytest.raises(DataDependentOutputException):  # it asks for the epoch's metrics
+                pack._evaluate(stack)
+            stack.end(16)
+        assert {t.device.type for t in (trained, stack.networks.gradients)} == {"cuda"}
+        assert members[0]._row.device.type == "cpu"
 
 
 # --- in company as alone --------------------------------------------------------------------------------------
@@ -174,8 +279,8 @@ MEMBERS: dict[str, dict[str, Any]] = {
 EPOCHS = 4
 
 
-def pack_of(data: Data, dtype: torch.dtype = DOUBLE) -> Pack:
-    return Pack(data, 1, 64, dtype)
+def pack_of(data: Data, way: str = "computed", dtype: torch.dtype = DOUBLE) -> Pack:
+    return Pack(data, 1, 64, dtype=dtype, replay=WAYS[way])
 
 
 def member(
@@ -201,8 +306,11 @@ def same(one: list[dict[str, float]], other: list[dict[str, float]], tolerance: 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("kind", ["classes", "regression"])
-def test_a_member_s_curve_is_its_curve_alone(kind: str, batch_norm: bool, digits: Data, line: Data) -> None:
-    """80 steps in packs of 3 and of 16, to 1e-10; none feels one that diverges."""
+@pytest.mark.parametrize("way", WAYS)
+def test_a_member_s_curve_is_its_curve_alone(
+    way: str, kind: str, batch_norm: bool, digits: Data, line: Data
+) -> None:
+    """80 steps in packs of 3 and of 16, to 1e-10, and replayed as computed; none feels one that diverges."""
     data = digits if kind == "classes" else line
     names = list(MEMBERS) if kind == "classes" else [n for n in MEMBERS if n not in {"smoothing", "weighted"}]
     alone = {
@@ -210,7 +318,7 @@ def test_a_member_s_curve_is_its_curve_alone(kind: str, batch_norm: bool, digits
         for i, name in enumerate(names)
     }
     for size in (3, 16):
-        pack = pack_of(data)
+        pack = pack_of(data, way)
         chosen = [names[i % len(names)] for i in range(size)]
         members = [member(pack, data, names.index(n), batch_norm, **MEMBERS[n]) for n in chosen]
         curves: list[list[dict[str, float]]] = [[] for _ in members]
@@ -221,9 +329,10 @@ def test_a_member_s_curve_is_its_curve_alone(kind: str, batch_norm: bool, digits
             assert same(alone[name], one, 1e-10), (name, alone[name], one)
 
 
-def test_whoever_joins_or_leaves_the_others_go_on_as_alone(digits: Data) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_whoever_joins_or_leaves_the_others_go_on_as_alone(way: str, digits: Data) -> None:
     alone = [curve(member(pack_of(digits), digits, i, True, units=[8 + i, 8])) for i in range(4)]
-    pack = pack_of(digits)
+    pack = pack_of(digits, way)
     first, gone = (member(pack, digits, i, True, units=[8 + i, 8]) for i in (0, 3))
     curves: dict[int, list[dict[str, float]]] = {0: [], 1: [], 2: []}
     curves[0].append(next(first)[0])
@@ -239,14 +348,15 @@ def test_whoever_joins_or_leaves_the_others_go_on_as_alone(digits: Data) -> None
     assert all(same(alone[i], one, 1e-10) for i, one in curves.items())
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", [name for name in MEMBERS if name != "diverging"])
-def test_a_state_of_a_member_is_one_of_a_training_alone(name: str, digits: Data) -> None:
+def test_a_state_of_a_member_is_one_of_a_training_alone(name: str, way: str, digits: Data) -> None:
     """Written in a pack of others, it resumes alone."""
     options = MEMBERS[name]
     # Not adam: the gradient of a bias before batch norm is zero but for rounding, which adam enlarges.
     norm = name == "sgd"
     states = [saved(state) for _, state in member(pack_of(digits), digits, 1, norm, **options)]
-    pack = pack_of(digits)
+    pack = pack_of(digits, way)
     mine = member(pack, digits, 1, norm, **options)
     others = [member(pack, digits, seed, norm, units=[30, 20]) for seed in (2, 3)]
     for whole in states:
@@ -284,6 +394,35 @@ def test_an_error_is_that_of_each_and_none_goes_on_from_the_middle_of_an_epoch(
     assert not pack.members
 
 
+def test_more_than_a_gpu_s_memory_holds_are_trained_in_turn(
+    digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = [curve(member(pack_of(digits), digits, i, False, dropout=0.1 * i)) for i in range(5)]
+    pack = pack_of(digits, "replayed")
+    members = [member(pack, digits, i, False, dropout=0.1 * i) for i in range(5)]
+    step = Stack._step
+    steps = itertools.count()
+
+    def fails(stack: Stack, batch: Batch) -> None:
+        if next(steps) > 4 and len(stack.members) > 2:  # in the middle of a later epoch
+            raise torch.OutOfMemoryError("no more of it")
+        step(stack, batch)
+
+    monkeypatch.setattr(Stack, "_step", fails)
+    curves: list[list[dict[str, float]]] = [[] for _ in members]
+    for _ in range(EPOCHS):
+        for m, one in zip(members, curves, strict=True):
+            one.append(next(m)[0])
+    assert all(same(a, b, 1e-10) for a, b in zip(alone, curves, strict=True))
+    assert pack.pays_off <= 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_pays_off_is_measured_as_it_is_trained(way: str) -> None:
+    shape = Shape(8, (4,), 3, True)
+    assert 0 < seconds(shape, 16, 3, torch.device("cpu"), WAYS[way]) < 10
+
+
 def test_in_single_precision_a_pack_changes_no_more_than_threads_do(digits: Data) -> None:
     """After four epochs, the losses differ by no more than ten times what another number of threads does, or by
     rounding."""
@@ -298,10 +437,10 @@ def test_in_single_precision_a_pack_changes_no_more_than_threads_do(digits: Data
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = losses(pack_of(digits, torch.float32), 1)[0]
-        together = losses(pack_of(digits, torch.float32), 5)[0]
+        alone = losses(pack_of(digits, dtype=torch.float32), 1)[0]
+        together = losses(pack_of(digits, dtype=torch.float32), 5)[0]
         torch.set_num_threads(3)
-        spread = abs(losses(pack_of(digits, torch.float32), 1)[0] - alone)
+        spread = abs(losses(pack_of(digits, dtype=torch.float32), 1)[0] - alone)
     finally:
         torch.set_num_threads(threads)
     assert abs(together - alone) <= max(10 * spread, 1e-4 * alone)

@@ -25,16 +25,17 @@ def mlp(
 ) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
     """Train a perceptron of `layers` hidden layers of `units` (one number, or one for each layer).
 
-    `data` is what `load` returns, or a name for it. `device: auto` uses the GPU it is given, with bfloat16 if
-    the GPU supports it. Yields train_ and val_ loss and accuracy; for a regression loss (of the standardised
-    target), rmse and r2. On a CPU, trainings with the same `packs` are computed together.
+    `data` is what `load` returns, or a name for it. `device: auto` uses the GPU it is given; large networks, with
+    bfloat16 if the GPU supports it. Yields train_ and val_ loss and accuracy; for a regression loss (of the
+    standardised target), rmse and r2. Trainings with the same `packs` are computed together.
     """
     import torch
 
     from raysweep.trainables import training
     from raysweep.trainables.data_parallel import ranks
+    from raysweep.trainables.member import Member
     from raysweep.trainables.optimizers import FlatOptimizer
-    from raysweep.trainables.pack import Member, Packs
+    from raysweep.trainables.pack import Packs, belongs
     from raysweep.trainables.perceptron import Shape
 
     if p.batch_norm and p.batch_size == 1:
@@ -45,9 +46,10 @@ def mlp(
         hidden = widths(p.layers, p.units)
         model = network(found.x_train[0].size, found.outputs, hidden, p.activation, p.dropout, p.batch_norm)
     device = training.pick_device(p.device)
-    if device.type == "cpu" and ranks().size == 1:
-        shape = Shape(found.x_train[0].size, tuple(hidden), found.outputs, p.batch_norm)
-        return Member((packs or Packs()).of(found, found.fingerprint, p, shape), model, shape, p, seed, state)
+    shape = Shape(found.x_train[0].size, tuple(hidden), found.outputs, p.batch_norm)
+    if ranks().size == 1 and belongs(device, shape, p.batch_size):
+        pack = (packs or Packs()).of(found, found.fingerprint, p, shape, device=device)
+        return Member(pack, model, shape, p, seed, state)
     optimizer = FlatOptimizer(p.optimizer, model.to(device), p.momentum, p.nesterov, p.weight_decay)
     return training.fit(model, found, optimizer, p, device, seed, state)
 

@@ -1,4 +1,5 @@
 """The optimizers, over all parameters as one vector: a handful of operations a step, however deep the network.
+Or over those of several networks, as the rows of a matrix.
 
 `torch.optim` gives the same numbers (a test holds them equal), but its first use imports PyTorch's compiler:
 1.2 seconds and 145 MB for every worker (torch 2.14), and each of its rules takes one learning rate.
@@ -6,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,46 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # adam and adamw, as Kingma & Ba (2015
 ALPHA = 0.99  # rmsprop's memory, as PyTorch has it
 
 
+Scalar = float | Tensor
+"""A number, or a column `[K, 1]` of them: one for each row of a matrix."""
+
+
+def update(
+    name: str,
+    values: Tensor,
+    g: Tensor,
+    memory: Mapping[str, Tensor],
+    lr: Scalar,
+    momentum: Scalar,
+    nesterov: bool,
+    decay: Scalar | None,
+    corrections: tuple[Scalar, Scalar],
+) -> None:
+    """Update `values` with the gradient `g` and the `memory` of earlier steps, by sgd, adam, adamw or rmsprop.
+    `corrections` are adam's, 1 - beta^steps; `decay` None is no weight decay."""
+    if decay is not None and name == "adamw":  # apart from the gradient, as Loshchilov & Hutter (2019)
+        values.mul_(1 - lr * decay)
+    elif decay is not None:
+        g = g + values * decay
+    if name == "sgd":
+        if "velocity" in memory:
+            velocity = memory["velocity"].mul_(momentum).add_(g)
+            g = g + velocity * momentum if nesterov else velocity
+        values.sub_(g * lr)
+    elif name == "rmsprop":
+        square = memory["square"].mul_(ALPHA).addcmul_(g, g, value=1 - ALPHA)
+        g = g / square.sqrt().add_(EPSILON)
+        if "velocity" in memory:
+            g = memory["velocity"].mul_(momentum).add_(g)
+        values.sub_(g * lr)
+    else:
+        first, second = corrections
+        mean = memory["mean"].lerp_(g, 1 - BETA1)
+        square = memory["square"].mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
+        root = square.sqrt().div_(second**0.5).add_(EPSILON)
+        values.sub_((mean / root).mul_(lr / first))
+
+
 class Rule:
     """sgd, adam, adamw or rmsprop on one vector of parameters, with what it remembers of earlier steps."""
 
@@ -26,8 +67,8 @@ class Rule:
         self, name: str, like: Tensor, momentum: float = 0.0, nesterov: bool = False, decay: float = 0.0
     ):
         """For vectors `like` this one."""
-        self._name, self._momentum, self._nesterov, self._decay = name, momentum, nesterov, decay
-        self._steps = 0
+        self.name, self.momentum, self.nesterov, self.decay = name, momentum, nesterov, decay
+        self.steps = 0
         self._step = torch.zeros((), device=like.device)  # the same for PyTorch's fused update
         kept = {"sgd": ["velocity"] * (momentum > 0), "adam": ["mean", "square"], "adamw": ["mean", "square"]}
         names = kept.get(name, ["square"] + ["velocity"] * (momentum > 0))
@@ -35,60 +76,62 @@ class Rule:
 
     def step(self, values: Tensor, g: Tensor, lr: float) -> None:
         """Update `values`, which must not require a gradient, with the gradient `g`."""
-        self._steps += 1
-        if self._name in {"adam", "adamw"} and values.device.type == "cpu":
+        self.steps += 1
+        if self.name in {"adam", "adamw"} and values.device.type == "cpu":
             self._fused_adam(values, g, lr)
             return
-        if self._name == "adamw":  # decay apart from the gradient, as Loshchilov & Hutter (2019)
-            values.mul_(1 - lr * self._decay)
-        elif self._decay:
-            g = g.add(values, alpha=self._decay)
-        if self._name == "sgd":
-            self._sgd(values, g, lr)
-        elif self._name == "rmsprop":
-            self._rmsprop(values, g, lr)
-        else:
-            self._adam(values, g, lr)
-
-    def _sgd(self, values: Tensor, g: Tensor, lr: float) -> None:
-        if self._momentum:
-            velocity = self.memory["velocity"].mul_(self._momentum).add_(g)
-            g = g.add(velocity, alpha=self._momentum) if self._nesterov else velocity
-        values.add_(g, alpha=-lr)
-
-    def _rmsprop(self, values: Tensor, g: Tensor, lr: float) -> None:
-        square = self.memory["square"].mul_(ALPHA).addcmul_(g, g, value=1 - ALPHA)
-        root = square.sqrt().add_(EPSILON)
-        if self._momentum:
-            values.add_(self.memory["velocity"].mul_(self._momentum).addcdiv_(g, root), alpha=-lr)
-        else:
-            values.addcdiv_(g, root, value=-lr)
-
-    def _adam(self, values: Tensor, g: Tensor, lr: float) -> None:
-        mean = self.memory["mean"].lerp_(g, 1 - BETA1)
-        square = self.memory["square"].mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
-        root = square.sqrt().div_((1 - BETA2**self._steps) ** 0.5).add_(EPSILON)
-        values.addcdiv_(mean, root, value=-lr / (1 - BETA1**self._steps))
+        corrections = 1 - BETA1**self.steps, 1 - BETA2**self.steps
+        rest = self.momentum, self.nesterov, self.decay or None, corrections
+        update(self.name, values, g, self.memory, lr, *rest)
 
     def _fused_adam(self, values: Tensor, g: Tensor, lr: float) -> None:
-        """The same as `_adam` (and, for adamw, its decay) in one pass over memory instead of seven."""
-        update = torch._fused_adamw_ if self._name == "adamw" else torch._fused_adam_
-        self._step.fill_(self._steps)
-        update(
+        """The same as `update` in one pass over memory instead of seven."""
+        fused = torch._fused_adamw_ if self.name == "adamw" else torch._fused_adam_
+        self._step.fill_(self.steps)
+        fused(
             [values], [g], [self.memory["mean"]], [self.memory["square"]], [], [self._step],
-            lr=lr, beta1=BETA1, beta2=BETA2, weight_decay=self._decay, eps=EPSILON, amsgrad=False, maximize=False,
+            lr=lr, beta1=BETA1, beta2=BETA2, weight_decay=self.decay, eps=EPSILON, amsgrad=False, maximize=False,
         )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """All that a later `load` needs; the tensors are the live ones."""
-        return {"steps": self._steps, **self.memory}
+        return {"steps": self.steps, **self.memory}
 
     def load(self, state: dict[str, Any]) -> None:
         """Restore `state`."""
-        self._steps = state["steps"]
+        self.steps = state["steps"]
         for kind, memory in self.memory.items():
             if kind in state:  # momentum may begin in the middle of a training
                 memory.copy_(state[kind])
+
+
+class JoinedRule:
+    """Rules of one kind, of the rows of a matrix, as one: on a GPU a step takes as long as it has operations, however
+    many numbers each is for. All that changes from step to step is on the device, so that steps can be replayed."""
+
+    def __init__(self, rules: Sequence[Rule], memory: Mapping[str, Tensor], like: Tensor):
+        """`memory` `[K, n]` are the rules' memories on the device and with the type of `like`."""
+        self._name, self._nesterov = rules[0].name, rules[0].nesterov
+        self._memory, self._like = memory, like
+        self._momentum = self.column([r.momentum for r in rules])
+        self._decay = self.column([r.decay for r in rules]) if any(r.decay for r in rules) else None
+        self._steps = torch.tensor([[r.steps] for r in rules], dtype=torch.float64, device=like.device)
+
+    @staticmethod
+    def kind(rule: Rule) -> tuple[str, bool, bool]:
+        """What joined rules have in common."""
+        return rule.name, rule.momentum > 0, rule.nesterov
+
+    def column(self, numbers: Sequence[float]) -> Tensor:
+        """A number for each row."""
+        return torch.tensor(numbers, dtype=self._like.dtype, device=self._like.device).unsqueeze(1)
+
+    def step(self, values: Tensor, g: Tensor, lr: Tensor) -> None:
+        """Update `values` `[K, n]` with the gradients `g` and the rates `lr` `[K, 1]`."""
+        self._steps.add_(1)
+        first, second = ((1 - beta**self._steps).to(values.dtype) for beta in (BETA1, BETA2))
+        rest = self._momentum, self._nesterov, self._decay, (first, second)
+        update(self._name, values, g, self._memory, lr, *rest)
 
 
 class FlatOptimizer:

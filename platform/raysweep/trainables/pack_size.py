@@ -12,81 +12,101 @@ from pathlib import Path
 
 import torch
 
+from raysweep.trainables.cuda_graph import Capture, capture
 from raysweep.trainables.features import CACHE
-from raysweep.trainables.optimizers import Rule
+from raysweep.trainables.optimizers import JoinedRule, Rule
 from raysweep.trainables.perceptron import Perceptrons, Shape, loss_gradient
 
-MOST = 64
+MOST = {"cpu": 64, "cuda": 512}
 GAIN = 0.9  # more networks pay off if they bring a step of one below this share of what it took
-MEMORY = 1 << 28  # bytes of parameters, gradients and what optimizers remember
+MEMORY = 1 << 28  # bytes of parameters, gradients and what optimizers remember, on a CPU
+GATHERED = (
+    64  # batches in a GPU's memory at once: 32 of samples, and as much again for masks and what is passed on
+)
 WARM, STEPS, ROUNDS = 2, 5, 3  # steps before the measurement, steps that are timed, and how often
 
 
-def pays_off(shape: Shape, batch_size: int) -> int:
+def pays_off(shape: Shape, batch_size: int, device: torch.device) -> int:
     """How many networks of about this shape are best trained at once, by this process, on this machine. Kept in
     a table, since measuring takes some tenths of a second."""
     rounded = shape.rounded()
-    what = (
-        rounded,
-        batch_size,
-        torch.get_num_threads(),
-        torch.__version__,
-        platform.processor(),
-        os.cpu_count(),
-    )
-    key, known = repr(what), _read()
+    computer = (torch.get_num_threads(), torch.__version__, platform.processor(), os.cpu_count())
+    gpu = (torch.cuda.get_device_name(device),) if device.type == "cuda" else ()
+    key, known = repr((rounded, batch_size, *computer, *gpu)), _read()
     if key not in known:
-        known = _read() | {key: _measured(rounded, batch_size)}
+        known = _read() | {key: _measured(rounded, batch_size, device)}
         _write(known)
     return int(known[key])
 
 
-def _measured(shape: Shape, batch_size: int) -> int:
-    taken = {1: seconds(shape, batch_size, 1)}
-    for size in _sizes(shape):
-        taken[size] = seconds(shape, batch_size, size)
+def _measured(shape: Shape, batch_size: int, device: torch.device) -> int:
+    taken = {1: seconds(shape, batch_size, 1, device)}
+    for size in _sizes(shape, batch_size, device):
+        taken[size] = seconds(shape, batch_size, size, device)
         if size >= 4 and min(taken[size], taken[size // 2]) > GAIN * taken[size // 4]:
             break  # twice in a row: one may be by chance
     enough = min(taken.values()) / GAIN
     return min(size for size, second in taken.items() if second <= enough)
 
 
-def _sizes(shape: Shape) -> Iterator[int]:
-    size, bytes_each = 2, 4 * 4 * shape.count
-    while size <= MOST and size * bytes_each <= MEMORY:
+def _sizes(shape: Shape, batch_size: int, device: torch.device) -> Iterator[int]:
+    size, bytes_each, memory = 2, 4 * 4 * shape.count, MEMORY
+    if device.type == "cuda":
+        bytes_each += 4 * GATHERED * batch_size * (shape.inputs + sum(shape.hidden) + shape.outputs)
+        memory = torch.cuda.mem_get_info(device)[0] // 2  # trials beside it may need some
+    while size <= MOST[device.type] and size * bytes_each <= memory:
         yield size
         size *= 2
 
 
-def seconds(shape: Shape, batch_size: int, networks: int) -> float:
-    """What a training step of one network takes, if so many are trained at once."""
+def seconds(
+    shape: Shape,
+    batch_size: int,
+    networks: int,
+    device: torch.device,
+    replay: Capture | None = None,
+) -> float:
+    """What a training step of one network takes, if so many are trained at once; on a GPU, or with `replay`, as
+    stack.py does it there."""
     with torch.random.fork_rng(devices=[]):
-        parameters = torch.randn(networks, shape.count) * 0.05
-        x = torch.randn(networks, batch_size, shape.inputs)
+        parameters = (torch.randn(networks, shape.count) * 0.05).to(device)
+        x = torch.randn(networks, batch_size, shape.inputs).to(device)
     statistics = [
-        (torch.zeros(networks, 1, w), torch.ones(networks, 1, w))
+        (x.new_zeros(networks, 1, w), x.new_ones(networks, 1, w))
         for w in (shape.hidden if shape.batch_norm else ())
     ]
     stack = Perceptrons(shape, parameters, ["relu"] * networks, statistics)
     rules = [Rule("adam", row) for row in parameters]
     output = x.new_empty(networks, batch_size, shape.outputs)
     target = torch.full_like(output, 1 / shape.outputs)
+    replay = replay or (capture if device.type == "cuda" else None)
+    memory = {name: torch.zeros_like(parameters) for name in rules[0].memory}
+    joined = None if replay is None else JoinedRule(rules, memory, parameters)
+    rates = x.new_full((networks, 1), 1e-3)
 
     def step() -> None:
         stack.forward(x, output, training=True)
         stack.backward(loss_gradient(output, target, True, stack.gradient_buffer(output)))
+        if joined is not None:
+            joined.step(parameters, stack.gradients, rates)
+            return
         for rule, row, gradient in zip(rules, parameters, stack.gradients, strict=True):
             rule.step(row, gradient, 1e-3)
 
-    for _ in range(WARM):
-        step()
-    taken = []
-    for _ in range(ROUNDS):
+    def timed() -> float:
         began = time.perf_counter()
         for _ in range(STEPS):
             step()
-        taken.append(time.perf_counter() - began)
-    return min(taken) / STEPS / networks
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - began
+
+    for _ in range(WARM):
+        step()
+    if replay is not None:
+        step = replay(step)
+    timed()
+    return min(timed() for _ in range(ROUNDS)) / STEPS / networks
 
 
 def _table() -> Path:

@@ -31,9 +31,11 @@ if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pa
     from raysweep.trainables.backbones import Source
     from raysweep.trainables.exact import Head
     from raysweep.trainables.extraction import Extractor
+    from raysweep.trainables.member import Member
     from raysweep.trainables.network import Net
     from raysweep.trainables.optimizers import FlatOptimizer, Groups
-    from raysweep.trainables.pack import Member, Packs
+    from raysweep.trainables.pack import Packs
+    from raysweep.trainables.perceptron import Shape
 
 __all__ = ["export", "load", "outputs", "transfer"]
 
@@ -51,14 +53,14 @@ def transfer(
 
     `data` is what `load` returns, or a name for it. Images become inputs as the weights expect them, or
     scaled to `size` x `size` pixels. The head takes the backbone's features, averaged over the image or
-    flattened. Yields train_ and val_ loss and accuracy; for a regression loss, rmse and r2. On a CPU, heads with
-    the same `packs` are trained together.
+    flattened. Yields train_ and val_ loss and accuracy; for a regression loss, rmse and r2. Heads with the same
+    `packs` are trained together.
     """
     import torch
 
     from raysweep.trainables import training
     from raysweep.trainables.data_parallel import ranks
-    from raysweep.trainables.pack import Packs
+    from raysweep.trainables.pack import Packs, belongs
 
     images = data if isinstance(data, Data) else load(data)
     with ExitStack() as held:
@@ -67,13 +69,9 @@ def transfer(
             if p.solver == "exact":
                 yield from _solved(built, images, p, state)
                 return
-            if (
-                p.transfer == "feature"
-                and not _is_residual(p)
-                and built.device.type == "cpu"
-                and ranks().size == 1
-            ):
-                with closing(_head(built, p, seed, state, packs or Packs())) as head:
+            shape = _perceptron(built, p)
+            if shape is not None and ranks().size == 1 and belongs(built.device, shape, p.batch_size):
+                with closing(_head(built, shape, p, seed, state, packs or Packs())) as head:
                     yield from head
                 return
             yield from training.fit(
@@ -134,16 +132,25 @@ def _built(images: Data, p: Transfer, seed: int, held: ExitStack, begins: bool) 
     return _Built(model, _with(images, x), _optimizer(model, p), device, source, learner, penalty)
 
 
-def _head(built: _Built, p: Transfer, seed: int, state: dict[str, Any] | None, packs: Packs) -> Member:
-    """The training of a head on features `[n, views, width]`."""
-    from raysweep.trainables.pack import Member
+def _perceptron(built: _Built, p: Transfer) -> Shape | None:
+    """The shape of what is trained, if that is a perceptron on features `[n, views, width]`."""
     from raysweep.trainables.perceptron import Shape
+
+    if p.transfer != "feature" or _is_residual(p):
+        return None
+    return Shape(built.data.x_train.shape[2], tuple(_hidden(p)), built.data.outputs, p.batch_norm)
+
+
+def _head(
+    built: _Built, shape: Shape, p: Transfer, seed: int, state: dict[str, Any] | None, packs: Packs
+) -> Member:
+    """The training of a head on features `[n, views, width]`."""
+    from raysweep.trainables.member import Member
 
     x = built.data.x_train
     flat = replace(built.data, x_train=x.reshape(-1, x.shape[2]), x_val=built.data.x_val[:, 0])
-    shape = Shape(x.shape[2], tuple(_hidden(p)), built.data.outputs, p.batch_norm)
     features = "/".join(str(getattr(p, name)) for name in FEATURE_ARGUMENTS)
-    pack = packs.of(flat, f"{flat.fingerprint}/{features}", p, shape, views=x.shape[1])
+    pack = packs.of(flat, f"{flat.fingerprint}/{features}", p, shape, x.shape[1], built.device)
     return Member(pack, built.model, shape, p, seed, state)
 
 
