@@ -143,8 +143,20 @@ class Packed(Ours):
         self.slots = min(self.most, -(-most_at_once(study, workers, study.target) // workers))
 
 
+class PackedForLittle(Packed):
+    """The least gain for which pack_size.py takes so many: each doubling brings a tenth."""
+
+    share = 0.9**4
+
+
+class FourForLittle(Packed):
+    """The same for four."""
+
+    most, share = 4, 0.9**2
+
+
 class PackedForNothing(Packed):
-    """The same without any gain: what it costs a search to learn from results later."""
+    """Without any gain: what it costs a search to learn from results later."""
 
     share = 1.0
 
@@ -595,6 +607,8 @@ CONTESTANTS: dict[str, Make] = {
 }
 VARIED: dict[str, Make] = {
     "raysweep auto, promotion, packs": _ours("auto", PROMOTION, Packed),
+    "raysweep auto, promotion, packs of little gain": _ours("auto", PROMOTION, PackedForLittle),
+    "raysweep auto, promotion, packs of 4, little gain": _ours("auto", PROMOTION, FourForLittle),
     "raysweep auto, promotion, packs without gain": _ours("auto", PROMOTION, PackedForNothing),
     "raysweep auto, related study": _ours("auto", PROMOTION, Warm),
     "raysweep auto, misleading study": _ours("auto", PROMOTION, Misled),
