@@ -23,6 +23,7 @@ SMALLEST: dict[str, tuple[str, ...]] = {
     "kinds": ("--points", "1", "--seeds", "2"),
     "overhead": ("--trials", "4"),
     "quality": (*TOY, "--picture", "quality.png"),
+    "repeats": ("--trials", "1", "--rounds", "1"),
     "race": ("--data", "images", "--weights", "mobilenet.pt", "--splits", "1"),
     "scale": ("--trials", "8", "--at-once", "4", "--pause", "0"),
     "tabular": ("--data", "diabetes", "--splits", "1", "--trials", "2"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -216,4 +218,36 @@ def test_what_has_lost_its_process_is_retried_alone(tmp_path: Path) -> None:
                 loop.end(number, "completed", "")
                 slots.leave(run, number)
     assert set(range(4)) < set(seen) and len(seen) == len(set(seen)) and len(seen) > 40
+    journal.close()
+
+
+def test_a_worker_takes_trials_that_it_can_train_together(tmp_path: Path) -> None:
+    """More of them than by chance; each trial once, none much later than it was asked for, and no more at once than
+    the search can learn from."""
+    space = {"batch_size": Choice([32, 64, 128]), "layers": Int(1, 3), "epochs": 5}
+    asked = quick(trainable="mlp", trials=480, concurrency=None, algorithm="hyperopt", scheduler="none",
+                  minimize="val_loss", space={**space, "lr": Float(1e-4, 1e-1, log=True)})  # fmt: skip
+    journal = Journal(tmp_path / "quick")
+    open_session(asked, journal)
+    loop = Loop(asked, journal)
+    slots = Slots(loop, cast(Any, SimpleNamespace(limit=2)))
+    workers, begun, company = ("a", "b"), [], []
+    for worker in workers:
+        first = slots.begin(worker)
+        assert first is not None
+        begun.append(first["number"])
+    while any(slots.held(worker) for worker in workers):
+        for worker in workers:
+            for number in slots.held(worker):
+                loop.end(number, "completed", "")
+                slots.leave(worker, number)
+            begun += [given["number"] for given in slots.fill(worker, 16)]
+            assert len(journal.trials) - sum(t.ended for t in journal.trials) <= 480 // 8
+            assert len(journal.trials) - 1 - min(slots.held(worker), default=480) <= 480 // 4
+            held = [journal.trial(number) for number in slots.held(worker)]
+            alike = Counter(map(slots._signature, held))
+            company += [alike[slots._signature(trial)] for trial in held]
+    assert sorted(begun) == list(range(480))
+    # By chance: itself, and a ninth of fifteen others.
+    assert statistics.fmean(company) > 4
     journal.close()

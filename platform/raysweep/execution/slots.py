@@ -2,16 +2,19 @@
 slots, and a slot that falls free gets the next trial at the next epoch.
 
 So a trial that begins, pauses or goes on costs no change of trials in Ray Tune, and small networks are trained
-together. Most workers offer one slot; one that trains perceptrons as a pack offers as many as pay off.
+together. Most workers offer one slot; one that trains perceptrons as a pack offers as many as pay off. Where more
+trials may be asked for than there are slots, a few are, and each worker takes those that it can train together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Hashable, Sequence
 from typing import Any
 
 from raysweep.execution.concurrency import ConcurrencyLimiter
 from raysweep.search.loop import Loop
+from raysweep.study.options import PopulationScheduler
 from raysweep.study.study import UNBOUNDED, Study
 from raysweep.trial import Trial
 
@@ -21,6 +24,8 @@ after), `reported` (the last epoch that is journalled)."""
 
 LEARN = 8
 """An eighth of the trials may run at once: the others learn from them."""
+OLDEST = 8
+"""Each eighth choice of a trial is the oldest one, so that none waits for company for ever."""
 
 
 class Slots:
@@ -29,6 +34,8 @@ class Slots:
     def __init__(self, loop: Loop, limiter: ConcurrencyLimiter):
         self._loop, self._limiter = loop, limiter
         self._held: dict[str, list[int]] = {}
+        self._asked: list[Trial] = []  # for which there is no slot yet
+        self._choices = 0
         self.finished = False
         """Whether Ray Tune was told that there is nothing more to run."""
 
@@ -42,10 +49,11 @@ class Slots:
             self.finished = True
         if self.finished or len(self._held) >= self._limiter.limit:
             return None
-        trial = self._loop.next()
-        if trial is None:
+        self._ask(1)
+        if not self._asked:
             self.finished = not self._loop.blocked
             return None
+        trial = self._chosen([])
         self._held[run] = [trial.number]
         return self._assignment(trial)
 
@@ -54,19 +62,43 @@ class Slots:
         if self._loop.interrupted or run not in self._held:
             return []
         held = self._held[run]
+        room, more = self._room(offered, len(held))
+        self._ask(room + more)
         found: list[Assignment] = []
-        for _ in range(self._room(offered, len(held))):
-            if any(_is_suspect(self._loop.journal.trial(number)) for number in held):
+        for _ in range(min(room, len(self._asked))):
+            # What was lost before runs alone: a worker that becomes free takes it.
+            if held and any(map(_is_suspect, (*self._asked, *map(self._loop.journal.trial, held)))):
                 break
-            trial = self._loop.next()
-            if trial is None:
-                break
-            if held and _is_suspect(trial):
-                self._loop.take_back(trial.number)  # until a worker is free
-                break
+            trial = self._chosen(held)
             held.append(trial.number)
             found.append(self._assignment(trial))
         return found
+
+    def _ask(self, wanted: int) -> None:
+        """Ask for trials until so many are there."""
+        if not self._loop.hands_out:
+            while self._asked:
+                self._loop.take_back(self._asked.pop().number)
+        while len(self._asked) < wanted and (trial := self._loop.next()) is not None:
+            self._asked.append(trial)
+
+    def _chosen(self, held: Sequence[int]) -> Trial:
+        """The next trial for a worker: one of those that most others here can be trained with."""
+        self._choices += 1
+        mine = {self._signature(self._loop.journal.trial(number)) for number in held}
+        here = Counter(map(self._signature, self._asked))
+
+        def company(i: int) -> tuple[bool, bool, int]:
+            trial = self._asked[i]
+            signature = self._signature(trial)
+            return _is_suspect(trial), signature in mine, here[signature]
+
+        oldest = self._choices % OLDEST == 0 and held
+        return self._asked.pop(0 if oldest else max(range(len(self._asked)), key=company))
+
+    def _signature(self, trial: Trial) -> Hashable:
+        found = self._loop.study.found.signature
+        return found(trial.point) if found is not None else None
 
     def leave(self, run: str, number: int) -> None:
         """A trial is no longer with its worker: it is over, or has paused."""
@@ -89,17 +121,20 @@ class Slots:
         """A worker was lost. Returns the trials that it ran."""
         return self._held.pop(run, [])
 
-    def _room(self, offered: int, held: int) -> int:
+    def _room(self, offered: int, held: int) -> tuple[int, int]:
         """How many more trials a worker may have that offers so many slots: no more than the search can learn
-        from, and no more than its share of those, and of those that are left."""
+        from, and no more than its share of those, and of those that are left. And how many more to choose among:
+        they count as those that run. A population's trial depends on when it is asked for: none are."""
         if len(self._held) > self._limiter.limit:
-            return 0
+            return 0, 0
         study, workers = self._loop.study, max(1, self._limiter.limit)
         known = study.target if study.target < UNBOUNDED else len(self._loop.journal.trials)
         most = most_at_once(study, workers, known)
         total = sum(map(len, self._held.values()))
-        left = -(-self._loop.remaining // workers)
-        return min(offered - held, -(-most // workers) - held, most - total, max(1, left))
+        left = -(-(self._loop.remaining + len(self._asked)) // workers)
+        room = max(0, min(offered - held, -(-most // workers) - held, most - total, max(1, left)))
+        alike = study.found.signature is None or isinstance(study.scheduler, PopulationScheduler)
+        return room, 0 if alike or not room else max(0, min(offered, most - total - room))
 
     def _assignment(self, trial: Trial) -> Assignment:
         begins = trial.parent[1] if trial.parent else 0

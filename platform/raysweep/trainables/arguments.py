@@ -98,6 +98,11 @@ def of_point(record: type[Record], point: Mapping[str, Any]) -> Record:
     return record(**{k: v for k, v in point.items() if k in known})
 
 
+def together(p: MLP | Transfer) -> tuple[int, int | None, bool]:
+    """What perceptrons on the same inputs must have in common to be trained in one pack."""
+    return p.batch_size, len(p.units) if isinstance(p.units, list) else p.layers, p.batch_norm
+
+
 def keywords(record: type[Any]) -> Callable[[Callable[..., Epochs]], Callable[..., Epochs]]:
     """Let a trainable `f(p, data, seed, state, packs)` take the fields of `record` as keyword arguments, and
     pass it the record as `p`. The fields become its signature, against which studies are checked."""

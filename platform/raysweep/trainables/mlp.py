@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raysweep.errors import Infeasible
-from raysweep.trainables.arguments import ADJUSTABLE, MLP, keywords, of_point
+from raysweep.trainables.arguments import ADJUSTABLE, MLP, keywords, of_point, together
 from raysweep.trainables.data import Data, load
 
 if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pay for it
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pa
 
     from raysweep.trainables.pack import Packs
 
-__all__ = ["ADJUSTABLE", "export", "load", "mlp", "outputs"]
+__all__ = ["ADJUSTABLE", "export", "load", "mlp", "outputs", "signature"]
 
 
 @keywords(MLP)
@@ -52,6 +52,11 @@ def mlp(
         return Member(pack, model, shape, p, seed, state)
     optimizer = FlatOptimizer(p.optimizer, model.to(device), p.momentum, p.nesterov, p.weight_decay)
     return training.fit(model, found, optimizer, p, device, seed, state)
+
+
+def signature(point: dict[str, Any]) -> Hashable:
+    """What points have in common that can be trained in one pack."""
+    return together(of_point(MLP, point))
 
 
 def widths(layers: int | None, units: int | Sequence[int]) -> list[int]:

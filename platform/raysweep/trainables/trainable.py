@@ -16,7 +16,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,7 @@ from raysweep.trainables.code import Snapshot, core, file_of, file_of_module, ro
 #   ADJUSTABLE                                   the arguments that may change during training
 #   LOCATIONS                                    the arguments that may name a model in MLflow, or a relative path:
 #                                                they get its folder, or the absolute path
+#   signature(point) -> Hashable                 what points have in common that can be trained as one computation
 #   FEATURE_ARGUMENTS                            the arguments that determine features that trials share
 #   feature_sets(points) -> [arguments]          the feature sets that trials with these points will need
 #   baselines(points) -> [point]                 what a search is to be compared with, given the parts of points that
@@ -70,6 +71,8 @@ class Trainable:
     """Hyperparameters that may change in the middle of a training."""
     locations: frozenset[str] = frozenset()
     """Hyperparameters that may name a model in MLflow, or a relative path."""
+    signature: Callable[[dict[str, Any]], Hashable] | None = None
+    """What points have in common that can be trained as one computation; None if none can."""
     feature_arguments: tuple[str, ...] = ()
     """Hyperparameters that determine the features that many trials share."""
     feature_sets: Callable[[Iterable[dict[str, Any]]], list[dict[str, Any]]] | None = None
@@ -176,6 +179,7 @@ def find(trainable: str | Callable[..., Any], beside: Path | None = None) -> Tra
             export=getattr(module, "export", None),
             adjustable=getattr(module, "ADJUSTABLE", frozenset()),
             locations=getattr(module, "LOCATIONS", frozenset()),
+            signature=getattr(module, "signature", None),
             feature_arguments=getattr(module, "FEATURE_ARGUMENTS", ()),
             feature_sets=getattr(module, "feature_sets", None),
             baselines=getattr(module, "baselines", None),

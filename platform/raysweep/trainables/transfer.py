@@ -9,7 +9,7 @@ scratch   the same network with nothing transferred, for comparison
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 
 from raysweep.errors import Infeasible
 from raysweep.trainables.arguments import ADJUSTABLE as SHARED
-from raysweep.trainables.arguments import Transfer, keywords, of_point
+from raysweep.trainables.arguments import Transfer, keywords, of_point, together
 from raysweep.trainables.data import Data, load_images
 from raysweep.trainables.mlp import widths
 from raysweep.trainables.readers import Array
@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # torch costs seconds to import; checking a study must not pa
     from raysweep.trainables.pack import Packs
     from raysweep.trainables.perceptron import Shape
 
-__all__ = ["export", "load", "outputs", "transfer"]
+__all__ = ["export", "load", "outputs", "signature", "transfer"]
 
 load = load_images
 
@@ -82,6 +82,12 @@ def transfer(
             raise torch.OutOfMemoryError(
                 f"batch_size {p.batch_size} is too much for the GPU: {why}"
             ) from None
+
+
+def signature(point: dict[str, Any]) -> Hashable:
+    """What points have in common whose heads can be trained in one pack."""
+    p = of_point(Transfer, point)
+    return (*together(p), *(str(getattr(p, name)) for name in ("transfer", *FEATURE_ARGUMENTS)))
 
 
 @dataclass(frozen=True)
