@@ -144,15 +144,15 @@ class Packed(Ours):
 
 
 class PackedForLittle(Packed):
-    """The least gain for which pack_size.py takes so many: each doubling brings a tenth."""
+    """The least gain for which pack_size.py takes so many."""
 
-    share = 0.9**4
+    share = 16**-0.2
 
 
 class FourForLittle(Packed):
     """The same for four."""
 
-    most, share = 4, 0.9**2
+    most, share = 4, 4**-0.2
 
 
 class PackedForNothing(Packed):

@@ -14,7 +14,7 @@ from typing import Any
 
 from raysweep.execution.concurrency import ConcurrencyLimiter
 from raysweep.search.loop import Loop
-from raysweep.study.options import PopulationScheduler
+from raysweep.study.options import PopulationScheduler, Stop
 from raysweep.study.study import UNBOUNDED, Study
 from raysweep.trial import Trial
 
@@ -35,6 +35,7 @@ class Slots:
         self._loop, self._limiter = loop, limiter
         self._held: dict[str, list[int]] = {}
         self._asked: list[Trial] = []  # for which there is no slot yet
+        self._signatures: dict[int, Hashable] = {}
         self._choices = 0
         self.finished = False
         """Whether Ray Tune was told that there is nothing more to run."""
@@ -50,7 +51,7 @@ class Slots:
         if self.finished or len(self._held) >= self._limiter.limit:
             return None
         self._ask(1)
-        if not self._asked:
+        if not self._asked or self._loop.paused:
             self.finished = not self._loop.blocked
             return None
         trial = self._chosen([])
@@ -64,10 +65,13 @@ class Slots:
         held = self._held[run]
         room, more = self._room(offered, len(held))
         self._ask(room + more)
+        if self._loop.paused:
+            return []
+        # What was lost before runs alone: a worker that becomes free takes it.
+        suspects = any(map(_is_suspect, (*self._asked, *map(self._loop.journal.trial, held))))
         found: list[Assignment] = []
         for _ in range(min(room, len(self._asked))):
-            # What was lost before runs alone: a worker that becomes free takes it.
-            if held and any(map(_is_suspect, (*self._asked, *map(self._loop.journal.trial, held)))):
+            if held and suspects:
                 break
             trial = self._chosen(held)
             held.append(trial.number)
@@ -79,26 +83,24 @@ class Slots:
         if not self._loop.hands_out:
             while self._asked:
                 self._loop.take_back(self._asked.pop().number)
+        self._asked = [t for t in self._asked if not t.ended]
+        signature = self._loop.study.found.signature
         while len(self._asked) < wanted and (trial := self._loop.next()) is not None:
             self._asked.append(trial)
+            self._signatures[trial.number] = signature and signature(trial.point)
 
     def _chosen(self, held: Sequence[int]) -> Trial:
-        """The next trial for a worker: one of those that most others here can be trained with."""
+        """The next trial for a worker: one that was lost before, or one of those that most others here can be trained
+        with."""
         self._choices += 1
-        mine = {self._signature(self._loop.journal.trial(number)) for number in held}
-        here = Counter(map(self._signature, self._asked))
-
-        def company(i: int) -> tuple[bool, bool, int]:
-            trial = self._asked[i]
-            signature = self._signature(trial)
-            return _is_suspect(trial), signature in mine, here[signature]
-
-        oldest = self._choices % OLDEST == 0 and held
-        return self._asked.pop(0 if oldest else max(range(len(self._asked)), key=company))
-
-    def _signature(self, trial: Trial) -> Hashable:
-        found = self._loop.study.found.signature
-        return found(trial.point) if found is not None else None
+        asked = [self._signatures[trial.number] for trial in self._asked]
+        mine, here = {self._signatures[number] for number in held}, Counter(asked)
+        lost = next((i for i, trial in enumerate(self._asked) if _is_suspect(trial)), None)
+        if lost is not None:
+            return self._asked.pop(lost)
+        if self._choices % OLDEST == 0 and held:
+            return self._asked.pop(0)
+        return self._asked.pop(asked.index(max(here, key=lambda one: (one in mine, here[one]))))
 
     def leave(self, run: str, number: int) -> None:
         """A trial is no longer with its worker: it is over, or has paused."""
@@ -123,8 +125,9 @@ class Slots:
 
     def _room(self, offered: int, held: int) -> tuple[int, int]:
         """How many more trials a worker may have that offers so many slots: no more than the search can learn
-        from, and no more than its share of those, and of those that are left. And how many more to choose among:
-        they count as those that run. A population's trial depends on when it is asked for: none are."""
+        from, and no more than its share of those, and of those that are left. And how many more to choose among, which
+        count as those that run. None are where a rule may end the search before they begin, or where it matters most
+        when they were asked for, as in a population."""
         if len(self._held) > self._limiter.limit:
             return 0, 0
         study, workers = self._loop.study, max(1, self._limiter.limit)
@@ -133,8 +136,10 @@ class Slots:
         total = sum(map(len, self._held.values()))
         left = -(-(self._loop.remaining + len(self._asked)) // workers)
         room = max(0, min(offered - held, -(-most // workers) - held, most - total, max(1, left)))
-        alike = study.found.signature is None or isinstance(study.scheduler, PopulationScheduler)
-        return room, 0 if alike or not room else max(0, min(offered, most - total - room))
+        chosen = room and offered > 1 and study.stop == Stop()
+        if not chosen or isinstance(study.scheduler, PopulationScheduler):
+            return room, 0
+        return room, max(0, min(offered, most - total - room))
 
     def _assignment(self, trial: Trial) -> Assignment:
         begins = trial.parent[1] if trial.parent else 0

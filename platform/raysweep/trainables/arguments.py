@@ -98,9 +98,11 @@ def of_point(record: type[Record], point: Mapping[str, Any]) -> Record:
     return record(**{k: v for k, v in point.items() if k in known})
 
 
-def together(p: MLP | Transfer) -> tuple[int, int | None, bool]:
-    """What perceptrons on the same inputs must have in common to be trained in one pack."""
-    return p.batch_size, len(p.units) if isinstance(p.units, list) else p.layers, p.batch_norm
+def together(p: MLP | Transfer, layers: int) -> tuple[int, int, bool]:
+    """What perceptrons on the same inputs must have in common to be trained in one pack. (Large ones also need similar
+    widths.) `layers` are those where the arguments do not say."""
+    said = len(p.units) if isinstance(p.units, list) else p.layers
+    return p.batch_size, layers if said is None else said, p.batch_norm
 
 
 def keywords(record: type[Any]) -> Callable[[Callable[..., Epochs]], Callable[..., Epochs]]:

@@ -3,6 +3,7 @@ graph has them recorded once, in fixed buffers, and launched all at once from th
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -70,23 +71,38 @@ def capture(function: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
-class Replayed:
-    """A training step whose batches are all of one size: from its third call on, what the capture has made of it."""
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether a GPU had no memory left. What CUDA itself and its libraries allocate has errors of its own."""
+    said = str(error)
+    cuda = "CUDA error: out of memory" in said or "STATUS_ALLOC_FAILED" in said
+    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and cuda)
 
-    def __init__(self, step: Callable[[Batch], None], capture: Capture):
-        self._step, self._capture = step, capture
+
+def free() -> None:
+    """Give back what a GPU's memory holds of things that are no longer used."""
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
+class Replayed:
+    """A training step whose batches are all of one size: from its third call on, what the capture has made of it. The
+    step is given with each call, since whoever owns this must be freed with its memory as soon as it is dropped."""
+
+    def __init__(self, capture: Capture):
+        self._capture = capture
         self._calls = 0
         self._fixed: Batch | None = None
         self._replay: Callable[[], None] | None = None
 
-    def __call__(self, batch: Batch) -> None:
+    def __call__(self, step: Callable[[Batch], None], batch: Batch) -> None:
         self._calls += 1
         if self._fixed is None:
             self._fixed = batch.clone()
         self._fixed.copy_(batch)
         if self._calls <= WARM:
-            self._step(self._fixed)
+            step(self._fixed)
         else:
-            self._replay = self._replay or self._capture(partial(self._step, self._fixed))
+            self._replay = self._replay or self._capture(partial(step, self._fixed))
             self._replay()
         batch.output.copy_(self._fixed.output)

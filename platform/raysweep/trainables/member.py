@@ -25,6 +25,8 @@ class Company(Protocol):
 
     def advance(self) -> None: ...
 
+    def leave(self, member: Member) -> None: ...
+
 
 class Member:
     """One training in a pack: an iterator over its epochs, `(metrics, state)`. The tensors of a state may be the
@@ -83,7 +85,7 @@ class Member:
         """Leave the pack."""
         if not self._over:
             self._over = True
-            self._pack.members.remove(self)
+            self._pack.leave(self)
 
     @property
     def waits(self) -> bool:
@@ -137,7 +139,8 @@ class Member:
         return row if self._places is None else row[self._places]
 
     def end(self, metrics: dict[str, float], batches: int) -> None:
-        """The epoch is over, after so many batches."""
+        """The epoch is over, after so many batches. Rows are copied: saving a view of one would save the whole
+        matrix."""
         self._epoch += 1
         self.batches += batches
         self._waited = 0 if metrics["val_loss"] < self._lowest else self._waited + 1
@@ -148,7 +151,7 @@ class Member:
                 "epoch": self._epoch,
                 "model": self._model(),
                 "optimizer": {
-                    k: self._own(v) if torch.is_tensor(v) else v for k, v in self.rule.state().items()
+                    k: self._own(v).clone() if torch.is_tensor(v) else v for k, v in self.rule.state().items()
                 },
                 "lowest": self._lowest,
                 "waited": self._waited,
@@ -156,9 +159,8 @@ class Member:
         )
 
     def _model(self) -> dict[str, Tensor]:
-        """The network as its module's `state_dict` has it. The row is copied: saving a view of it would save the
-        whole matrix."""
-        left = self._own(self._row.clone())
+        """The network as its module's `state_dict` has it."""
+        left = self._own(self._row).clone()
         statistics = iter(self._statistics)
         found: dict[str, Tensor] = {}
         start, layer = 0, 0

@@ -56,7 +56,9 @@ def mlp(
 
 def signature(point: dict[str, Any]) -> Hashable:
     """What points have in common that can be trained in one pack."""
-    return together(of_point(MLP, point))
+    p = of_point(MLP, point)
+    data = sorted((name, repr(value)) for name, value in point.items() if not hasattr(p, name))
+    return *together(p, 1), *data
 
 
 def widths(layers: int | None, units: int | Sequence[int]) -> list[int]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from raysweep.errors import Infeasible
 from raysweep.trainables.arguments import Training
-from raysweep.trainables.cuda_graph import Batch, Capture, capture
+from raysweep.trainables.cuda_graph import Batch, Capture, capture, free, ran_out_of_memory
 from raysweep.trainables.data import Data
 from raysweep.trainables.member import Member
 from raysweep.trainables.pack_size import pays_off
@@ -53,7 +53,7 @@ class Packs:
     """The packs of one process, by the signatures of their members."""
 
     def __init__(self) -> None:
-        self._packs: dict[Hashable, Pack] = {}
+        self._packs: dict[tuple[Hashable, ...], Pack] = {}
 
     @property
     def slots(self) -> int:
@@ -74,11 +74,12 @@ class Packs:
         `data.x_train` are the views of the first sample, of the second, ...; an epoch has a random one of each."""
         widths = shape.rounded().hidden if shape.count > LARGE else ()
         signature = (key, p.batch_size, shape.inputs, len(shape.hidden), widths, shape.batch_norm, device)
-        for known in [s for s, pack in self._packs.items() if not pack.members and s != signature]:
-            del self._packs[known]
-        if signature not in self._packs:
-            self._packs[signature] = Pack(data, views, p.batch_size, device)
-        return self._packs[signature]
+        found = self._packs.get(signature)
+        if found is None:  # those that train on the same data share it
+            same = (pack.splits for s, pack in self._packs.items() if (s[0], s[-1]) == (key, device))
+            found = Pack(data, views, p.batch_size, device, splits=next(same, None))
+        self._packs = {s: pack for s, pack in self._packs.items() if pack.members} | {signature: found}
+        return found
 
 
 class Pack:
@@ -92,12 +93,15 @@ class Pack:
         device: torch.device = CPU,
         dtype: torch.dtype = torch.float32,
         replay: Capture | None = None,
+        splits: tuple[Tensors, ...] | None = None,
     ):
-        """On a GPU, or with `replay`, training steps are replayed."""
+        """On a GPU, or with `replay`, training steps are replayed. `splits` are the training and validation data, if
+        they are on the device already."""
         self.data, self._views, self._batch_size, self.dtype = data, views, batch_size, dtype
         self._device, self._replay = device, replay or (capture if device.type == "cuda" else None)
-        self._train = Tensors(data.x_train, data.y_train, data, device)
-        self._val = Tensors(data.x_val, data.y_val, data, device)
+        given = (data.x_train, data.y_train), (data.x_val, data.y_val)
+        self.splits = splits or tuple(Tensors(x, y, data, device) for x, y in given)
+        self._train, self._val = self.splits
         self._stack: Stack | None = None
         self._fit: int | None = None  # how many fit into a GPU's memory, once more did not
         self.members: list[Member] = []
@@ -117,19 +121,25 @@ class Pack:
         somewhere in the middle of an epoch."""
         waiting = sorted((m for m in self.members if m.waits), key=Stack.place)
         while waiting:
-            among = waiting[: self._fit]
+            among, halved = waiting[: self._fit], False
             try:
                 self._advance(among)
             except Exception as error:
                 self._stack = None
-                if isinstance(error, torch.OutOfMemoryError) and self._replay and len(among) > 1:
-                    self._fit = len(among) // 2
-                    continue
-                if len(among) > 1 and not isinstance(error, Infeasible):  # it may not happen to one alone
-                    error = RuntimeError(f"{len(among)} trained together: {type(error).__name__}: {error}")
-                for member in among:
-                    member.error = error
-            waiting = waiting[len(among) :]
+                halved = len(among) > 1 and self._replay is not None and ran_out_of_memory(error)
+                if not halved:
+                    _fail(among, error)
+            if halved:
+                free()  # now that the error is gone, and with it what it held
+                self._fit = len(among) // 2
+            else:
+                waiting = waiting[len(among) :]
+
+    def leave(self, member: Member) -> None:
+        """A member leaves."""
+        self.members.remove(member)
+        if not self.members:
+            self._stack = None
 
     def _advance(self, among: list[Member]) -> None:
         stack = self._stacked(among)
@@ -214,3 +224,11 @@ class Pack:
         for metrics, output in zip(found, torch.cat(said, 1) if said else (), strict=False):
             metrics |= scores_of(output, self._val, self.data, "val", self.data.scored)
         return found
+
+
+def _fail(members: list[Member], error: Exception) -> None:
+    """An error is that of each."""
+    if len(members) > 1 and not isinstance(error, Infeasible):  # it may not happen to one alone
+        error = RuntimeError(f"{len(members)} trained together: {type(error).__name__}: {error}")
+    for member in members:
+        member.error = error

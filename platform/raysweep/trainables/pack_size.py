@@ -12,13 +12,15 @@ from pathlib import Path
 
 import torch
 
-from raysweep.trainables.cuda_graph import Capture, capture
+from raysweep.trainables.cuda_graph import Capture, capture, ran_out_of_memory
 from raysweep.trainables.features import CACHE
 from raysweep.trainables.optimizers import JoinedRule, Rule
 from raysweep.trainables.perceptron import Perceptrons, Shape, loss_gradient
 
 MOST = {"cpu": 64, "cuda": 512}
-GAIN = 0.9  # more networks pay off if they bring a step of one below this share of what it took
+LATER = 0.2
+"""A search learns later from trials that run at once: twice as many must bring a step of one to 2 ** -LATER, 0.87, of
+what it took. In replays (tests/benchmarks/quality.py) the default search then is no worse for it."""
 MEMORY = 1 << 28  # bytes of parameters, gradients and what optimizers remember, on a CPU
 GATHERED = (
     64  # batches in a GPU's memory at once: 32 of samples, and as much again for masks and what is passed on
@@ -31,7 +33,9 @@ def pays_off(shape: Shape, batch_size: int, device: torch.device) -> int:
     a table, since measuring takes some tenths of a second."""
     rounded = shape.rounded()
     computer = (torch.get_num_threads(), torch.__version__, platform.processor(), os.cpu_count())
-    gpu = (torch.cuda.get_device_name(device),) if device.type == "cuda" else ()
+    gpu: tuple[object, ...] = ()
+    if device.type == "cuda":  # others may use it too
+        gpu = torch.cuda.get_device_name(device), torch.cuda.mem_get_info(device)[0].bit_length()
     key, known = repr((rounded, batch_size, *computer, *gpu)), _read()
     if key not in known:
         known = _read() | {key: _measured(rounded, batch_size, device)}
@@ -40,13 +44,17 @@ def pays_off(shape: Shape, batch_size: int, device: torch.device) -> int:
 
 
 def _measured(shape: Shape, batch_size: int, device: torch.device) -> int:
-    taken = {1: seconds(shape, batch_size, 1, device)}
-    for size in _sizes(shape, batch_size, device):
-        taken[size] = seconds(shape, batch_size, size, device)
-        if size >= 4 and min(taken[size], taken[size // 2]) > GAIN * taken[size // 4]:
+    cost: dict[int, float] = {}
+    for size in (1, *_sizes(shape, batch_size, device)):
+        try:
+            cost[size] = seconds(shape, batch_size, size, device) * size**LATER
+        except RuntimeError as error:
+            if device.type == "cuda" and ran_out_of_memory(error):
+                break
+            raise
+        if size >= 4 and min(cost[size], cost[size // 2]) > cost[size // 4]:
             break  # twice in a row: one may be by chance
-    enough = min(taken.values()) / GAIN
-    return min(size for size, second in taken.items() if second <= enough)
+    return min(cost, key=lambda size: cost[size], default=1)
 
 
 def _sizes(shape: Shape, batch_size: int, device: torch.device) -> Iterator[int]:

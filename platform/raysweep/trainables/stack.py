@@ -31,7 +31,7 @@ class Stack:
         self.members, self._dtype, self._device, self._classes = members, dtype, device, classes
         self.shape = functools.reduce(Shape.wider, (m.shape for m in members))
         self.widest = max(self.shape.inputs, *self.shape.hidden, self.shape.outputs)
-        self._replayed = None if capture is None else Replayed(self._step, capture)
+        self._replayed = None if capture is None else Replayed(capture)
         self._copies: list[tuple[Tensor, Tensor]] = []  # those in memory, those on the device
         k, count = len(members), self.shape.count
         parameters = torch.zeros(k, count, dtype=dtype)
@@ -75,7 +75,7 @@ class Stack:
     def train(self, batch: Batch) -> None:
         """Train each network on its samples: forward, loss, backpropagation, update."""
         if self._replayed is not None and batch.size == self.members[0].p.batch_size:
-            self._replayed(batch)
+            self._replayed(self._step, batch)
         else:
             self._step(batch)
 

@@ -75,7 +75,14 @@ def transfer(
                     yield from head
                 return
             yield from training.fit(
-                built.model, built.data, built.optimizer, p, built.device, seed, state, built.penalty
+                built.model,
+                built.data,
+                _optimizer(built.model, p),
+                p,
+                built.device,
+                seed,
+                state,
+                built.penalty,
             )
         except torch.OutOfMemoryError as error:
             why = str(error).partition(". ")[0]
@@ -87,7 +94,8 @@ def transfer(
 def signature(point: dict[str, Any]) -> Hashable:
     """What points have in common whose heads can be trained in one pack."""
     p = of_point(Transfer, point)
-    return (*together(p), *(str(getattr(p, name)) for name in ("transfer", *FEATURE_ARGUMENTS)))
+    head = 0 if p.units is None else 1
+    return *together(p, head), *(str(getattr(p, name)) for name in ("transfer", *FEATURE_ARGUMENTS))
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,6 @@ class _Built:
     model: Net
     data: Data
     """Its inputs are the features at the cut, or pixels."""
-    optimizer: FlatOptimizer | Groups
     device: torch.device
     source: Source
     learner: Source
@@ -135,7 +142,7 @@ def _built(images: Data, p: Transfer, seed: int, held: ExitStack, begins: bool) 
         start(model.head, probe.weight, probe.bias)
     model.to(device)
     penalty = _relations(images, p, source, model, device, held) if p.transfer == "relation" else None
-    return _Built(model, _with(images, x), _optimizer(model, p), device, source, learner, penalty)
+    return _Built(model, _with(images, x), device, source, learner, penalty)
 
 
 def _perceptron(built: _Built, p: Transfer) -> Shape | None:
