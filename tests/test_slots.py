@@ -8,7 +8,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,10 +20,11 @@ import raysweep
 from conftest import ROOT, quick
 from raysweep import Choice, Float, Int, Loop, Study
 from raysweep.execution.slots import Slots
+from raysweep.journal import queue
 from raysweep.journal.journal import Journal
 from raysweep.journal.records import FILE, read
 from raysweep.search.sessions import open_session
-from raysweep.trainables.mlp import mlp
+from raysweep.trainables.mlp import mlp, signature
 from raysweep.trial import Trial
 
 SPACE = {
@@ -244,10 +244,90 @@ def test_a_worker_takes_trials_that_it_can_train_together(tmp_path: Path) -> Non
             begun += [given["number"] for given in slots.fill(worker, 16)]
             assert len(journal.trials) - sum(t.ended for t in journal.trials) <= 480 // 8
             assert len(journal.trials) - 1 - min(slots.held(worker), default=480) <= 480 // 4
-            held = [journal.trial(number) for number in slots.held(worker)]
-            alike = Counter(map(slots._signature, held))
-            company += [alike[slots._signature(trial)] for trial in held]
+            held = [signature(journal.trial(number).point) for number in slots.held(worker)]
+            company += [held.count(one) for one in held]
     assert sorted(begun) == list(range(480))
     # By chance: itself, and a ninth of fifteen others.
     assert statistics.fmean(company) > 4
     journal.close()
+
+
+def waiting(tmp_path: Path, **more: Any) -> tuple[Loop, Slots]:
+    """A search whose first worker has been offered four slots."""
+    space = {"lr": Float(1e-4, 1e-1, log=True), "layers": Int(1, 3), "epochs": 9}
+    asked = quick(**{"trainable": "mlp", "minimize": "val_loss", "trials": 480, "concurrency": None,
+                     "algorithm": "random", "space": space, **more})  # fmt: skip
+    journal = Journal(tmp_path / "quick")
+    open_session(asked, journal)
+    loop = Loop(asked, journal)
+    slots = Slots(loop, cast(Any, SimpleNamespace(limit=2)))
+    slots.begin("a")
+    slots.fill("a", 4)
+    return loop, slots
+
+
+def left_over(loop: Loop, slots: Slots) -> list[int]:
+    """The trials that have been asked for and that no worker has."""
+    return [t.number for t in loop.journal.trials if t.number not in slots.held("a") and not t.ended]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"stop": {"time": "9 h"}},  # it may end the search before they begin
+        {"scheduler": {"name": "pbt", "interval": 2}},
+    ],
+    ids=["stop", "pbt"],
+)
+def test_none_is_asked_for_early_where_it_matters_when(more: dict[str, Any], tmp_path: Path) -> None:
+    loop, slots = waiting(tmp_path, **more)
+    assert len(slots.held("a")) == 4 and left_over(loop, slots) == []
+    loop.journal.close()
+
+
+def test_what_waits_for_a_slot_is_handed_out_once_or_taken_back(tmp_path: Path) -> None:
+    loop, slots = waiting(tmp_path)
+    early = left_over(loop, slots)
+    assert early
+    loop.paused = True  # the disk is full
+    for number in slots.held("a"):
+        loop.end(number, "completed", "")
+        slots.leave("a", number)
+    assert slots.fill("a", 4) == [] and slots.begin("b") is None and not slots.finished
+    loop.paused = False
+    first = slots.begin("b")
+    assert first is not None and first["number"] in early
+    given = [one["number"] for one in slots.fill("b", 4)]
+    assert len({first["number"], *given}) == 4
+    loop.ending = True  # `raysweep stop`
+    left = {t.number for t in loop.journal.trials if not t.ended} - set(slots.held("b"))
+    assert slots.fill("b", 4) == []
+    assert {t.number for t in loop._next_trial.unfinished} == left
+    loop.journal.close()
+
+
+def test_a_promoted_trial_that_waits_is_not_promoted_twice(tmp_path: Path) -> None:
+    loop, slots = waiting(
+        tmp_path, scheduler={"name": "asha", "kind": "promotion", "grace": 1, "reduction": 2}
+    )
+    for _ in range(6):
+        for number in slots.held("a"):
+            last = loop.journal.trial(number).last
+            epoch = 1 + (last.epoch if last else 0)
+            loop.started(number, "a", epoch - 1)
+            while (
+                loop.reported(number, epoch, {"val_loss": 1.0 / (1 + number)}, 0.1) == "go on" and epoch < 9
+            ):
+                epoch += 1
+            if epoch == 9:
+                loop.end(number, "completed", "")
+            slots.leave("a", number)
+        slots.fill("a", 4)
+    early = [n for n in left_over(loop, slots) if loop.journal.trial(n).status == "paused"]
+    asked = [t.number for t in slots._asked]
+    promoted = [n for n in early if n in asked]
+    assert promoted, "one waits"
+    queue.request(loop.journal.path.parent, "promote", promoted[0])
+    loop.attend(queue.requests(loop.journal.path.parent))
+    assert f"trial {promoted[0]} goes on already" in loop.journal.path.read_text()
+    loop.journal.close()

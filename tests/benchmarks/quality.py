@@ -146,13 +146,13 @@ class Packed(Ours):
 class PackedForLittle(Packed):
     """The least gain for which pack_size.py takes so many."""
 
-    share = 16**-0.2
+    share = 16**-0.3
 
 
 class FourForLittle(Packed):
     """The same for four."""
 
-    most, share = 4, 4**-0.2
+    most, share = 4, 4**-0.3
 
 
 class PackedForNothing(Packed):

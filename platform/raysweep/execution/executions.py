@@ -88,6 +88,8 @@ class Job:
     """The folder that the search runs in; relative paths start there."""
     ranks: int = 1
     """Processes that train a trial together, each on a GPU of its own."""
+    learns: bool = False
+    """Whether later trials depend on what earlier ones have come to."""
     folds: int | None = None
     """Into how many parts training and validation data are divided; each execution is judged by one of them."""
     resplit: bool = False
@@ -171,7 +173,7 @@ class Executions:
         if "packs" in self.trainable.takes:  # what runs in this process is computed together
             from raysweep.trainables.pack import Packs
 
-            self._together["packs"] = Packs()
+            self._together["packs"] = Packs(job.learns)
 
     @property
     def slots(self) -> int:

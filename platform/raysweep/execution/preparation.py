@@ -68,6 +68,7 @@ def prepare(loop: Loop, uri: str, say: Say, loading: Loading) -> Job:
         fetched=fetch(study, journal, uri, say),
         working_dir=os.getcwd(),
         ranks=ranks,
+        learns=study.learns,
         folds=study.folds,
         resplit=study.resplit,
         refit=study.refit,

@@ -156,8 +156,7 @@ class Slots:
 def most_at_once(study: Study, workers: int, trials: int) -> int:
     """How many of a study's trials may run at once: where something learns from results, an eighth of them, and at
     least one for each worker."""
-    learns = study.algorithm.name not in {"grid", "random"} or study.scheduler.name != "none"
-    return study.concurrency or max(workers, trials // LEARN if learns else trials)
+    return study.concurrency or max(workers, trials // LEARN if study.learns else trials)
 
 
 def _is_suspect(trial: Trial) -> bool:

@@ -46,6 +46,7 @@ def job_of(study: Study, folder: str) -> Job:
         data={},
         checkpoint_every=0.0,
         milestones=scheduler_of(study).milestones,
+        learns=study.learns,
         folds=study.folds,
         resplit=study.resplit,
     )

@@ -319,6 +319,11 @@ class Study(BaseModel):
         return "optuna" if several else self.algorithm.name
 
     @property
+    def learns(self) -> bool:
+        """Whether later trials depend on what earlier ones have come to."""
+        return self.algorithm.name not in {"grid", "random"} or self.scheduler.name != "none"
+
+    @property
     def executions(self) -> int:
         """How often each point is trained, with different seeds or on different folds."""
         return self.folds or self.repeats

@@ -10,7 +10,6 @@ A member draws its random numbers from its seed, the epoch and the layer alone, 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Hashable
 
 import torch
@@ -52,14 +51,16 @@ CPU = torch.device("cpu")
 class Packs:
     """The packs of one process, by the signatures of their members."""
 
-    def __init__(self) -> None:
+    def __init__(self, learns: bool = False):
+        """`learns`: whether they are of a search that learns from its trials."""
+        self._learns = learns
         self._packs: dict[tuple[Hashable, ...], Pack] = {}
 
     @property
     def slots(self) -> int:
         """How many trainings pay off at once, of the kind that most are of; 1 where none is in a pack."""
         largest = max(self._packs.values(), key=lambda pack: len(pack.members), default=None)
-        return largest.pays_off if largest is not None and largest.members else 1
+        return largest.pays_off(self._learns) if largest is not None and largest.members else 1
 
     def of(
         self,
@@ -103,17 +104,16 @@ class Pack:
         self.splits = splits or tuple(Tensors(x, y, data, device) for x, y in given)
         self._train, self._val = self.splits
         self._stack: Stack | None = None
+        self._measured: int | None = None
         self._fit: int | None = None  # how many fit into a GPU's memory, once more did not
         self.members: list[Member] = []
 
-    @property
-    def pays_off(self) -> int:
-        """How many members it should have."""
+    def pays_off(self, learns: bool) -> int:
+        """How many members it should have, in a search that `learns` from its trials or does not."""
+        self._measured = self._measured or pays_off(
+            self.members[0].shape, self._batch_size, self._device, learns
+        )
         return self._measured if self._fit is None else min(self._fit, self._measured)
-
-    @functools.cached_property
-    def _measured(self) -> int:
-        return pays_off(self.members[0].shape, self._batch_size, self._device)
 
     def advance(self) -> None:
         """Compute the next epoch of all members that have one to come. If a GPU has no memory for so many, it is

@@ -18,9 +18,10 @@ from raysweep.trainables.optimizers import JoinedRule, Rule
 from raysweep.trainables.perceptron import Perceptrons, Shape, loss_gradient
 
 MOST = {"cpu": 64, "cuda": 512}
-LATER = 0.2
-"""A search learns later from trials that run at once: twice as many must bring a step of one to 2 ** -LATER, 0.87, of
-what it took. In replays (tests/benchmarks/quality.py) the default search then is no worse for it."""
+LATER = {True: 0.3, False: 0.1}
+"""Twice as many at once must bring a step of one to 2 ** -LATER of what it took: 0.81, and 0.93 in a search that learns
+nothing from its trials. One that does learns later from those that run at once. With so large a gain, the default
+search was no worse for it in replays (tests/benchmarks/quality.py)."""
 MEMORY = 1 << 28  # bytes of parameters, gradients and what optimizers remember, on a CPU
 GATHERED = (
     64  # batches in a GPU's memory at once: 32 of samples, and as much again for masks and what is passed on
@@ -28,33 +29,35 @@ GATHERED = (
 WARM, STEPS, ROUNDS = 2, 5, 3  # steps before the measurement, steps that are timed, and how often
 
 
-def pays_off(shape: Shape, batch_size: int, device: torch.device) -> int:
-    """How many networks of about this shape are best trained at once, by this process, on this machine. Kept in
-    a table, since measuring takes some tenths of a second."""
+def pays_off(shape: Shape, batch_size: int, device: torch.device, learns: bool) -> int:
+    """How many networks of about this shape are best trained at once, by this process, on this machine, in a search
+    that `learns` from its trials or does not. Measured once, which takes some tenths of a second."""
     rounded = shape.rounded()
     computer = (torch.get_num_threads(), torch.__version__, platform.processor(), os.cpu_count())
     gpu: tuple[object, ...] = ()
     if device.type == "cuda":  # others may use it too
         gpu = torch.cuda.get_device_name(device), torch.cuda.mem_get_info(device)[0].bit_length()
-    key, known = repr((rounded, batch_size, *computer, *gpu)), _read()
+    key, known = repr((rounded, batch_size, *computer, *gpu, "seconds")), _read()
     if key not in known:
         known = _read() | {key: _measured(rounded, batch_size, device)}
         _write(known)
-    return int(known[key])
+    cost = {int(size): second * int(size) ** LATER[learns] for size, second in known[key].items()}
+    return min(cost, key=lambda size: cost[size], default=1)
 
 
-def _measured(shape: Shape, batch_size: int, device: torch.device) -> int:
-    cost: dict[int, float] = {}
+def _measured(shape: Shape, batch_size: int, device: torch.device) -> dict[str, float]:
+    """What a training step of one takes, by how many are trained at once."""
+    taken: dict[int, float] = {}
     for size in (1, *_sizes(shape, batch_size, device)):
         try:
-            cost[size] = seconds(shape, batch_size, size, device) * size**LATER
+            taken[size] = seconds(shape, batch_size, size, device)
         except RuntimeError as error:
             if device.type == "cuda" and ran_out_of_memory(error):
                 break
             raise
-        if size >= 4 and min(cost[size], cost[size // 2]) > cost[size // 4]:
+        if size >= 4 and min(taken[size], taken[size // 2]) > 0.9 * taken[size // 4]:
             break  # twice in a row: one may be by chance
-    return min(cost, key=lambda size: cost[size], default=1)
+    return {str(size): second for size, second in taken.items()}
 
 
 def _sizes(shape: Shape, batch_size: int, device: torch.device) -> Iterator[int]:
@@ -121,15 +124,15 @@ def _table() -> Path:
     return CACHE.parent / "packs.json"
 
 
-def _read() -> dict[str, int]:
+def _read() -> dict[str, dict[str, float]]:
     try:
-        found: dict[str, int] = json.loads(_table().read_text())
+        found: dict[str, dict[str, float]] = json.loads(_table().read_text())
         return found
     except (OSError, ValueError):
         return {}
 
 
-def _write(known: dict[str, int]) -> None:
+def _write(known: dict[str, dict[str, float]]) -> None:
     """Keep the table, if there is room for it: else it is measured again."""
     table = _table()
     with suppress(OSError):
