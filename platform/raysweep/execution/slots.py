@@ -83,7 +83,7 @@ class Slots:
         if not self._loop.hands_out:
             while self._asked:
                 self._loop.take_back(self._asked.pop().number)
-        self._asked = [t for t in self._asked if not t.ended]
+        self._asked = [t for t in self._asked if not self._loop.journal.history.ended(t.number)]
         signature = self._loop.study.found.signature
         while len(self._asked) < wanted and (trial := self._loop.next()) is not None:
             self._asked.append(trial)

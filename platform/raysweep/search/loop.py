@@ -136,10 +136,10 @@ class Loop:
             return "; ".join(map(str, self.study.space.check(point)))
         if trial.ended:
             return f"trial {number} has ended ({trial.status})"
-        if request.act == "promote" and number in self._running:
-            return f"trial {number} goes on already"
         if request.act == "promote" and trial.status != "paused":
             return f"trial {number} has not paused: it is {trial.status}"
+        if request.act == "promote" and number in self._running:
+            return f"trial {number} goes on already"
         return ""
 
     def _act(self, request: queue.Request) -> None:

@@ -23,9 +23,7 @@ LATER = {True: 0.3, False: 0.1}
 nothing from its trials. One that does learns later from those that run at once. With so large a gain, the default
 search was no worse for it in replays (tests/benchmarks/quality.py)."""
 MEMORY = 1 << 28  # bytes of parameters, gradients and what optimizers remember, on a CPU
-GATHERED = (
-    64  # batches in a GPU's memory at once: 32 of samples, and as much again for masks and what is passed on
-)
+GATHERED = 64  # batches in a GPU's memory: 32 of samples, and as much again for masks and activations
 WARM, STEPS, ROUNDS = 2, 5, 3  # steps before the measurement, steps that are timed, and how often
 
 

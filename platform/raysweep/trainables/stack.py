@@ -132,12 +132,9 @@ class Stack:
         """1 for each unit that is no padding, `[K, 1, width]` of each hidden layer; none if there is no padding."""
         if all(m.shape == self.shape for m in self.members):
             return []
+        own = torch.tensor([m.shape.hidden for m in self.members]).to(self._device)
         return [
-            torch.tensor(
-                [[[float(unit < m.shape.hidden[layer]) for unit in range(width)]] for m in self.members],
-                dtype=self._dtype,
-                device=self._device,
-            )
+            (torch.arange(width, device=self._device) < own[:, layer, None, None]).to(self._dtype)
             for layer, width in enumerate(self.shape.hidden)
         ]
 
