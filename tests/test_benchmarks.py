@@ -22,6 +22,7 @@ SMALLEST: dict[str, tuple[str, ...]] = {
     "journal": ("--trials", "50"),
     "kinds": ("--points", "1", "--seeds", "2"),
     "overhead": ("--trials", "4"),
+    "packs": ("--at-once", "2", "--epochs", "1", "--rounds", "1"),
     "quality": (*TOY, "--picture", "quality.png"),
     "repeats": ("--trials", "1", "--rounds", "1"),
     "race": ("--data", "images", "--weights", "mobilenet.pt", "--splits", "1"),
