@@ -474,7 +474,7 @@ def test_more_than_a_gpu_s_memory_holds_are_trained_in_turn(
     finally:
         gc.enable()
     assert all(same(a, b, 1e-10) for a, b in zip(alone, curves, strict=True))
-    assert pack.pays_off(learns=False) == 2
+    assert pack.pays_off == 2
     for m in members:
         m.close()
     assert not living, "no memory is held for nobody"

@@ -113,8 +113,8 @@ class JoinedRule:
         """`memory` `[K, n]` are the rules' memories on the device and with the type of `like`."""
         self._name, self._nesterov = rules[0].name, rules[0].nesterov
         self._memory, self._like = memory, like
-        self._momentum = self.column([r.momentum for r in rules])
-        self._decay = self.column([r.decay for r in rules]) if any(r.decay for r in rules) else None
+        self._momentum = self._column([r.momentum for r in rules])
+        self._decay = self._column([r.decay for r in rules]) if any(r.decay for r in rules) else None
         self._steps = torch.tensor([[r.steps] for r in rules], dtype=torch.float64, device=like.device)
 
     @staticmethod
@@ -122,7 +122,7 @@ class JoinedRule:
         """What joined rules have in common."""
         return rule.name, rule.momentum > 0, rule.nesterov
 
-    def column(self, numbers: Sequence[float]) -> Tensor:
+    def _column(self, numbers: Sequence[float]) -> Tensor:
         """A number for each row."""
         return torch.tensor(numbers, dtype=self._like.dtype, device=self._like.device).unsqueeze(1)
 

@@ -10,6 +10,7 @@ A member draws its random numbers from its seed, the epoch and the layer alone, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable
 
 import torch
@@ -25,6 +26,7 @@ from raysweep.trainables.perceptron import Shape
 from raysweep.trainables.stack import Stack
 from raysweep.trainables.training import Tensors, denormals_as_zero, metrics_of, scores_of, totals_of
 
+CPU = torch.device("cpu")
 CHUNK = 1 << 18
 """Numbers that are gathered at once on a CPU: some batches of a small network, or one."""
 BLOCK = 32
@@ -45,9 +47,6 @@ def belongs(device: torch.device, shape: Shape, batch_size: int) -> bool:
     return device.type == "cpu" or 6 * shape.count * batch_size < ARITHMETIC
 
 
-CPU = torch.device("cpu")
-
-
 class Packs:
     """The packs of one process, by the signatures of their members."""
 
@@ -60,7 +59,7 @@ class Packs:
     def slots(self) -> int:
         """How many trainings pay off at once, of the kind that most are of; 1 where none is in a pack."""
         largest = max(self._packs.values(), key=lambda pack: len(pack.members), default=None)
-        return largest.pays_off(self._learns) if largest is not None and largest.members else 1
+        return largest.pays_off if largest is not None and largest.members else 1
 
     def of(
         self,
@@ -78,7 +77,7 @@ class Packs:
         found = self._packs.get(signature)
         if found is None:  # those that train on the same data share it
             same = (pack.splits for s, pack in self._packs.items() if (s[0], s[-1]) == (key, device))
-            found = Pack(data, views, p.batch_size, device, splits=next(same, None))
+            found = Pack(data, views, p.batch_size, device, splits=next(same, None), learns=self._learns)
         self._packs = {s: pack for s, pack in self._packs.items() if pack.members} | {signature: found}
         return found
 
@@ -95,25 +94,28 @@ class Pack:
         dtype: torch.dtype = torch.float32,
         replay: Capture | None = None,
         splits: tuple[Tensors, ...] | None = None,
+        learns: bool = False,
     ):
         """On a GPU, or with `replay`, training steps are replayed. `splits` are the training and validation data, if
-        they are on the device already."""
+        they are on the device already; `learns` is as in `Packs`."""
         self.data, self._views, self._batch_size, self.dtype = data, views, batch_size, dtype
         self._device, self._replay = device, replay or (capture if device.type == "cuda" else None)
         given = (data.x_train, data.y_train), (data.x_val, data.y_val)
         self.splits = splits or tuple(Tensors(x, y, data, device) for x, y in given)
         self._train, self._val = self.splits
+        self._learns = learns
         self._stack: Stack | None = None
-        self._measured: int | None = None
         self._fit: int | None = None  # how many fit into a GPU's memory, once more did not
         self.members: list[Member] = []
 
-    def pays_off(self, learns: bool) -> int:
-        """How many members it should have, in a search that `learns` from its trials or does not."""
-        self._measured = self._measured or pays_off(
-            self.members[0].shape, self._batch_size, self._device, learns
-        )
+    @property
+    def pays_off(self) -> int:
+        """How many members it should have."""
         return self._measured if self._fit is None else min(self._fit, self._measured)
+
+    @functools.cached_property
+    def _measured(self) -> int:
+        return pays_off(self.members[0].shape, self._batch_size, self._device, self._learns)
 
     def advance(self) -> None:
         """Compute the next epoch of all members that have one to come. If a GPU has no memory for so many, it is

@@ -70,7 +70,8 @@ class Stack:
         """The members' next epoch begins."""
         for member in self.members:
             member.begin(self._device)
-        self._rates.copy_(torch.tensor([[m.lr] for m in self.members], dtype=self._dtype))
+        if self._joined:
+            self._rates.copy_(torch.tensor([[m.lr] for m in self.members], dtype=self._dtype))
 
     def train(self, batch: Batch) -> None:
         """Train each network on its samples: forward, loss, backpropagation, update."""
